@@ -256,10 +256,12 @@ def test_compiling_a_note_imports_no_parser_and_nothing_that_runs_adapters(
     assert not list_imported(program, *heavy)
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize(
-    ("kind", "tensor"),
-    [("seats", "output.bias"), ("llama", "decoder.layers.0.input_latents_layernorm.weight")],
+    ("kind", "tensor", "value"),
+    [
+        ("seats", "output.bias", math.nan),
+        ("llama", "decoder.layers.0.input_latents_layernorm.weight", math.inf),
+    ],
 )
 def test_values_that_are_not_finite_are_named_and_nothing_is_written(
     command: Command, tmp_path: Path, kind: str, tensor: str, value: float

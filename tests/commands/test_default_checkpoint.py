@@ -49,7 +49,6 @@ def test_the_variable_names_the_default_unless_it_is_empty(
         monkeypatch.setenv("D2L_CHECKPOINT", value)
     assert default_checkpoint() == expected
     assert CompileOptions().checkpoint == expected
-    assert CompileOptions().checkpoint == expected
 
 
 @pytest.mark.usefixtures("place")

@@ -1,15 +1,13 @@
 """`inspect` and `checkpoints ls`: facts as values, and the picture in the terminal."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from d2l.adapters.info import AdapterInfo, read_info
+from d2l.adapters.info import read_info
 from d2l.adapters.peft_folder import read_adapter
 from d2l.adapters.summary import describe_adapter
 from d2l.commands.checkpoints import describe_checkpoint
@@ -98,12 +96,6 @@ def test_inspect_as_json_holds_what_is_stored(tmp_path: Path, command: Command) 
     first, *norms = values.pop("norms")
     assert (first, len(norms)) == (0, 2)
     assert values == describe_adapter(read_info(done.adapter))
-
-
-def change_record(info: AdapterInfo, **changes: Any) -> AdapterInfo:
-    """An adapter whose provenance says something else."""
-    assert info.provenance is not None
-    return replace(info, provenance=info.provenance.model_copy(update=changes))
 
 
 def test_mixtures_are_shown_without_what_they_do_not_know(tmp_path: Path, command: Command) -> None:

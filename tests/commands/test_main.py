@@ -12,7 +12,7 @@ from d2l.hypernets.networks import list_formats
 from d2l.hypernets.registry import ALIASES, DEFAULT
 from tests import tiny
 from tests.command import Command
-from tests.processes import list_imported, run_python
+from tests.processes import run_python
 
 
 @pytest.fixture
@@ -30,7 +30,6 @@ COMPILE = ("compile", "notes.txt", "-o", "notes.lora", "--checkpoint", "seats")
 
 
 OFFLINE = "org/repo: not on disk, and the hub was not asked (--offline)"
-REPLACE = "choose another -o, or replace it: --force"
 BELOW = "notes.txt/a: cannot be written ({place}/notes.txt is not a folder)"
 WRITE = "choose a folder with free space that you may write to"
 NAME = "name a folder, a file or a hub name; `d2l checkpoints ls` lists the short names"
@@ -301,19 +300,3 @@ def test_checkpoints_are_listed_shown_and_converted(command: Command) -> None:
     table = command("checkpoints", "ls").out.splitlines()
     assert len(table) == len(rows) + 2
     assert table[2].split()[:2] == [DEFAULT, ALIASES[DEFAULT].base]
-
-
-@pytest.mark.usefixtures("place")
-def test_help_version_and_inspect_import_nothing_heavy(command: Command) -> None:
-    assert command(*COMPILE).code == 0
-    program = (
-        "import sys\n"
-        "from d2l.commands.main import main\n"
-        "for words in (['--help'], ['--version'], ['inspect', 'notes.lora']):\n"
-        "    sys.argv = ['d2l', *words]\n"
-        "    try:\n"
-        "        main()\n"
-        "    except SystemExit as stopped:\n"
-        "        assert not stopped.code, (words, stopped.code)"
-    )
-    assert not list_imported(program, "torch", "transformers", "peft", "tokenizers")

@@ -35,14 +35,9 @@ def test_no_command_takes_an_empty_name(name: str) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["compile", "", "-o", "x.lora"],
         ["compile", "a.txt", "", "-o", "x.lora"],
-        ["compile", "a.txt", "-o", ""],
         ["compile", "a.txt", "--out="],
-        ["compile", "a.txt", "-o", "x.lora", "--base", ""],
         ["inspect", ""],
-        ["merge", "a.lora", "", "-o", "x.lora"],
-        ["train", ""],
     ],
 )
 def test_an_empty_name_is_wrong_usage(

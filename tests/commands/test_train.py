@@ -51,16 +51,6 @@ def test_another_base_is_refused_or_warned_of(place: Path, command: Command) -> 
     assert (done.code, "has 1 layers" in done.err) == (1, True)
 
 
-def test_a_table_of_another_kind_is_refused(place: Path, command: Command) -> None:
-    other = write_recipe(place / "b.toml", "text_to_lora", held_out=1)
-    done = command("train", other, "--dry-run")
-    line = other.read_text().split("\n").index("[text_to_lora]") + 1
-    assert done.err == (
-        f"error: {other}, line {line}: [text_to_lora] is for text_to_lora networks, and seats is a "
-        "seats network\nhint: leave [text_to_lora] out\n"
-    )
-
-
 def test_making_is_planned_without_weights(working_folder: Path, command: Command) -> None:
     tiny.write_base(working_folder / "tiny-org" / "mistral-tiny", "mistral")
     tiny.write_text_to_lora(working_folder / "net", "mistral", None)

@@ -18,7 +18,6 @@ from d2l.adapters.peft_folder import read_adapter
 from d2l.api.compiler import TaskCompiler
 from d2l.bases.models import load_frozen
 from d2l.bases.quiet import quiet_transformers
-from d2l.hypernets.checkpoints import convert
 from d2l.hypernets.networks import load_hypernet, open_network
 from d2l.hypernets.options import CompileOptions
 from tests import tiny
@@ -36,10 +35,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def write(maker: TaskCompiler, description: str, out: Path) -> Path:
     return maker(description).save_pretrained(out)
-
-
-def loaded(case: str, **options: str) -> TaskCompiler:
-    return TaskCompiler(CompileOptions(f"t2l/{case}", offline=True, dtype="fp32", **options))
 
 
 @pytest.mark.skipif(not CASES, reason="the goldens are not beside the repository")
@@ -75,20 +70,6 @@ def test_recorded_adapters_come_out(
     with torch.no_grad():
         logits = tuned(ids).logits
     torch.testing.assert_close(logits, expected["text0.logits"], atol=1e-4, rtol=0)
-
-
-@pytest.mark.skipif(not CASES, reason="the goldens are not beside the repository")
-@pytest.mark.parametrize("case", CASES or ["none"])
-def test_converted_checkpoints_make_the_same_bytes(
-    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(GOLDENS)
-    convert(Path(f"t2l/{case}"), tmp_path / "native")
-    first = write(loaded(case), TASK, tmp_path / "first")
-    native = CompileOptions(str(tmp_path / "native"), offline=True, dtype="fp32")
-    second = write(TaskCompiler(native), TASK, tmp_path / "second")
-    name = "adapter_model.safetensors"
-    assert (first / name).read_bytes() == (second / name).read_bytes()
 
 
 # ---- tiny models --------------------------------------------------------------------------------
@@ -258,17 +239,6 @@ def test_options_that_do_not_go_together_are_wrong_usage(
     command: Command, arguments: tuple[str, ...]
 ) -> None:
     assert command.t2l("make", *arguments).code == 2
-
-
-@pytest.mark.usefixtures("place")
-def test_documents_are_not_compiled_by_it(command: Command) -> None:
-    Path("notes.txt").write_text(tiny.DOCUMENT, "utf-8")
-    done = command("compile", "notes.txt", "-o", "x", "--checkpoint", "by-gte")
-    assert done.code == 1
-    assert done.err == (
-        "error: by-gte: is a text_to_lora network, which reads task descriptions and no documents\n"
-        "hint: use t2l make, or name another checkpoint\n"
-    )
 
 
 def test_damaged_weights_make_no_adapter(place: Path, command: Command) -> None:

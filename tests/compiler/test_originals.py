@@ -120,11 +120,13 @@ def test_what_came_from_standard_input_is_not_kept(info: AdapterInfo) -> None:
 def test_an_adapter_of_another_tool_does_not_know_its_document(
     info: AdapterInfo, tmp_path: Path
 ) -> None:
+    without = change_record(info, lambda record: record.update(inputs=[]))
     (info.folder / "d2l.json").unlink()
     foreign = read_info(info.folder)
-    error = refuse(foreign)
-    assert isinstance(error, AdapterError)
-    assert error.message == f"{info.folder}: does not say what it was compiled from"
+    for unknown in (without, foreign):
+        error = refuse(unknown)
+        assert isinstance(error, AdapterError)
+        assert error.message == f"{info.folder}: does not say what it was compiled from"
     given = read_originals(foreign, f"{tmp_path}/b.txt")
     assert [(s.chunk, s.start, s.stop) for s in given.stretches] == [(None, 0, len(tiny.DOCUMENT))]
 

@@ -2,7 +2,6 @@
 
 import random
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from tests.adapters.test_parts import written
 from tests.compiler.test_chunk_cache import document, make_compiler, plan_for, saved
 
 pytestmark = pytest.mark.usefixtures("one_thread", "cache")
-Write = Callable[[random.Random], str]
 PAGES = (
     tiny.DOCUMENT,
     "The tower has 96 steps. The bell is cast in bronze.",
