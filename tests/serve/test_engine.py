@@ -33,16 +33,6 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
     return make_shelf(tmp_path_factory.mktemp("shelf"))
 
 
-def test_few_adapters_are_kept_and_all_answer_as_they_do_alone(shelf: Shelf) -> None:
-    entries = Library(shelf.folder, print).list_entries()
-    engine = Engine(entries.values(), shelf.asking, n_kept=2)
-    expected = {name: shelf.load(name).ask(TURNS[0]["content"]) for name in ADAPTERS}
-    model = engine._loaded[entries["copper"].folder].adapted.model
-    for name in (*ADAPTERS, *reversed(ADAPTERS), "pump", "pump"):
-        assert ask(engine, entries[name]) == expected[name]
-        assert len(model.peft_config) <= 2
-
-
 def test_ten_adapters_answer_as_they_do_alone_and_three_stay_in_memory(
     shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,10 +90,6 @@ def test_what_is_no_file_is_left_out_and_not_opened(shelf: Shelf, tmp_path: Path
     assert remarks == [
         f"{path.parent}: left out (adapter_config.json: is no regular file)" for path in configs
     ]
-
-
-def test_an_adapters_own_folder_is_served_alone(shelf: Shelf) -> None:
-    assert list(Library(shelf.folder / "note.lora", print).list_entries()) == ["note"]
 
 
 def ask(engine: Engine, entry: ServedAdapter) -> str:
