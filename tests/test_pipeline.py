@@ -17,13 +17,13 @@ from safetensors.torch import load_file
 
 from d2l.adapters.peft_folder import read_adapter
 from d2l.bases.models import BaseFiles
-from d2l.commands.main import main
 from d2l.compiler.plan import prepare
 from d2l.documents.document import Document
 from d2l.documents.intake import Intake
 from d2l.hypernets.options import CompileOptions
 from d2l.hypernets.seats.config import read_config
 from d2l.readers.parsing import Section
+from tests.command import Command
 from tests.hypernets.loading import COMMITTED, NAMES, SIBLING
 
 SEATS = Path(__file__).parent / "data" / "seats"
@@ -39,14 +39,6 @@ def find_golden(name: str) -> Path:
     pytest.skip(f"no golden {name} beside the repository")
 
 
-def run_cli(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
-    """Run the real command line in this process."""
-    monkeypatch.setattr("sys.argv", ["d2l", *arguments])
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    assert stopped.value.code == 0
-
-
 def document_of(text: str) -> Document:
     return Document("golden.txt", "text", (Section(text),), "0" * 64, len(text))
 
@@ -54,7 +46,7 @@ def document_of(text: str) -> Document:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("case", ["one", "three"])
 def test_golden_document_gives_the_recorded_adapter(
-    name: str, case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
 ) -> None:
     root = find_golden(name)
     folder = root / "d2l" / name
@@ -64,11 +56,8 @@ def test_golden_document_gives_the_recorded_adapter(
     source.write_text(info["cases"][case]["documents"][0], "utf-8")
     monkeypatch.chdir(root)  # checkpoints name their base by a relative path
     limit = str(info["max_ctx_chunk_len"]) if case == "three" else "0x7fffffff"
-    run_cli(
-        monkeypatch,
-        *("compile", str(source), "-o", str(out), "--checkpoint", str(folder)),
-        *("--chunk-tokens", str(int(limit, 0)), "--dtype", "fp32"),
-    )
+    words = ("compile", source, "-o", out, "--checkpoint", folder, "--dtype", "fp32")
+    assert command(*words, "--chunk-tokens", int(limit, 0)).code == 0
     lengths = [chunk["n_tokens"] for chunk in read_json(out / "d2l.json")["chunks"]]
     assert lengths == info["cases"][case]["chunk_lengths"][0]
     compare_factors(out, expected, case, info)
@@ -99,34 +88,11 @@ def test_golden_chunks_have_the_recorded_token_ids(
             assert list(chunk.token_ids) == ids[mask].tolist()
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_golden_user_scaling_is_a_strength_linear_in_the_delta(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    root = find_golden(name)
-    folder = root / "d2l" / name
-    info = json.loads((folder / "info.json").read_text("utf-8"))
-    case = info["cases"]["three"]
-    source, out = tmp_path / "document.txt", tmp_path / "document.lora"
-    source.write_text(case["documents"][0], "utf-8")
-    monkeypatch.chdir(root)
-    strength = case["user_defined_scaling"] ** 2  # the original multiplies both A and B
-    run_cli(
-        monkeypatch,
-        *("compile", str(source), "-o", str(out), "--checkpoint", str(folder)),
-        *("--chunk-tokens", str(info["max_ctx_chunk_len"]), "--dtype", "fp32"),
-        *("--scale", str(strength)),
-    )
-    expected = load_file(folder / "expected.safetensors")["three_uds.last_logits"]
-    logits = peft_logits(root / info["base_model"], out, folder)[:, -1]
-    assert (logits - expected).abs().max() < LOGITS
-
-
 @pytest.mark.slow
 def test_golden_seats_document_answers_as_recorded_through_both_commands(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    command: Command,
     smollm2_files: BaseFiles,
     seats_v0: Path,
 ) -> None:
@@ -137,22 +103,18 @@ def test_golden_seats_document_answers_as_recorded_through_both_commands(
     case = json.loads((SEATS / "cases.json").read_text("utf-8"))[name]
     source, out = tmp_path / f"{name}.txt", tmp_path / f"{name}.lora"
     source.write_text(case["text"], "utf-8")
-    run_cli(
-        monkeypatch,
-        *("compile", str(source), "-o", str(out), "--checkpoint", str(checkpoint)),
-        *("--dtype", "fp32", "--offline"),
-    )
+    words = ("compile", source, "-o", out, "--checkpoint", checkpoint, "--dtype", "fp32")
+    assert command(*words, "--offline").code == 0
     provenance = read_json(out / "d2l.json")
     assert provenance["prompt"]["opening"]["ids"] == case["opening"]
     opening = len(load_plan_opening())
     lengths = [chunk["n_tokens"] - opening for chunk in provenance["chunks"]]
     assert lengths == [len(chunk["token_ids"]) for chunk in case["chunks"]]
-    capsys.readouterr()
     monkeypatch.setattr(
         "sys.stdin", io.StringIO("\n".join(q["question"] for q in case["questions"]))
     )
-    run_cli(monkeypatch, "ask", str(out), "--max-tokens", "20", "--json", "--offline")
-    answers = json.loads(capsys.readouterr().out)["answers"]
+    asked = command("ask", out, "--max-tokens", 20, "--json", "--offline")
+    answers = json.loads(asked.out)["answers"]
     assert [row["adapter"] for row in answers] == [q["answer"] for q in case["questions"]]
 
 

@@ -15,8 +15,6 @@ from tests.refusals import refuse
 NAME = "tiny-org/llama-tiny"
 NOT_FOUND = "name a folder, a .gguf file or org/repo[@revision] on the hub"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-DEVICES = "use auto, cpu, cuda, cuda:N or mps"
-
 pytestmark = pytest.mark.usefixtures("alone")
 
 

@@ -176,13 +176,6 @@ def test_a_file_of_another_format_than_its_suffix_says_is_a_note(
     assert (row["remarks"], "warnings" in row) == (remarks, False)
 
 
-def test_what_a_reader_wants_told_stands_in_the_result(place: Path) -> None:
-    (place / "docs" / "0.txt").write_bytes("Die Brücke ist grün, sagt Käthe.".encode("cp1252"))
-    result = Worker(make_job()).do(list_rows(["docs/0.txt"])[0])
-    assert result.status == "done"
-    assert any("read as" in warning for warning in result.to_json()["warnings"])
-
-
 def test_a_password_opens_documents_and_is_kept_nowhere(place: Path, command: Command) -> None:
     (place / "docs" / "0.pdf").write_bytes(
         encrypt_pdf(make_pdf([pdf_page(["The pump is red, and stands at the gate."])]), "Harn-77")

@@ -112,12 +112,6 @@ def test_networks_with_shared_layers_survive_conversion(tmp_path):
     assert load_hypernet(target, device="cpu").config == config
 
 
-def test_conversion_gives_the_same_bytes_again(run, tmp_path):
-    first, second = (convert(run, tmp_path / name) for name in ("a", "b"))
-    for file in ("config.json", "model.safetensors"):
-        assert (first / file).read_bytes() == (second / file).read_bytes()
-
-
 def test_conversion_replaces_only_a_converted_checkpoint_and_only_when_forced(run, native):
     message, _ = refusal(convert, run, native)
     assert message == f"{native} exists already"
@@ -198,18 +192,12 @@ def test_values_that_are_not_finite_are_named(run, tmp_path, value):
         assert message.endswith(": NaN or infinite values in head.weight")
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"version": 2}, "version is 2, expected 1"),
-        ({"scale": "4"}, "field scale is not of type float"),
-    ],
-)
-def test_mismatched_configuration_is_refused(native, change, message):
+def test_mismatched_configuration_is_refused(native):
     file = native / "config.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
-    assert refusal(load_hypernet, native, device="cpu")[0] == f"{file}: {message}"
-    assert refusal(read_config, native)[0] == f"{file}: {message}"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "scale": "4"}))
+    message = f"{file}: field scale is not of type float"
+    assert refusal(load_hypernet, native, device="cpu")[0] == message
+    assert refusal(read_config, native)[0] == message
 
 
 def test_damaged_configuration_is_refused(native):

@@ -62,7 +62,7 @@ def test_a_toy_task_is_learned(place: Path) -> None:
     assert sum(row["answers"] for row in read_log(place / "frozen")) / 10 > 4
 
 
-def test_a_base_that_lies_elsewhere_is_named_and_must_fit(place: Path, command: Command) -> None:
+def test_a_base_that_lies_elsewhere_is_named(place: Path, command: Command) -> None:
     (place / "tiny-org" / "llama-tiny").rename(place / "moved")
     recipe = write_recipe(place / "a.toml", steps=1)
     done = command("train", recipe, "--offline")
@@ -70,10 +70,6 @@ def test_a_base_that_lies_elsewhere_is_named_and_must_fit(place: Path, command: 
     done = command("train", recipe, "--offline", "--base", "moved", "--json")
     assert done.code == 0
     assert done.err.startswith("warning: the checkpoint was trained for tiny-org/llama-tiny, and")
-    config = json.loads((place / "moved" / "config.json").read_text("utf-8"))
-    (place / "moved" / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 5}))
-    done = command("train", recipe, "--dry-run", "--base", "moved")
-    assert (done.code, done.err.split(", ")[0]) == (1, "error: moved: has 5 layers")
 
 
 def test_the_folder_of_a_run_is_a_checkpoint(place: Path, command: Command) -> None:
@@ -304,13 +300,6 @@ def test_check_reads_the_data_and_no_weights(place: Path, command: Command) -> N
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith("error: data/toy.jsonl, line 2: not a row of training data")
     assert not (place / "run").exists()
-
-
-def test_lengths_that_the_network_cannot_read_are_refused(place: Path) -> None:
-    recipe = read_recipe(write_recipe(place / "a.toml"))
-    long = replace(recipe, lengths=(Length(999, 1, 1, 1, 1.0),))
-    with pytest.raises(RecipeError, match="tokens of a length is 999"):
-        pipeline.check(long)
 
 
 def test_data_without_anything_to_ask_are_refused_by_check(place: Path) -> None:

@@ -17,20 +17,11 @@ from d2l.evaluation.bench.cases import (
     draw_sets,
 )
 from d2l.evaluation.bench.documents import find_right
+from tests.evaluation.bench.test_documents import Words
 
 SHARED = Path(__file__).parents[4] / "shared"
 GOLDENS, MANUALS = SHARED / "goldens" / "extras", SHARED / "data" / "manuals"
 NOISE = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."
-
-
-class Words:
-    """A tokenizer whose tokens are words."""
-
-    def encode(self, text: str) -> list[int]:
-        return list(range(len(text.split())))
-
-    def token_starts(self, text: str) -> list[int]:
-        return [at for at, c in enumerate(text) if c != " " and (not at or text[at - 1] == " ")]
 
 
 # ---- needles ------------------------------------------------------------------------------------

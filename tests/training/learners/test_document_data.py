@@ -10,7 +10,6 @@ import pytest
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.datasets.questions import AskedText
 from d2l.datasets.silence import SILENCE
-from d2l.errors import RecipeError
 from d2l.training.learners.document_data import (
     Asked,
     Exercise,
@@ -21,7 +20,7 @@ from d2l.training.learners.document_data import (
     make_recitation,
 )
 from d2l.training.learners.passage_store import PassageStore, build_pools
-from d2l.training.learners.recipes import DataSource, Recipe
+from d2l.training.learners.recipes import Recipe
 from d2l.training.recipe_files import read_recipe
 from tests import tiny
 from tests.recipes import ROWS, change, write_data, write_recipe
@@ -209,14 +208,6 @@ def test_questions_without_their_documents_are_drawn_once_each(
     assert choose_questions(pools, 3, seed=1) == chosen
     assert set(choose_questions(pools, 100, seed=1)) == known
     assert choose_questions(pools, 0, seed=1) == []
-
-
-def test_sources_without_anything_to_ask_are_refused(tmp_path: Path, recipe: Recipe) -> None:
-    (tmp_path / "plain.jsonl").write_text('{"doc": "Pump. Valve. Filter. Lantern. Copper."}\n')
-    tokenizer = BaseTokenizer(tiny.write_base(tmp_path / "llama", "llama"))
-    poor = replace(recipe, sources=(DataSource("plain.jsonl", 1.0),))
-    with pytest.raises(RecipeError, match="the data hold hardly any question"):
-        make_mixture(poor, tokenizer).draw(0)
 
 
 def test_draws_of_documents_stay_what_they_were(recipe: Recipe, tokenizer: BaseTokenizer) -> None:
