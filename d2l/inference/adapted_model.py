@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from transformers import DynamicCache
 
 from d2l.adapters.find import find_adapter
 from d2l.adapters.info import AdapterInfo, read_info
@@ -60,7 +61,7 @@ class AdaptedModel(AdapterPrompts):
     disabled: bool = False
     parts: PartChooser | None = field(default=None, repr=False)  # of an adapter that kept its parts
     reader: PartReader | None = field(default=None, repr=False)
-    _opening_cache: Any = field(default=None, init=False, repr=False)
+    _opening_cache: DynamicCache | None = field(default=None, init=False, repr=False)
 
     @classmethod
     def from_pretrained(
@@ -230,7 +231,7 @@ class AdaptedModel(AdapterPrompts):
             yield prompt
 
     @torch.inference_mode()
-    def _read_opening(self) -> Any:
+    def _read_opening(self) -> DynamicCache | None:
         """Copy the cache of the adapter's opening, which the model reads for the first question
         only. None without an opening, and for the base alone."""
         if self.opening and not self.disabled and self._opening_cache is None:
@@ -256,11 +257,13 @@ class AdaptedModel(AdapterPrompts):
         with self.disable_adapter():
             return self._generate(prompt, emit, self.options), left_out
 
-    def cache_argument(self, cache: Any) -> dict[str, Any]:
+    def cache_argument(self, cache: DynamicCache | None) -> dict[str, Any]:
         """Argument of `model.generate` for a prompt's cache; empty without a cache."""
         return {} if cache is None else {cache_keyword(self.model.get_base_model()): cache}
 
-    def _generate(self, ids: list[int], emit: Emit, options: AskOptions, cache: Any = None) -> str:
+    def _generate(
+        self, ids: list[int], emit: Emit, options: AskOptions, cache: DynamicCache | None = None
+    ) -> str:
         """Continue a prompt; its beginning may be in a cache."""
         prompt = torch.tensor([ids], device=self.model.device)
         sampling = options.temperature >= LEAST_TEMPERATURE

@@ -32,7 +32,7 @@ class PartPrompt(NamedTuple):
     """Ids of a prompt, the cache of its beginning, and the parts that are asked."""
 
     ids: list[int]
-    cache: Any = None
+    cache: DynamicCache | None = None
     choice: Choice | None = None
 
 
@@ -42,7 +42,7 @@ class PartReader:
     def __init__(self, info: AdapterInfo, parts: Parts, tuned: Any, silence: int) -> None:
         """`silence`: first token of the refusal."""
         self._info, self._parts, self._tuned, self._silence = info, parts, tuned, silence
-        self._caches: OrderedDict[int, Any] = OrderedDict()
+        self._caches: OrderedDict[int, DynamicCache] = OrderedDict()
 
     @property
     def joins(self) -> bool:
@@ -103,7 +103,7 @@ class PartReader:
             row.update(*pair, layer)
         return weighed, row
 
-    def _find_cache(self, index: int) -> Any:
+    def _find_cache(self, index: int) -> DynamicCache:
         if index not in self._caches:
             self._caches[index] = self._prefixes.make_cache(self._parts.read(index))
         self._caches.move_to_end(index)
