@@ -16,15 +16,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from d2l.adapters.merge_methods import METHODS
 from d2l.bases.families import FAMILIES
 from d2l.commands import main as cli
 from d2l.commands.lazy import Groups
 from d2l.documents.read import READERS
-from d2l.hypernets.networks import list_formats
 from d2l.hypernets.registry import ALIASES, DEFAULT
 from d2l.runtimes.catalog import RUNTIMES
-from d2l.runtimes.export import EXPORTERS, name_beside
+from d2l.runtimes.export import EXPORTERS
 from d2l.runtimes.parts import TARGETS
 from d2l.runtimes.runs import read_runs
 from d2l.runtimes.runtime import Runtime
@@ -92,20 +90,10 @@ def write_inputs() -> str:
     return make_table(("format", "what", "suffixes"), rows)
 
 
-def write_choices() -> str:
-    """The tables of base families, merge methods and checkpoint formats."""
-    methods = [
-        [f"`{name}`", (method.__doc__ or "").splitlines()[0]] for name, method in METHODS.items()
-    ]
-    families = [[f"`{name}`", family.description] for name, family in FAMILIES.items()]
-    formats = [[f"`{entry.name}`", entry.description] for _, entry in list_formats()]
-    return "\n".join(
-        (
-            make_table(("base family", "what"), families),
-            make_table(("`--merge`", "for Doc-to-LoRA networks"), methods),
-            make_table(("checkpoint format", "what"), formats),
-        )
-    )
+def write_families() -> str:
+    """The table of base families."""
+    rows = [[f"`{name}`", family.description] for name, family in FAMILIES.items()]
+    return make_table(("base family", "models"), rows)
 
 
 def describe_scores(row: Mapping[str, Any]) -> str:
@@ -190,12 +178,9 @@ def write_recall(network: str) -> str:
 
 def write_exports() -> str:
     """The table of what `d2l export` writes."""
-    rows = [
-        [f"`{name}`", exporter.description, f"`{name_beside(Path('manual'), name)}`"]
-        for name, exporter in EXPORTERS.items()
-    ]
-    rows += [[f"`{name}`", description, ""] for name, description in TARGETS.items()]
-    return make_table(("`--to`", "what", "beside `manual.lora`, by `compile --to`"), rows)
+    described = {name: exporter.description for name, exporter in EXPORTERS.items()} | TARGETS
+    rows = [[f"`{name}`", description] for name, description in described.items()]
+    return make_table(("`--to`", "what d2l writes"), rows)
 
 
 def show_load(runtime: Runtime) -> str:
@@ -208,7 +193,7 @@ def show_load(runtime: Runtime) -> str:
 def write_runtimes() -> str:
     """The table of lines that load an adapter, with what of them was not run."""
     rows = [
-        [name, runtime.version, show_load(runtime), runtime.unrun or "all of it was run"]
+        [name, runtime.version, show_load(runtime), runtime.unrun]
         for name, runtime in RUNTIMES.items()
     ]
     return make_table(("engine", "version", "load, with flags", "by rule"), rows)
@@ -240,10 +225,12 @@ def write_recipes() -> str:
         brackets = "[[{}]]" if title in ("sources", "lengths") else "[{}]"
         place = f"`{brackets.format(title)}`" if title else "above all tables"
         rows.append([f"**{place}**", "", ""])
-        for name, info in table.__pydantic_fields__.items():  # type: ignore[attr-defined]
-            if name in seats and title not in ("seats", "sources", "lengths"):
-                rows.append([f"`{name}`", "", "As in `[seats]`."])
-            elif name not in TABLES:
+        shared = [] if title in ("seats", "sources", "lengths") else [*seats]
+        own = table.__pydantic_fields__  # type: ignore[attr-defined]
+        if known := [f"`{name}`" for name in own if name in shared]:
+            rows.append([", ".join(known), "", "As in `[seats]`."])
+        for name, info in own.items():
+            if name not in shared and name not in TABLES:
                 default = "required" if info.is_required() else spell_default(info.default)
                 rows.append([f"`{name}`", default, find_description(table, name)])
     return make_table(("key", "default", "meaning"), rows)
@@ -296,10 +283,10 @@ def write_rooms() -> str:
 
 SECTIONS: dict[str, Callable[[], str]] = {
     "checkpoints": write_checkpoints,
-    "choices": write_choices,
     "commands": write_commands,
     "engines": write_engines,
     "exports": write_exports,
+    "families": write_families,
     "inputs": write_inputs,
     "recall_qwen": partial(write_recall, "qwen2.5-coder-0.5b"),
     "recall_smollm2": partial(write_recall, SMALL),
