@@ -1,6 +1,6 @@
-"""Checkpoint folders that d2l writes: what may be replaced, and released networks as such folders.
+"""Checkpoint folders that d2l writes: their protection, and released networks as such folders.
 
-Takes local paths; `networks` reads checkpoints, `registry` knows names, aliases and downloads.
+Local paths in; `networks` reads checkpoints, `registry` knows names, aliases and downloads.
 """
 
 from pathlib import Path
@@ -29,7 +29,7 @@ def refuse_checkpoint(target: Path, *, force: bool) -> None:
 
 
 def _own_names(folder: Path) -> tuple[str, ...] | None:
-    """The files of d2l's own checkpoint folders; None for any other folder."""
+    """List the files of d2l's own checkpoint folders; None for other folders."""
     try:
         is_own = read_kind(folder) in {network.kind for network in list_networks()}
     except CheckpointError:
@@ -54,7 +54,7 @@ def convert(source: Path, target: Path, *, force: bool = False) -> Path:
 
     refuse()
     config = entry.read_config(source)
-    assert isinstance(config, EveryLayer)  # which released networks have
+    assert isinstance(config, EveryLayer)  # like all released networks
     with building(target, refuse) as folder:
         native.write_folder(folder, config.kind, config.to_json(), entry.read_tensors(source))
     return target

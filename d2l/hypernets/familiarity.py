@@ -1,7 +1,7 @@
-"""How alike a description is to those that a text network was trained on: from 0 to 1.
+"""Familiarity of a description to a text network's training descriptions, from 0 to 1.
 
 Embeddings in, a number out: the distance to the training descriptions, calibrated with descriptions
-of other tasks and with texts that describe none. Reads and writes a file beside the weights.
+of other tasks and with texts that describe no task. A file beside the weights holds it.
 """
 
 import math
@@ -18,10 +18,10 @@ from d2l.hypernets.formats import native
 from d2l.hypernets.formats.fields import naming
 
 FAMILIARITY_FILE = "familiarity.safetensors"
-#: Below it a text is more likely no description of a task.
+#: Threshold: texts below are more likely no descriptions of a task.
 LEAST_FAMILIAR = 0.5
 
-# Of 8 to 256 axes, 32 told held-out descriptions from their own words shuffled best.
+# Of 8 to 256 axes, 32 best separated held-out descriptions from their own words shuffled.
 _AXES = 32
 _MOST_POINTS = 6000  # 64 bytes each in a checkpoint
 #: Ridge of the discriminants, in mean variances: there are fewer texts than coordinates.
@@ -31,7 +31,7 @@ _LEAST_WIDTH = 1e-3  # least variance of an axis, in that of the widest: narrowe
 _NEAREST = 3
 _LEAST_DEVIATION = 1e-3
 _STEPS = 50  # of Newton's method, which needs about ten
-#: Keeps the calibration finite if both kinds lie apart: nats for a slope of one deviation.
+#: Penalty that keeps the calibration finite for separate kinds: nats for a slope of one deviation.
 _RIDGE = 0.01
 
 
@@ -41,8 +41,8 @@ class Familiarity:
 
     `mean` (embedding_size,), `axes` (axes, embedding_size), `points` (descriptions, axes). A
     distance's familiarity is 1 / (1 + exp(slope · (distance − middle))). `direction`
-    (embedding_size,) points from descriptions to word salads; with it, embeddings are those that
-    the network reads, without it, those of the bare texts.
+    (embedding_size,) points from descriptions to word salads; with it, embeddings are those of the
+    network, without it those of bare texts.
     """
 
     mean: Tensor
@@ -53,10 +53,8 @@ class Familiarity:
     direction: Tensor | None = None
 
     def measure(self, embedding: Tensor) -> float:
-        """Probability, with equal priors, that the text describes a task.
-
-        `embedding`: (embedding_size,), as the network reads it.
-        """
+        """Probability, with equal priors, that the text describes a task; `embedding`
+        (embedding_size,) is that of the network."""
         distance = float(measure_distances(self, embedding[None])[0])
         return 1 / (1 + math.exp(min(self.slope * (distance - self.middle), 700.0)))
 
@@ -69,15 +67,14 @@ def fit(
     known_unlike: Sequence[Tensor] = (),
     salads: Tensor | None = None,
 ) -> Familiarity:
-    """Place the training descriptions and calibrate; embeddings (texts, embedding_size) each.
+    """Make points of the training descriptions, and calibrate; embeddings (texts, embedding_size).
 
-    `held_out` are descriptions of other tasks, `unlike` texts that are none; both kinds count the
-    same, however many there are. At least two training descriptions and one text of each kind.
-    Of very many training descriptions, every second or third is a point, so that files stay small.
-    The axes are the widest directions of the training descriptions; with `known_unlike`, kinds of
-    texts that are none and of which none is in `unlike`, those that tell the kinds apart; then the
-    inner half of the descriptions are points. With `salads`, too, texts without any order, there is
-    a direction towards them.
+    `held_out` are descriptions of other tasks, `unlike` other texts; both kinds have the same
+    weight. At least two training descriptions and one text of each kind are needed. Of very many
+    training descriptions, only every second or third is a point, so that files stay small. The
+    axes are the widest directions of the training descriptions; with `known_unlike`, the
+    directions that separate descriptions from these other kinds of text, and only the inner half of
+    the descriptions are points. `salads`, texts without any order, add a direction towards them.
     """
     if known_unlike:
         mean, axes = _find_telling_axes(training.double(), [kind.double() for kind in known_unlike])
@@ -85,12 +82,12 @@ def fit(
         mean, axes = _find_axes(training.double())
     kept = training[:: math.ceil(len(training) / _MOST_POINTS)]
     points = ((kept.double() - mean) @ axes.T).half().float()
-    if known_unlike:  # the inner half: what lies at the edge is near to what is unlike
+    if known_unlike:  # the inner half: outer points are near to unlike texts
         points = points[points.norm(dim=1) <= points.norm(dim=1).median()]
     direction = None
     if salads is not None:
         direction = _find_direction(training.double(), salads.double()).float()
-        # The mean of salads lies 1 away, and those of the other kinds `_FURTHER` or more.
+        # The mean of salads has distance 1, those of the other kinds `_FURTHER` or more.
         nearest = min(_measure_apart(points, (kind - mean) @ axes.T) for kind in known_unlike)
         scale = nearest / _FURTHER
         axes, points = axes / scale, (points / scale).half().float()
@@ -102,8 +99,8 @@ def fit(
 
 
 def measure_distances(known: Familiarity, embeddings: Tensor) -> Tensor:
-    """Mean distance to the nearest three training descriptions, or the distance towards salads if
-    that is larger: (texts,)."""
+    """Measure the mean distance to the nearest three training descriptions, or the distance towards
+    salads if that is larger: (texts,)."""
     centered = embeddings.float() - known.mean
     apart = _find_nearest(known.points, centered @ known.axes.T)
     if known.direction is None:
@@ -118,7 +115,7 @@ def _find_nearest(points: Tensor, own: Tensor) -> Tensor:
 
 
 def _measure_apart(points: Tensor, own: Tensor) -> float:
-    """How far a kind of texts lies from the points, on average."""
+    """Measure the mean distance of a kind of texts from the points."""
     return max(float(_find_nearest(points, own).mean()), _LEAST_DEVIATION)
 
 
@@ -134,7 +131,7 @@ def _find_axes(training: Tensor) -> tuple[Tensor, Tensor]:
 
 def _find_telling_axes(training: Tensor, kinds: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Mean, and axes of the space of the linear discriminants between each kind and the training
-    descriptions, which have a deviation of 1 along each and are uncorrelated."""
+    descriptions, which are uncorrelated and have a deviation of 1 along each."""
     mean, deviation = _measure_spread(training)
     own = (training - mean) / deviation
     found = [_discriminate(own, (kind - mean) / deviation) for kind in kinds]
@@ -158,7 +155,7 @@ def _find_direction(training: Tensor, salads: Tensor) -> Tensor:
 def _discriminate(own: Tensor, other: Tensor) -> Tensor:
     """The direction of linear discriminant analysis from `own`, whose mean is 0, to `other`."""
     spread = (_covariance(own) + _covariance(other)) / 2
-    # Where the base knows no word of a kind's texts, all of them are one point.
+    # If the base knows no word of a kind's texts, all of them are one point.
     ridge = (_SHRINKAGE * spread.diagonal().mean()).clamp(min=_LEAST_DEVIATION**2)
     regular = spread + ridge * torch.eye(len(spread)).to(spread)
     found: Tensor = torch.linalg.solve(regular, other.mean(dim=0))
@@ -177,7 +174,7 @@ def _covariance(points: Tensor) -> Tensor:
 
 
 def _calibrate(like: Tensor, unlike: Tensor) -> tuple[float, float]:
-    """Slope and middle of the logistic curve that tells distances of two kinds apart best.
+    """Fit slope and middle of the logistic curve that separates distances of two kinds.
 
     Maximum likelihood by Newton's method, each kind of weight one half.
     """
@@ -193,7 +190,7 @@ def _calibrate(like: Tensor, unlike: Tensor) -> tuple[float, float]:
         gradient = inputs.T @ (weights * (chance - wanted)) + ridge @ found
         curvature = (inputs.T * (weights * chance * (1 - chance))) @ inputs + ridge
         found = found - torch.linalg.solve(curvature, gradient)
-    slope = max(float(found[0] / spread), 1e-6)  # nearer is never less familiar
+    slope = max(float(found[0] / spread), 1e-6)  # nearer texts are never less familiar
     middle = float(center - found[1] / found[0].clamp(min=1e-6) * spread)
     return slope, middle
 
@@ -240,8 +237,8 @@ def read_familiarity(folder: Path, embedding_size: int) -> Familiarity | None:
 
 
 def scale_embedding(vector: Tensor, name: str) -> Tensor:
-    """A state (hidden,) as networks read it: float32 on the CPU, of length √hidden. Raises
-    BaseModelError, of the model `name`, where it is not finite."""
+    """Scale a state (hidden,) for networks: float32 on the CPU, of length √hidden. Raises
+    BaseModelError, about the model `name`, if it is not finite."""
     vector = vector.float().cpu()
     length = torch.linalg.vector_norm(vector)
     if not bool(torch.isfinite(length)) or length == 0:

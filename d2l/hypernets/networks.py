@@ -1,4 +1,4 @@
-"""The kinds of networks: a checkpoint's name or files in, an opened or loaded network out.
+"""Kinds of networks: a checkpoint's name or files in, an opened or loaded network out.
 
 A new kind is a folder here with a subclass of `Network`, and a line in `list_networks`. A package
 can bring one, too: its entry point in the group `d2l.networks` names the subclass.
@@ -50,7 +50,7 @@ def _list_foreign() -> Iterator[type[AnyNetwork]]:
 
 
 def list_formats() -> list[tuple[type[AnyNetwork], Format]]:
-    """List the formats of all networks, each with its network, in the order of trial."""
+    """List the formats of all networks, with their networks, in the order of trial."""
     return [(network, entry) for network in list_networks() for entry in network.formats]
 
 
@@ -88,8 +88,8 @@ def open_network(
 ) -> AnyNetwork:
     """Find a checkpoint and read its configuration; raises CheckpointError.
 
-    Before its weights are fetched, the hub is asked for all that will be. With the `need` "plan" no
-    weights are fetched, of the checkpoint or its base.
+    Before its weights are downloaded, the hub is asked for all files. With the `need` "plan" no
+    weights are downloaded, of the checkpoint or its base.
     """
     if need == "weights" and not offline and ask_checkpoint(name) is not None:
         needs, _ = open_to_plan(name, base=base, embedder=embedder)
@@ -105,16 +105,16 @@ def open_network(
 def open_to_plan(
     name: str, *, base: str | None = None, embedder: str | None = None, offline: bool = False
 ) -> tuple[dict[str, Listing | None], AnyNetwork | None]:
-    """The checkpoint and the models that it reads with, each with what the hub would have to send
-    of it (None: on disk), and the network without weights, unless the hub refuses it.
+    """List the checkpoint and its models, each with the files that the hub would have to send
+    (None: on disk), and open the network without weights, unless the hub refuses it.
 
-    Only configuration is fetched; raises D2LError. With `offline` nothing is asked.
+    Downloads only configuration; raises D2LError. With `offline` the hub is not asked.
     """
     own, alias = None if offline else ask_checkpoint(name), ALIASES.get(name)
     needs: dict[str, Listing | None] = {
         name if own is None else str(own.name._replace(revision=None)): own
     }
-    if own is not None and own.refusal is not None:  # the base's terms are to be accepted, too
+    if own is not None and own.refusal is not None:  # the base may have terms to accept, too
         network = None
         models = {alias.base: base} if alias and alias.network != TextToLoraNetwork.kind else {}
     else:
@@ -126,7 +126,7 @@ def open_to_plan(
 
 
 def open_seats(name: str, *, base: str | None = None, offline: bool = False) -> SeatsNetwork:
-    """Open a network whose adapters hold a memory; raises CheckpointError for all others."""
+    """Open a seat network; raises CheckpointError for others."""
     network = open_network(name, base=base, offline=offline)
     if not isinstance(network, SeatsNetwork):
         raise CheckpointError(

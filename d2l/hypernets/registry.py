@@ -1,6 +1,6 @@
 """Names of checkpoints: an alias, folder, file or hub name in, a local path out.
 
-The one table of known checkpoints stands at the foot.
+The table of known checkpoints stands at the foot.
 """
 
 import difflib
@@ -18,13 +18,13 @@ from d2l.files.cache import file_digest, find_local
 from d2l.files.paths import find_path
 from d2l.files.regular import refuse_irregular
 
-#: What documents are compiled with where nobody names a checkpoint.
+#: Default network for documents.
 DEFAULT = "qwen2.5-coder-0.5b"
-#: The variable of the environment that names another default.
+#: Environment variable that names another default.
 DEFAULT_VARIABLE = "D2L_CHECKPOINT"
-#: What `t2l make` takes where no checkpoint is named.
+#: Default network of `t2l make`.
 DEFAULT_TEXT = "qwen2.5-coder-0.5b"
-#: All files that checkpoints of any kind consist of; nothing else is downloaded.
+#: Files of checkpoints of any kind; no others are downloaded.
 _FILES = (
     "config.json",
     "model.safetensors",
@@ -35,9 +35,9 @@ _FILES = (
     "hypermod.pt",
     "adapter_config.json",
 )
-#: Those of them that hold weights.
+#: Files with weights among these.
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin", "hypermod.pt")
-#: Folders of checkpoints that were opened without their weights; they go when the program ends.
+#: Folders of checkpoints that were opened without their weights, removed when the program ends.
 _OUTLINES: list[tempfile.TemporaryDirectory[str]] = []
 _BUILTIN = Path(__file__).parent / "builtin"
 
@@ -46,9 +46,9 @@ _BUILTIN = Path(__file__).parent / "builtin"
 class Alias:
     """A checkpoint that d2l knows by a short name.
 
-    `location` is a hub name (`org/repo:subfolder`), or None for what is shipped in the package.
-    `revision` is the commit that is read where the user names none; None: the branch's newest.
-    `size_bytes` is what is downloaded or shipped, without the base.
+    `location` is a hub name (`org/repo:subfolder`), or None for networks in the package. `revision`
+    is the default commit; None: the branch's newest. `size_bytes` is the size of the files, without
+    the base.
     """
 
     name: str
@@ -62,22 +62,22 @@ class Alias:
 
 @dataclass(frozen=True)
 class CheckpointFiles:
-    """A checkpoint that is on disk: what the user called it, and where it lies."""
+    """A checkpoint on disk: the user's name for it, and its path."""
 
     name: str
     path: Path
 
 
 def default_checkpoint() -> str:
-    """What is meant where nobody names a checkpoint: that of `D2L_CHECKPOINT`, or `DEFAULT` where
-    the variable is empty or not set."""
+    """Name of the default checkpoint: `D2L_CHECKPOINT`, or `DEFAULT` if the variable is empty or
+    not set."""
     return os.environ.get(DEFAULT_VARIABLE) or DEFAULT
 
 
 def find_checkpoint(name: str, *, offline: bool = False, weights: bool = True) -> CheckpointFiles:
-    """Locate a checkpoint, downloading it where it is not on disk; raises CheckpointError.
+    """Find a checkpoint, or download it; raises CheckpointError.
 
-    Without `weights` no more is downloaded than its configuration, in a folder for this run.
+    Without `weights` only its configuration is downloaded, into a folder for this run.
     """
     place = _locate(name)
     if isinstance(place, hub.HubName):
@@ -86,14 +86,14 @@ def find_checkpoint(name: str, *, offline: bool = False, weights: bool = True) -
 
 
 def ask_checkpoint(name: str) -> hub.Listing | None:
-    """What the hub would have to send of a checkpoint, or None if it is on disk. Fetches nothing;
-    raises CheckpointError."""
+    """List the files of a checkpoint that the hub would have to send; None if it is on disk.
+    Downloads nothing; raises CheckpointError."""
     place = _locate(name)
     return None if isinstance(place, Path) or cached_checkpoint(place) else _ask(place)
 
 
 def _locate(name: str) -> Path | hub.HubName:
-    """Where a checkpoint lies; raises CheckpointError."""
+    """Locate a checkpoint; raises CheckpointError."""
     alias = ALIASES.get(name)
     if alias is not None:
         return _BUILTIN / alias.name if alias.location is None else _name_on_hub(alias)
@@ -120,7 +120,7 @@ def _name_on_hub(alias: Alias) -> hub.HubName:
 
 
 def digest_files(path: Path) -> dict[str, str]:
-    """SHA-256 of every file that a checkpoint consists of, by its path in the folder.
+    """SHA-256 of every file of a checkpoint, by its path in the folder.
 
     `path` is a checkpoint's folder, or its file of weights, with settings beside or above it.
     """
@@ -133,11 +133,11 @@ def digest_files(path: Path) -> dict[str, str]:
 
 
 def name_known(name: str, sha256: str | None) -> str:
-    """What to call the checkpoint that an adapter names, which may say no more than its folder's
-    name: where it lay when it was last used here, if the name itself leads nowhere.
+    """Name the checkpoint of an adapter, which may hold only the name of a folder: the path of its
+    last use here, if the name itself leads nowhere.
 
-    What the name leads to goes first, for a network's SHA-256 is that of its weights, not of how
-    many seats its configuration allows.
+    The name comes first, since a network's SHA-256 is that of its weights: configurations with
+    different numbers of seats share it.
     """
     if name in ALIASES or find_local(name) is not None:
         return name
@@ -146,8 +146,8 @@ def name_known(name: str, sha256: str | None) -> str:
 
 
 def at_revision(name: str, revision: str | None) -> str:
-    """A checkpoint's name at a revision of its repository; raises CheckpointError where it lies in
-    none. None leaves the name as it is."""
+    """Name a checkpoint at a revision of its repository; raises CheckpointError if it has none.
+    None changes nothing."""
     if revision is None:
         return name
     alias = ALIASES.get(name)
@@ -162,15 +162,15 @@ def at_revision(name: str, revision: str | None) -> str:
 
 
 def find_on_disk(alias: Alias) -> Path | None:
-    """Where an alias's checkpoint lies, or None if it has not been downloaded."""
+    """Path of an alias's checkpoint; None if it has not been downloaded."""
     if alias.location is None:
         return _BUILTIN / alias.name
     return cached_checkpoint(_name_on_hub(alias))
 
 
 def fetch_checkpoint(name: hub.HubName, *, offline: bool, weights: bool = True) -> Path:
-    """Folder with a checkpoint from the hub, or without `weights` with its configuration; raises
-    CheckpointError. What is in the cache is not asked for again."""
+    """Download (or find) a checkpoint from the hub, or without `weights` its configuration; return
+    the local folder. Raises CheckpointError."""
     folder = cached_checkpoint(name)
     if folder is not None:
         return folder
@@ -182,7 +182,7 @@ def fetch_checkpoint(name: hub.HubName, *, offline: bool, weights: bool = True) 
     heavy = [path for path in listing.sizes if PurePosixPath(path).name in _WEIGHTS]
     texts = [path for path in listing.sizes if path not in heavy]
     folder = hub.fetch(name, texts, offline=False, error_type=CheckpointError) if texts else None
-    if weights:  # last: where they are, all is
+    if weights:  # they come last, so with them all files are there
         return hub.fetch(name, heavy, offline=False, error_type=CheckpointError)
     pickled = next((path for path in heavy if not path.endswith(".safetensors")), None)
     if pickled is not None:
@@ -192,7 +192,7 @@ def fetch_checkpoint(name: hub.HubName, *, offline: bool, weights: bool = True) 
 
 
 def _ask(name: hub.HubName) -> hub.Listing:
-    """Ask for a checkpoint; of several in the folder of a run for the newest."""
+    """List the files of a checkpoint; of several in the folder of a run, those of the newest."""
     listing = hub.ask(name, _FILES, error_type=CheckpointError, depth=1)
     found = {path: re.match(r"checkpoint-([0-9]{1,18})/", path) for path in listing.sizes}
     steps = {path: int(match[1]) for path, match in found.items() if match}
@@ -202,7 +202,7 @@ def _ask(name: hub.HubName) -> hub.Listing:
 
 
 def _outline(listing: hub.Listing, path: str, texts: Path | None) -> Path:
-    """A folder with the texts of a checkpoint, and with the outline of its file of weights."""
+    """Make a folder with the texts of a checkpoint, and the outline of its file of weights."""
     from d2l.hypernets.formats.outline import write_outline
 
     _OUTLINES.append(tempfile.TemporaryDirectory(prefix="d2l-"))
@@ -216,7 +216,7 @@ def _outline(listing: hub.Listing, path: str, texts: Path | None) -> Path:
 
 
 def cached_checkpoint(name: hub.HubName) -> Path | None:
-    """A hub checkpoint's folder if all of it is on disk already; opens no socket."""
+    """Find a hub checkpoint's folder if all of it is on disk; opens no socket."""
     try:
         folder = hub.fetch(name, (), offline=True, error_type=CheckpointError)
     except CheckpointError:
@@ -226,15 +226,15 @@ def cached_checkpoint(name: hub.HubName) -> Path | None:
 
 
 def list_aliases() -> Iterator[tuple[Alias, Path | None]]:
-    """Yield every alias with the place of its files on disk."""
+    """Yield every alias with the path of its files on disk."""
     for alias in ALIASES.values():
         yield alias, find_on_disk(alias)
 
 
 # Folders, bases and parameter counts of the public checkpoints: README of SakanaAI/doc-to-lora
 # (commit baa85db) and of SakanaAI/text-to-lora (commit 8ba7749), and the tensor shapes of their
-# networks, four bytes a value. The commit: what several public repositories name as the one that
-# they downloaded; of SakanaAI/doc-to-lora no such is known.
+# networks, four bytes a value. Several public repositories name the commit that they downloaded;
+# for SakanaAI/doc-to-lora none is known.
 _TEXT_TO_LORA = "6e571eda2188b216f027263cd28c99c0fdcf2fa3"
 ALIASES: dict[str, Alias] = {
     alias.name: alias

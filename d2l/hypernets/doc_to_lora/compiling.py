@@ -1,4 +1,4 @@
-"""How a Doc-to-LoRA network compiles documents: all but the weights."""
+"""Compiling documents with a Doc-to-LoRA network: everything but the weights."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ from d2l.hypernets.protocol import Cut
 #: Longest chunks unless the user names others: the public evaluation's (SakanaAI/doc-to-lora,
 #: scripts/main_exp/eval/d2l.sh).
 MOST_CHUNK_TOKENS = 8192
-#: Chunks that the public networks saw together in training; the sum of more is new to them.
+#: Most chunks in a document of the public networks' training; longer sums are new to them.
 HELD_CHUNKS = 8
 
 
@@ -59,7 +59,7 @@ class DocToLoraNetwork(Network[DocToLoraConfig]):
 
     @cached_property
     def reader(self) -> BaseFiles:
-        """The base, or the other model that reads for the network; raises BaseModelError."""
+        """The base, or another model that reads documents; raises BaseModelError."""
         config = self.config
         reader = self.base if config.encoder is None else self.find_other(config.encoder)
         name = config.encoder or config.base
@@ -79,10 +79,11 @@ class DocToLoraNetwork(Network[DocToLoraConfig]):
         return self.config.chunk_tokens or MOST_CHUNK_TOKENS
 
     def _pick_limit(self, n_tokens: int) -> int:
-        """Tokens of a chunk: as in training, doubled until no more chunks come together than there.
+        """Pick the tokens of a chunk: as in training, doubled until no more chunks than in training
+        are summed.
 
-        Rank and size grow with the number of chunks, and so does what is new to the network. By
-        doubling, a document that grows by a line keeps its limit.
+        Rank and size grow with the number of chunks. Doubling keeps the limit of a document that
+        grows by a line.
         """
         limit = self._trained_tokens
         while limit < MOST_CHUNK_TOKENS and n_tokens > HELD_CHUNKS * limit:
@@ -100,7 +101,7 @@ class DocToLoraNetwork(Network[DocToLoraConfig]):
                 "the checkpoint was trained on what a 4-bit base reads, and the base runs in full "
                 "precision here: --encoder nf4 rounds it as there"
             )
-        n_together = 1 if keeps_parts else len(chunks)  # a question chooses of parts
+        n_together = 1 if keeps_parts else len(chunks)  # questions choose parts
         longest = max(len(chunk.token_ids) for chunk in chunks)
         affixes = self._affixes(reader)
         in_text = longest - sum(map(len, affixes))
@@ -125,7 +126,7 @@ class DocToLoraNetwork(Network[DocToLoraConfig]):
         return warnings
 
     def _affixes(self, reader: BaseFiles) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Ids before and behind inner chunks: those that the public code lists, or the
+        """Ids before and behind inner chunks: those of the public code's list, or the
         template's."""
         listed = (reader.family.affixes or {}).get(reader.name)
         if listed is not None:
@@ -179,8 +180,8 @@ class DocToLoraNetwork(Network[DocToLoraConfig]):
         )
 
     def _keeps_parts(self, n_chunks: int, options: CompileOptions, *, is_cut: bool) -> bool:
-        """True if questions choose chunks: a chunk's part are its ranks in the adapter, as long as
-        these are not mixed."""
+        """True if questions choose parts: a chunk's part are its ranks in the adapter, unless
+        merging mixes these."""
         mixed = options.merge != "concat" or is_cut
         if options.parts and mixed:
             raise OptionError(
@@ -219,7 +220,7 @@ class DocToLoraNetwork(Network[DocToLoraConfig]):
 def _find_borders(
     document: Document, encoded: Encoded, tokenizer: BaseTokenizer, limit: int
 ) -> list[int]:
-    """Tokens of the templated document that stable chunks begin with, but for the first."""
+    """Find the first token of each stable chunk but the first, in the templated document."""
     text = document.text
     offset = len(text) - len(text.lstrip())
     pieces = pack_stable(text, tokenizer=tokenizer, limit=limit, headings=document.heading_starts)

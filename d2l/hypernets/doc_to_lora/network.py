@@ -1,8 +1,8 @@
 """The Doc-to-LoRA network: hidden states of one chunk to LoRA weights for its base model.
 
-Takes activations as tensors and gives LoraWeights on the CPU; knows nothing of documents or files.
-Module and parameter names are those of the released checkpoints, so weights load as they are.
-Source of names and mathematics: SakanaAI/doc-to-lora, modeling/hypernet.py (HyperLoRA).
+Activations as tensors in, LoraWeights on the CPU out. Module and parameter names are those of the
+released checkpoints, so weights load unchanged. Source of names and mathematics:
+SakanaAI/doc-to-lora, modeling/hypernet.py (HyperLoRA).
 """
 
 import math
@@ -53,7 +53,7 @@ WIDEST = 1 << 28
 
 @dataclass(frozen=True)
 class DocToLoraConfig(EveryLayer):
-    """Everything that determines the network's tensors, and what it reads."""
+    """Configuration of the network's tensors, and of its reading."""
 
     base: str
     encoder: str | None  # model that reads the document, where that is not the base
@@ -174,9 +174,9 @@ class DocToLora(nn.Module):
         """Read states (tokens, hidden), one a layer, into (layers, modules, rank, latents)."""
         config = self.config
         device = self.head["weight"].device
-        # Only this part of the original runs in bfloat16, and only on a GPU. There each operation
-        # costs its launch, whatever its size, so that many layers are read side by side. On a CPU
-        # that gains nothing, and memory is one layer's.
+        # Only this module of the original runs in bfloat16, and only on a GPU. There the launch of
+        # an operation costs most of its time, so many layers are read side by side. A CPU gains
+        # nothing by that, and needs the memory of only one layer.
         on_gpu = devices.is_cuda(device)
         widest = MLP_RATIO * config.feature_size * len(states[0])
         size = max(1, WIDEST // widest) if on_gpu else 1
@@ -252,8 +252,8 @@ class DocToLora(nn.Module):
         BaseModelError where a value is not finite."""
         both = [factor.detach() for pair in generated.values() for factor in pair]
         finite = torch.stack([all_finite(factor) for factor in both]).all()
-        # Copied through pinned memory, which is filled while the program goes on. To read the flag
-        # waits for the device, and so for the copies that were begun before.
+        # Copied to pinned memory in the background. Reading the flag waits for the device, and so
+        # for these copies.
         there = [factor.to("cpu", non_blocking=devices.is_cuda(factor.device)) for factor in both]
         if not bool(finite):
             raise BaseModelError(
@@ -307,7 +307,7 @@ class SharedBlock(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        # Places 1 and 4 are dropout in the original, which does nothing outside of training.
+        # Modules 1 and 4 are dropout in the original, which acts in training only.
         self.mlp = nn.Sequential(
             nn.LayerNorm(width),
             nn.Identity(),

@@ -1,10 +1,10 @@
-"""The perceiver of Doc-to-LoRA: a text's hidden states, however many, to a fixed set of latents.
+"""The perceiver of Doc-to-LoRA: any number of hidden states of a text to a fixed number of latents.
 
-Tensors in, tensors out; knows nothing of base models, adapters or files. Module and parameter
-names are those of the released checkpoints (SakanaAI/doc-to-lora, modeling/aggregator.py).
+Tensors in, tensors out. Module and parameter names are those of the released checkpoints
+(SakanaAI/doc-to-lora, modeling/aggregator.py).
 
 Shapes: `hidden` is the width of the states read, `latents` the width of the latent vectors. Texts
-of one length are read side by side; none looks at another.
+of the same length are read side by side, without attention to each other.
 """
 
 import torch
@@ -59,8 +59,8 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, source: Tensor) -> Tensor:
         """Attend from x (texts, modules * rank, latents) to source (texts, tokens, latents)."""
         n_texts, n_queries, _ = x.shape
-        # Four query heads in a row read the same keys: let them be more queries of one head,
-        # instead of repeating keys and values four times.
+        # Four query heads share keys: they become queries of one head, which saves repeating keys
+        # and values four times.
         query = self.q_proj(x).view(n_texts, n_queries, N_HEADS, HEAD_DIM).transpose(1, 2)
         query = query.reshape(n_texts, N_KEY_VALUE_HEADS, -1, HEAD_DIM)
         key, value = (
@@ -74,7 +74,7 @@ class Attention(nn.Module):
 
 
 class PerceiverLayer(nn.Module):
-    """One layer: latents attend to a text (cross) or to themselves, then an MLP."""
+    """A layer: latents attend to a text (cross) or to themselves, then an MLP."""
 
     def __init__(self, width: int, *, cross: bool) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ class Resampler(nn.Module):
 
 
 class Perceiver(nn.Module):
-    """Project a text, read it into latents, and read these into the latents that come out."""
+    """Projects a text, reads it into latents, and these into the output latents."""
 
     def __init__(
         self, hidden: int, width: int, n_out: int, *, n_latents: int, layers: list[PerceiverLayer]

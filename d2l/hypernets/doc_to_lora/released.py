@@ -1,8 +1,8 @@
-"""A released Doc-to-LoRA checkpoint: where its file is, its configuration and its tensors.
+"""A released Doc-to-LoRA checkpoint: its file, its configuration and its tensors.
 
-Takes a path to `pytorch_model.bin` or a folder around it; gives a DocToLoraConfig and tensors under
-their names. The file's own configuration objects (SakanaAI/doc-to-lora, modeling/hypernet.py,
-modeling/aggregator.py, configs.py) are translated here and known nowhere else.
+A path to `pytorch_model.bin` or a folder around it in, a DocToLoraConfig and tensors by name out.
+Only this module knows the file's own configuration objects (SakanaAI/doc-to-lora,
+modeling/hypernet.py, modeling/aggregator.py, configs.py).
 """
 
 import re
@@ -35,7 +35,7 @@ _BASE = "base_model_name_or_path"
 _NETWORK = "hypernet_config"
 _ENCODER = "ctx_encoder_args"
 
-#: What files beside the checkpoint hold, by an entry of theirs.
+#: Content of files beside the checkpoint, by one of its keys.
 _HINTS = {"state": f"this is the optimizer's state: name the {WEIGHTS_FILE} beside it"}
 
 _T = TypeVar("_T", bool, int, str, float)
@@ -43,7 +43,7 @@ _T = TypeVar("_T", bool, int, str, float)
 
 @dataclass(frozen=True)
 class Released:
-    """A checked file: its configuration, and where each of the network's tensors is in it."""
+    """A checked file: its configuration, and the position of each of the network's tensors."""
 
     file: Path
     config: DocToLoraConfig
@@ -55,14 +55,15 @@ class Released:
 
 
 def matches(path: Path) -> bool:
-    """Tell by names alone whether a path can be a released checkpoint."""
+    """True if a path may be a released checkpoint, by names alone."""
     if path.is_file():
         return path.suffix in (".bin", ".pt", ".pth")
     return (path / WEIGHTS_FILE).is_file() or bool(_list_steps(path))
 
 
 def find_file(path: Path) -> Path:
-    """Find the weights file: given itself, in the folder, or in its newest checkpoint-N folder."""
+    """Find the weights file: the path itself, in the folder, or in its newest checkpoint-N
+    folder."""
     if path.is_file():
         return path
     if (path / WEIGHTS_FILE).is_file():
@@ -74,7 +75,7 @@ def find_file(path: Path) -> Path:
 
 
 def list_warnings(path: Path) -> list[str]:
-    """Say which of several checkpoints is read, where a run's folder holds them."""
+    """Warn if a run's folder holds several checkpoints, of which only one is read."""
     n_steps = 0 if path.is_file() or (path / WEIGHTS_FILE).is_file() else len(_list_steps(path))
     if n_steps < 2:
         return []
@@ -99,8 +100,8 @@ def read_released(path: Path) -> Released:
 def read_chunk_tokens(file: Path) -> int | None:
     """Read the chunk limit of training from the `args.yaml` beside or above a weights file.
 
-    Only a hint, so a missing or unusable file means none. The original writes a flat dump with tags
-    that ask for calls of Python functions: one line is looked for, and no YAML parser runs.
+    Returns None if the file is missing or unusable. The original writes a flat dump with tags that
+    call Python functions: this searches one line, and no YAML parser runs.
     """
     folders = [file.parent]
     if file.absolute().parent.name.startswith("checkpoint-"):
@@ -138,7 +139,7 @@ def _take_tensors(values: Mapping[str, object]) -> dict[str, TensorRecord]:
 
 
 def _read_layers(file: Path, values: Mapping[str, object]) -> list[int]:
-    """Read the indices of the layers that get an adapter: a tensor inside the configuration."""
+    """Read the indices of the adapted layers: a tensor inside the configuration."""
     with naming(file):
         record = _attributes(values, _NETWORK).get("layer_indices")
         if (
@@ -155,7 +156,7 @@ def _read_layers(file: Path, values: Mapping[str, object]) -> list[int]:
 def _translate(
     values: Mapping[str, object], layers: list[int], *, chunk_tokens: int | None
 ) -> DocToLoraConfig:
-    """Turn the stored configuration into ours; what the network cannot do is refused."""
+    """Turn the stored configuration into ours; raises CheckpointError for unknown features."""
     network = _attributes(values, _NETWORK)
     lora = _attributes(network, "lora_config")
     perceiver = _attributes(network, "aggregator_config")
@@ -239,7 +240,7 @@ def _attributes(values: Mapping[str, object], name: str) -> Mapping[str, object]
 
 
 def _get(values: Mapping[str, object], name: str, kind: type[_T], default: _T | None = None) -> _T:
-    """Give a stored attribute of a type; an attribute that is absent or None has the default."""
+    """Read a stored attribute of a type; the default if it is absent or None."""
     value = values.get(name)
     if value is None:
         value = default

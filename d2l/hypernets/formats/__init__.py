@@ -1,1 +1,1 @@
-"""How checkpoints are stored: safetensors, 8-bit rows, pickles, and the checks they share."""
+"""Formats of checkpoints: safetensors, 8-bit rows, pickles, and their common checks."""

@@ -14,7 +14,7 @@ from typing import Any, get_args, get_origin
 
 from d2l.errors import CheckpointError
 
-# A configuration is a few kilobytes; anything much larger is not one.
+# A configuration has a few kilobytes; much larger files are refused.
 MAX_CONFIG_BYTES = 1 << 20
 FETCH_AGAIN = "the file is damaged or its download was cut short: fetch it again"
 
@@ -55,7 +55,7 @@ class EveryLayer:
         return self.n_layers * (sum(self.d_in) + sum(self.d_out))
 
     def to_json(self) -> dict[str, object]:
-        """Give the fields as JSON values."""
+        """Write the fields as JSON values."""
         values = asdict(self)  # type: ignore[call-overload]
         return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
@@ -64,7 +64,7 @@ class EveryLayer:
         return dict(zip(modules, zip(self.d_in, self.d_out, strict=True), strict=True))
 
     def check_sizes(self, modules: Sequence[str]) -> None:
-        """Refuse sizes that are not one positive pair a module; raises CheckpointError."""
+        """Raise CheckpointError unless there is a positive pair of sizes for each module."""
         if not len(modules) == len(self.d_in) == len(self.d_out):
             raise CheckpointError("d_in and d_out do not have one size per target module")
         for size in (*self.d_in, *self.d_out):
@@ -74,7 +74,7 @@ class EveryLayer:
 def read_typed(cls: type, values: Mapping[str, object], *, kind: str) -> dict[str, Any]:
     """Check names and types of JSON values against a dataclass; lists become tuples.
 
-    Raises CheckpointError that names the first field which is unknown, missing or of another type.
+    Raises CheckpointError, which names the first field that is unknown, missing or of another type.
     """
     known = {field.name: field for field in fields(cls)}
     unknown = sorted(values.keys() - known.keys())
@@ -94,7 +94,7 @@ def read_typed(cls: type, values: Mapping[str, object], *, kind: str) -> dict[st
 
 
 def to_float(value: float) -> float:
-    """A number as a float; a whole number that is too large for one becomes infinite."""
+    """Turn a number into a float; a whole number that is too large becomes infinite."""
     try:
         return float(value)
     except OverflowError:
@@ -102,13 +102,13 @@ def to_float(value: float) -> float:
 
 
 def check_range(name: str, value: int, low: int, high: int) -> None:
-    """Refuse a number outside `low` to `high`, both included; raises CheckpointError."""
+    """Raise CheckpointError for a number outside `low` to `high`, both included."""
     if not low <= value <= high:
         raise CheckpointError(f"{name} is out of range, expected {low} to {high}")
 
 
 def _fits(value: object, wanted: Any) -> bool:
-    """Tell whether a JSON value has a field's type; a bool is no number, an int is a float."""
+    """True if a JSON value has a field's type; a bool is no number, an int is a float."""
     if isinstance(wanted, UnionType):
         return any(_fits(value, option) for option in get_args(wanted))
     if get_origin(wanted) is tuple:
@@ -131,7 +131,7 @@ def show(value: object) -> str:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Put the file's name before the message of any checkpoint error raised inside."""
+    """Put the file's name before the messages of checkpoint errors inside."""
     try:
         yield
     except CheckpointError as error:
@@ -141,7 +141,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def read_json(path: Path) -> dict[str, object]:
-    """Read a JSON object; every failure names the file and what was expected of it."""
+    """Read a JSON object; every error names the file and the expected content."""
     with naming(path):
         if not path.is_file():
             raise CheckpointError("no such file", hint="is this the folder of a checkpoint?")
@@ -163,7 +163,7 @@ def read_json(path: Path) -> dict[str, object]:
 
 
 def _read_int(digits: str) -> int:
-    if len(digits) > 20:  # more than any count has, and maybe more than a float can hold
+    if len(digits) > 20:  # more than any count has, and maybe too large for a float
         raise ValueError(f"a number of {len(digits)} digits")
     return int(digits)
 

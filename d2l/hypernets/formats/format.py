@@ -19,8 +19,8 @@ Network = TypeVar("Network", bound=nn.Module)
 class Format:
     """A format of checkpoints. `matches` reads names and small files only.
 
-    The digest of the file that `find_weights` gives tells checkpoints apart. `is_native`: a folder
-    that d2l writes.
+    `find_weights` finds the file whose digest identifies a checkpoint. `is_native`: a folder that
+    d2l writes.
     """
 
     name: str
@@ -42,7 +42,8 @@ class Format:
 def native_format(
     kind: str, title: str, from_json: Callable[[Mapping[str, object]], HypernetConfig]
 ) -> Format:
-    """The format of a d2l folder: `from_json` makes the configuration of config.json's fields."""
+    """Make the format of a d2l folder: `from_json` makes the configuration of config.json's
+    fields."""
 
     def read_config(path: Path) -> HypernetConfig:
         fields = native.read_fields(path, kind)
@@ -70,8 +71,8 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 def load_checked(
     path: Path, entry: Format, build: Callable[..., Network], *, device: str
 ) -> Network:
-    """Read a checkpoint's tensors, and build its network of them; raises CheckpointError that names
-    the file, for tensors of other names or shapes and for values that are not finite."""
+    """Read a checkpoint's tensors, and build its network; raises CheckpointError, which names the
+    file, for tensors of other names or shapes and for values that are not finite."""
     config, tensors = entry.read_config(path), entry.read_tensors(path)
     with naming(entry.find_weights(path)):
         native.check_finite(tensors)
@@ -79,7 +80,7 @@ def load_checked(
 
 
 def read_kind(path: Path) -> object:
-    """The kind of network in a d2l folder's config.json; a damaged file is an error."""
+    """Read the kind of network from a d2l folder's config.json; a damaged file is an error."""
     file = path / native.CONFIG_FILE
     fields = read_json(file) if file.is_file() else {}
     return fields.get("network", fields.get("kind"))

@@ -5,9 +5,9 @@ configuration; `model.safetensors` holds its tensors, plain or compact.
 
 A compact file stores a matrix `NAME` (two dimensions, its name ends in `.weight`) as int8, with
 `NAME.row_scale`, fp32, one for each row: weight = int8 * row_scale. Other tensors (biases, norms,
-tables, sharpness) are stored as they are. Of Text-to-LoRA networks the first layer, which contains
-the deviations of embeddings, stays exact too. Their offsets of adapters, a matrix for each layer in
-one tensor, are 8-bit rows; older files store them in bf16.
+tables, sharpness) are stored unchanged. Of Text-to-LoRA networks the first layer, which contains
+the deviations of embeddings, stays exact, too. Their offsets of adapters, a matrix for each layer
+in one tensor, are 8-bit rows; older files store them in bf16.
 """
 
 import json
@@ -41,7 +41,7 @@ UNUSABLE = "the original code cannot run it either, or never released one like i
 
 
 def read_fields(folder: Path, kind: str) -> dict[str, object]:
-    """Read a native folder's configuration, without the header that it must have."""
+    """Read a native folder's configuration, and check its header."""
     path = folder / CONFIG_FILE
     values = read_json(path)
     expected = {"format": FORMAT, "version": VERSION, "kind": kind}
@@ -70,7 +70,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def check_shapes(got: Mapping[str, Sequence[int]], expected: Mapping[str, Sequence[int]]) -> None:
-    """Refuse tensors that are not exactly the expected ones, by name and by shape."""
+    """Raise CheckpointError unless names and shapes of tensors are the expected ones."""
     missing = sorted(expected.keys() - got.keys())
     unexpected = sorted(got.keys() - expected.keys())
     wrong = [
@@ -91,12 +91,12 @@ def check_shapes(got: Mapping[str, Sequence[int]], expected: Mapping[str, Sequen
 
 
 def get_shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor, by its name."""
+    """Shape of every tensor, by its name."""
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
 def check_finite(tensors: Mapping[str, Tensor]) -> None:
-    """Refuse tensors with NaN or infinite values."""
+    """Raise CheckpointError for NaN or infinite values."""
     floats = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
     broken = [name for name, tensor in floats.items() if not bool(files.all_finite(tensor))]
     if broken:
@@ -106,7 +106,7 @@ def check_finite(tensors: Mapping[str, Tensor]) -> None:
 def write_folder(
     folder: Path, kind: str, fields: Mapping[str, object], tensors: Mapping[str, Tensor]
 ) -> None:
-    """Write both files into an existing folder; the same input gives the same bytes."""
+    """Write both files into an existing folder; the same values give the same bytes."""
     header = {"format": FORMAT, "version": VERSION, "kind": kind}
     text = json.dumps(header | dict(fields), indent=2, ensure_ascii=False) + "\n"
     (folder / CONFIG_FILE).write_text(text, encoding="utf-8")
@@ -115,7 +115,8 @@ def write_folder(
 
 
 def _unshare(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copy what shares memory, as layers of a shared perceiver do: safetensors refuses it."""
+    """Copy tensors that share memory, like layers of a shared perceiver: safetensors refuses
+    them."""
     owned: dict[str, Tensor] = {}
     seen: set[int] = set()
     for name, tensor in tensors.items():
@@ -131,7 +132,7 @@ def _copy(tensor: Tensor) -> Tensor:
 
 
 def _first(items: Sequence[str]) -> str:
-    """Name the first of many, and say how many more there are."""
+    """Name the first of many, and count the others."""
     first = show(items[0])[1:-1]
     return first if len(items) == 1 else f"{first} (and {len(items) - 1} more)"
 
@@ -140,7 +141,7 @@ def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Round a matrix (d_out, d_in), or several (layers, d_out, d_in), to int8 and one fp32 scale a
     row, (d_out,) or (layers, d_out).
 
-    Off by half a step at most: half a row's largest absolute value over 127.
+    The error is at most half a step: half a row's largest absolute value over 127.
     """
     exact = weight.to(torch.float32)
     largest = exact.abs().amax(dim=-1)
@@ -150,12 +151,12 @@ def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def dequantize_rows(steps: Tensor, scale: Tensor) -> Tensor:
-    """The same matrix in fp32, or several, from int8 steps and the scale of each row."""
+    """Multiply out a matrix in fp32, or several, from int8 steps and the scale of each row."""
     return steps.to(torch.float32) * scale.to(torch.float32)[..., None]
 
 
 def compact_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Replace every matrix by its 8-bit form; the rest is passed on as it is."""
+    """Replace every matrix by its 8-bit form; other tensors stay unchanged."""
     result = {}
     for name, tensor in tensors.items():
         if tensor.ndim == 2 and name.endswith(".weight"):
@@ -166,7 +167,7 @@ def compact_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def compact_text(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same for a Text-to-LoRA network's tensors."""
+    """Compact a Text-to-LoRA network's tensors."""
     exact = {name: tensor for name, tensor in tensors.items() if name.startswith(_TEXT_EXACT)}
     offsets = {name: t for name, t in tensors.items() if name.startswith(_TEXT_OFFSETS)}
     others = {n: t for n, t in tensors.items() if n not in exact and n not in offsets}
@@ -177,12 +178,13 @@ def compact_text(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def is_compact(tensors: Mapping[str, Tensor]) -> bool:
-    """Whether a file's tensors are those of a compact file."""
+    """True if a file's tensors are those of a compact file."""
     return any(name.endswith(_SCALE) or t.dtype == torch.int8 for name, t in tensors.items())
 
 
 def expand_tensors(tensors: Mapping[str, Tensor], *, source: str) -> dict[str, Tensor]:
-    """All tensors in fp32, 8-bit matrices multiplied out; `source` names the file in errors."""
+    """Turn all tensors into fp32, and multiply out 8-bit matrices; `source` names the file in
+    errors."""
     result = {}
     for name, tensor in tensors.items():
         scale = tensors.get(name + _SCALE)

@@ -1,7 +1,7 @@
 """The outline of a file made by `torch.save`: its configuration without its weights.
 
-A remote file in, a local one of the same length out, with holes where the weights would be. So a
-network's configuration can be read, and a plan made, before gigabytes are downloaded.
+A remote file in, a local one of the same length out, with holes instead of weights. So a plan can
+read the configuration before gigabytes are downloaded.
 """
 
 import os
@@ -11,16 +11,16 @@ from typing import BinaryIO
 
 from d2l.hypernets.formats.pickles import ObjectRecord, TensorRecord, list_entries, read_object
 
-#: Bytes of the file's beginning and end that are copied. The pickle comes first in it and the
-#: directory last, and each takes some 50 KB.
+#: Bytes to copy from the file's beginning and end: the pickle comes first and the directory last,
+#: some 50 KB each.
 _ENDS = 1 << 18
-#: Room for an entry's header, name and padding.
+#: Bytes of an entry's header, name and padding.
 _HEADER = 1 << 10
 
 
 def write_outline(source: BinaryIO, target: Path) -> None:
-    """Copy what `pickles.read_object` reads, and the tensors of whole numbers; raises
-    CheckpointError for a file that is none of `torch.save`."""
+    """Copy the bytes that `pickles.read_object` reads, and the tensors of whole numbers; raises
+    CheckpointError unless `torch.save` made the file."""
     n_bytes = source.seek(0, os.SEEK_END)
     with target.open("wb") as file:
         file.truncate(n_bytes)
@@ -42,7 +42,7 @@ def write_outline(source: BinaryIO, target: Path) -> None:
 
 
 def _list_whole_numbers(value: object) -> Iterator[str]:
-    """Storages of the tensors of whole numbers: they belong to configurations."""
+    """List the storages of the tensors of whole numbers, which belong to configurations."""
     if isinstance(value, TensorRecord) and not value.storage.dtype.is_floating_point:
         yield value.storage.key
     inner = value.values if isinstance(value, ObjectRecord) else value

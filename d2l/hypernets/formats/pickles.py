@@ -1,7 +1,7 @@
-"""Read a file made by `torch.save` without running anything that it contains.
+"""Read a file made by `torch.save` without running any of its code.
 
-Takes a path; gives dicts, lists (for sets too), tuples, strings and numbers, an `ObjectRecord` for
-an object of a known class, and a `TensorRecord` for a tensor whose bytes are still in the file.
+A path in; dicts, lists (for sets, too), tuples, strings and numbers out, an `ObjectRecord` for an
+object of a known class, and a `TensorRecord` for a tensor whose bytes are still in the file.
 
 No unpickler runs: a pickle is a program, and Python's machine for it calls functions that the file
 names and sets attributes (even of functions and classes that an allow-list returns). The machine
@@ -32,13 +32,13 @@ from d2l.hypernets.formats.fields import FETCH_AGAIN, naming, show
 FOREIGN = "nothing was run; this is not what a network's trainer writes: do not open it elsewhere"
 BROKEN_ZIP = "is a damaged or truncated zip file"
 
-# What `zipfile` raises on a senseless directory.
+# Errors of `zipfile` on an invalid directory.
 _ZIP_ERRORS = (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, struct.error)
 
-# The released files' pickles are about 40 KB; the tensors' bytes are not part of it.
+# The released files' pickles have about 40 KB, without the tensors' bytes.
 MAX_PICKLE_BYTES = 4 << 20
 MAX_DIMENSIONS = 8
-# Names a released file uses, found by dumping a file that SakanaAI/doc-to-lora had written.
+# Names in a released file, from a dump of a file that SakanaAI/doc-to-lora wrote.
 _STORAGES = {
     "torch.FloatStorage": torch.float32,
     "torch.BFloat16Storage": torch.bfloat16,
@@ -78,7 +78,7 @@ class StorageRecord:
 
 @dataclass(frozen=True)
 class TensorRecord:
-    """A view of a storage, known to lie inside it."""
+    """A view of a storage, checked to be inside it."""
 
     storage: StorageRecord
     offset: int
@@ -88,7 +88,7 @@ class TensorRecord:
 
 @dataclass(frozen=True)
 class _Global:
-    """A name that the pickle mentions; it is never looked up anywhere."""
+    """A name in the pickle, which is never imported."""
 
     name: str
 
@@ -125,7 +125,7 @@ def read_tensors(path: Path, records: Mapping[str, TensorRecord]) -> dict[str, T
                 raise CheckpointError(f"storage {record.storage.key} is declared in two ways")
         sizes = {s.key: s.n_values * s.dtype.itemsize for s in wanted.values()}
         total, limit = sum(sizes.values()), path.stat().st_size
-        if total > limit:  # entries may overlap, so each alone could fit
+        if total > limit:  # entries may overlap, so a check of each alone is not enough
             message = f"declares {total} bytes of tensors, but has only {limit} bytes"
             raise CheckpointError(message, hint=FETCH_AGAIN)
         storages = {}
@@ -146,7 +146,7 @@ def read_tensors(path: Path, records: Mapping[str, TensorRecord]) -> dict[str, T
 
 
 class _Machine:
-    """Executes the pickle instructions of `torch.save` on values that can do nothing."""
+    """Executes the pickle instructions of `torch.save` on values without behavior."""
 
     def __init__(self) -> None:
         self.stack: list[object] = []
@@ -154,7 +154,7 @@ class _Machine:
         self.memo: dict[int, object] = {}
 
     def run(self, program: bytes) -> object:
-        """Execute a whole pickle and give its value."""
+        """Execute a whole pickle and return its value."""
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # genops warns of odd escapes in names
@@ -238,7 +238,7 @@ class _Machine:
 
 
 def _name_global(name: str) -> _Global:
-    """Accept a known name; anything else is refused before it can be called."""
+    """Accept a known name; raises CheckpointError for others."""
     known = name in _STORAGES or name in _SETS or name in (_DICT, _TENSOR)
     if not (known or _ENUMS.fullmatch(name) or _CLASSES.fullmatch(name)):
         raise CheckpointError(f"refuses to run `{show(name)[1:-1]}`", hint=FOREIGN)
@@ -255,7 +255,7 @@ def _call(called: object, arguments: object) -> object:
     if name == _TENSOR:
         return _make_tensor(arguments)
     if name in _SETS and len(arguments) == 1 and isinstance(arguments[0], list):
-        return arguments[0]  # a set of unchecked items could be made to hash without end
+        return arguments[0]  # no set: hashing crafted items could take endless time
     if _ENUMS.fullmatch(name) and len(arguments) == 1 and isinstance(arguments[0], str):
         return arguments[0]
     raise CheckpointError(f"refuses to call `{name}` with these arguments", hint=FOREIGN)
@@ -271,7 +271,7 @@ def _make_record(called: object, arguments: object) -> ObjectRecord:
 
 
 def _fill_record(target: object, state: object) -> None:
-    """Give an object its attributes; a dictionary (`_metadata` of a state dict) keeps none."""
+    """Set an object's attributes; a dictionary (`_metadata` of a state dict) gets none."""
     if not isinstance(state, dict) or not isinstance(target, ObjectRecord | dict):
         message = f"refuses to set the state of {_kind(target)} from {_kind(state)}"
         raise CheckpointError(message, hint=FOREIGN)
@@ -294,7 +294,7 @@ def _make_storage(identity: object) -> StorageRecord:
 
 
 def _make_tensor(arguments: tuple[object, ...]) -> TensorRecord:
-    """Check that a tensor lies inside its storage, before any view of it is made."""
+    """Check that a tensor is inside its storage, before a view is made."""
     match arguments:
         case (
             StorageRecord() as storage,
@@ -350,7 +350,7 @@ def _find_pickle(entries: Mapping[str, zipfile.ZipInfo]) -> str:
 
 
 def list_entries(file: BufferedReader) -> dict[str, zipfile.ZipInfo]:
-    """List the zip's entries; only stored ones, since a compressed one could grow without end."""
+    """List the zip's entries; raises CheckpointError for compressed ones, which may be bombs."""
     head = file.read(512)
     if not head.startswith(b"PK\x03\x04"):
         _refuse_other_format(head)
@@ -371,7 +371,7 @@ def list_entries(file: BufferedReader) -> dict[str, zipfile.ZipInfo]:
 
 
 def read_entry(file: BufferedReader, entry: zipfile.ZipInfo) -> bytearray:
-    """Read a stored entry's bytes from where its local header says that they start."""
+    """Read a stored entry's bytes behind its local header."""
     limit = os.fstat(file.fileno()).st_size
     file.seek(min(max(entry.header_offset, 0), limit))
     header = file.read(30)

@@ -1,7 +1,7 @@
-"""A seat network and a base → the base's second moments, kept for later compilations.
+"""Measure a base's second moments for a seat network, and cache them for later compilations.
 
-A network's seats are solved with second moments of one set of weights; for another set that
-computes the same they are measured here (`hypernets.seats.calibration` says why).
+A network's second moments hold for one set of weights. Another set with the same function needs its
+own (`calibration` explains why).
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from d2l.hypernets.seats.second_moments import write_statistics
 
 @dataclass(frozen=True)
 class CalibratePlan:
-    """A network with its base, the text that the base will read, and the file that is written."""
+    """A network with its base, the text for the base to read, and the file to write."""
 
     network: SeatsNetwork
     pieces: list[list[int]]
@@ -31,7 +31,7 @@ class CalibratePlan:
 
 
 def prepare(options: CompileOptions) -> CalibratePlan:
-    """What measuring will do, without weights; raises D2LError."""
+    """Plan the measurement, without weights; raises D2LError."""
     network = open_seats(options.checkpoint, base=options.base, offline=options.offline)
     pieces = cut_plain_text(network.tokenizer, limit=network.config.chunk_tokens)
     path = moments_path(base=network.base.digest(), network=network.digest())
@@ -44,9 +44,9 @@ def calibrate(
     *,
     watch: Callable[[int, int], object] = lambda done, total: None,  # noqa: ARG005
 ) -> Path:
-    """Measure the moments of the base, and keep them by its digest; raises D2LError.
+    """Measure the moments of the base, and cache them by its digest; raises D2LError.
 
-    `compile`, `merge` and `edit` find them where the base is not the file of training.
+    `compile`, `merge` and `edit` use them if the base is not the file of training.
     """
     moments = measure(plan, device, watch=watch)
     plan.path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +60,7 @@ def measure(
     *,
     watch: Callable[[int, int], object] = lambda done, total: None,  # noqa: ARG005
 ) -> Tensor:
-    """The moments of the base, float64 (layers, d_in, d_in), without keeping them."""
+    """Measure the moments of the base, float64 (layers, d_in, d_in)."""
     network, device = plan.network, pick_device(device)
     model = load_frozen(
         network.base, device=device, dtype=torch.float32, n_layers=network.config.layers

@@ -1,13 +1,13 @@
-"""Second moments of the attention inputs of the base at hand, measured for a seat network.
+"""Second moments of a base's attention inputs, measured for a seat network.
 
-A network on its base and some plain text in, moments out. Seats are solved with moments; they hold
-for one set of weights. A base that computes the same function with other weights (quantized
-otherwise, or with norms and matrices rescaled against each other, as AWQ does) has the same keys,
-values and residual stream, so memories fit it as they are, but its attention inputs are others.
+A network on its base and some plain text in, moments out. Seats are solved with moments, which hold
+for one set of weights. A base with the same function but other weights (quantized differently, or
+with norms and matrices rescaled against each other, as in AWQ) has the same keys, values and
+residual stream, so memories fit it unchanged; but its attention inputs differ.
 
-Texts are read behind openings of all lengths with memories imposed on their seats, for that is
-where they will stand: measured on the base alone, moments miss what memories make of the states of
-the layers above. No leak is added, so nothing here depends on moments that were there before.
+Texts are read behind openings of all lengths with imposed memories, like questions later: moments
+of the base alone would miss how memories change the states of the layers above. No leak is added,
+so the result does not depend on earlier moments.
 """
 
 import random
@@ -27,13 +27,13 @@ from d2l.hypernets.seats.seating import Watch, run_imposed
 from d2l.hypernets.seats.second_moments import read_statistics
 
 _TEXT = Path(__file__).parents[1] / "builtin" / "plain_text.txt"
-#: Tokens of plain text that are enough: with more, moments change less than seats notice.
+#: Tokens of plain text: more of them change moments too little to affect seats.
 N_TOKENS = 13_000
-_KEPT = 12  # memories that are put together anew for each text
+_KEPT = 12  # memories to combine for each text
 
 
 def read_plain_text() -> list[str]:
-    """The plain text that is shipped, a paragraph an entry."""
+    """Read the package's plain text, a paragraph an entry."""
     lines = _TEXT.read_text("utf-8").splitlines()
     return [line for line in lines if line and not line.startswith("#")]
 
@@ -41,7 +41,7 @@ def read_plain_text() -> list[str]:
 def cut_plain_text(
     tokenizer: BaseTokenizer, *, limit: int, n_tokens: int = N_TOKENS
 ) -> list[list[int]]:
-    """The first `n_tokens` of the plain text that is shipped, in pieces of at most `limit`."""
+    """Cut the first `n_tokens` of the package's plain text into pieces of at most `limit`."""
     pieces: list[list[int]] = []
     for line in read_plain_text():
         ids = tokenizer.encode(line)
@@ -60,10 +60,10 @@ def measure_moments(
     seed: int = 0,
     watch: Callable[[int, int], object] = lambda done, total: None,  # noqa: ARG005
 ) -> Tensor:
-    """Mean of x xᵀ over all tokens behind openings: float64 (layers, d_in, d_in).
+    """Measure the mean of x xᵀ over all tokens behind openings: float64 (layers, d_in, d_in).
 
-    `pieces`: token ids of pieces of plain text, each of which is asked as a question once. On two
-    CPU cores 13,000 tokens take three minutes with a base of 0.5 B parameters.
+    `pieces`: token ids of pieces of plain text, each of which is one question. On two CPU cores
+    13,000 tokens take three minutes with a base of 0.5 B parameters.
     """
     config, chance = seats.config, random.Random(seed)
     totals = torch.zeros(config.n_adapted_layers, config.hidden, config.hidden, dtype=torch.float64)
@@ -98,23 +98,23 @@ def measure_moments(
 
 
 def moments_path(*, base: str, network: str) -> Path:
-    """Where the moments of a base are kept that were measured for a network; both by the SHA-256 of
-    their weights, in hex."""
+    """Path of a base's cached moments for a network; both by the SHA-256 of their weights, in
+    hex."""
     return cache_dir() / "moments" / f"{base[:16]}-{network[:16]}.safetensors"
 
 
 def with_moments(seats: Seats, path: Path) -> Seats:
-    """The network with second moments that fit the base at hand; `path` holds those that were
-    measured on it. Raises CheckpointError for a damaged file.
+    """Give the network second moments for another base; `path` is the file of those measured on it.
+    Raises CheckpointError for a damaged file.
 
-    A base that computes the same has the correlations of the base of training, and inputs of other
-    sizes. So where the network knows how large plain text's inputs were there, its own moments are
-    kept and rescaled by the ratio: they were measured on more, and on kinds of text that the plain
-    one lacks. Otherwise the measured moments are taken as they are.
+    A base with the same function has the correlations of the base of training, but inputs of other
+    sizes. If the network knows the sizes of plain text's inputs in training, its own moments are
+    rescaled by the ratio: they come from more text, and of more kinds. Otherwise the measured
+    moments are used.
 
-    The ridge follows each input's own size there, against the base of training: a base whose inputs
-    are scaled by S has the second moment S C S, and so must its ridge be, or the same memory would
-    be seated otherwise.
+    The ridge is rescaled with each input's size: a base whose inputs are scaled by S has the second
+    moment S C S, and its ridge must change likewise, or the same memory would be seated
+    differently.
     """
     config, own = seats.config, seats.statistics
     statistics = read_statistics(
@@ -134,7 +134,7 @@ def with_moments(seats: Seats, path: Path) -> Seats:
 
 
 def write_memories(seats: Seats, pieces: Sequence[Sequence[int]]) -> list[Memory]:
-    """Memories of some of the pieces, as many seats each as the network gives such a text."""
+    """Write memories of some pieces, with as many seats as the network gives such a text."""
     config = seats.config
     encode = ActivationEncoder(seats.base_model, config.reading)
     return [
@@ -146,7 +146,7 @@ def write_memories(seats: Seats, pieces: Sequence[Sequence[int]]) -> list[Memory
 
 
 def combine_memories(memories: Sequence[Memory], n_seats: int, chance: random.Random) -> Memory:
-    """A memory of exactly `n_seats`, put together from `memories` by chance."""
+    """Combine random seats of `memories` into a memory of exactly `n_seats`."""
     drawn: list[Memory] = []
     while sum(memory.n_seats for memory in drawn) < n_seats:
         drawn.append(chance.choice(memories))

@@ -1,8 +1,4 @@
-"""The seat network's configuration, and what follows from it before any weights are loaded.
-
-A config.json in; sizes, token ids and the share of seats of every chunk out. Knows nothing of
-tensors.
-"""
+"""The seat network's configuration: sizes, token ids and layers, without any weights."""
 
 import math
 from collections.abc import Mapping
@@ -71,8 +67,8 @@ class SeatsConfig:
     base_digest: str = ""  # SHA-256 of the base's weights that the second moments belong to
     reads: str = "documents"
     adapted_layers: tuple[int, ...] = ()  # layers with memory; empty: all from `first_layer` on
-    learned_places: bool = False  # tokens that say more get more of a seat
-    value_ridge: float = 0.0  # how far values give way to ordinary text (`seating.soften`)
+    learned_places: bool = False  # informative tokens get a larger share of a seat
+    value_ridge: float = 0.0  # ridge that protects ordinary text from values (`seating.soften`)
     # Addresses, in place of a shared LoRA: neurons of the MLP below the memory, one for each
     # opening word, and the rank of all their gates; 0: a rank for each word.
     address_neurons: tuple[int, ...] = ()
@@ -125,8 +121,7 @@ class SeatsConfig:
 
     @property
     def target_modules(self) -> tuple[str, ...]:
-        """Keys and values of the seats are written through k_proj and v_proj; what an adapter adds
-        besides, through MLPs."""
+        """Short names of adapted modules: k_proj and v_proj for seats, the MLP's for the rest."""
         if self.address_neurons:
             return ("down_proj", "gate_proj", "k_proj", "v_proj")
         return ("down_proj", "k_proj", "v_proj") if self.shared_rank else ("k_proj", "v_proj")
@@ -137,7 +132,7 @@ class SeatsConfig:
         return self.layers
 
     def _address_rules(self) -> dict[str, bool]:
-        """What must hold of addresses, and whether it does."""
+        """Rules on addresses, each with its result."""
         named = self.address_neurons
         return {
             "addresses stand in for a shared LoRA": not (named and self.shared_rank),
@@ -151,7 +146,7 @@ class SeatsConfig:
         }
 
     def _names_layers(self) -> bool:
-        """Whether `adapted_layers` are empty, or layers of the base in order."""
+        """True if `adapted_layers` are empty, or layers of the base in order."""
         named = self.adapted_layers
         return not named or (
             named[0] == self.first_layer
@@ -161,12 +156,12 @@ class SeatsConfig:
 
     @property
     def memory_layers(self) -> tuple[int, ...]:
-        """The base's layers that hold memory, from below."""
+        """The base's layers with memory, from below."""
         return self.adapted_layers or tuple(range(self.first_layer, self.layers))
 
     @property
     def n_adapted_layers(self) -> int:
-        """How many layers hold memory."""
+        """Number of layers with memory."""
         return len(self.memory_layers)
 
     @property
@@ -182,7 +177,7 @@ class SeatsConfig:
 
     @property
     def values_a_rank(self) -> int:
-        """Numbers in an adapter for each of its ranks, where it has them in all modules."""
+        """Numbers in an adapter for each rank that all modules have."""
         return sum(self._count_a_rank().values())
 
     def _count_a_rank(self) -> dict[str, int]:
@@ -193,23 +188,23 @@ class SeatsConfig:
         return {name: sum(self.module_shapes[name]) * n for name, n in layers.items()}
 
     def find_ranks(self, n_seats: int) -> dict[str, int]:
-        """Rank of each target module of an adapter with so many seats: never more than k_proj and
-        v_proj have outputs, but what lies in other modules may need more."""
+        """Find each target module's rank in an adapter with so many seats: at most the outputs of
+        k_proj and v_proj; other modules may need more."""
         outputs = min(self.kv_heads * self.head_dim, self.hidden)
         words = n_seats - self.min_seats if self.address_neurons else 0
         if self.gate_rank:
-            words = max(words, 1)  # a LoRA has a rank, if one of zeros
+            words = max(words, 1)  # a LoRA has at least one rank, of zeros
             own = {"down_proj": words, "gate_proj": min(self.gate_rank, words)}
             return own | dict.fromkeys(("k_proj", "v_proj"), min(outputs, n_seats))
         rank = n_seats if n_seats <= outputs else max(outputs, self.shared_rank, words)
         return dict.fromkeys(self.target_modules, rank)
 
     def find_rank(self, n_seats: int) -> int:
-        """The highest of `find_ranks`, which servers reserve memory for."""
+        """Find the highest of `find_ranks`, for which servers reserve memory."""
         return max(self.find_ranks(n_seats).values())
 
     def count_values(self, n_seats: int) -> int:
-        """Numbers in an adapter with so many seats."""
+        """Count the numbers in an adapter with so many seats."""
         sizes = self._count_a_rank()
         return sum(rank * sizes[name] for name, rank in self.find_ranks(n_seats).items())
 
@@ -219,17 +214,17 @@ class SeatsConfig:
 
     @property
     def bias_rank(self) -> int:
-        """The shared LoRA lies in other modules than the seats, so it adds no rank."""
+        """Rank of the shared LoRA: 0, since it is in other modules than the seats."""
         return 0
 
     @property
     def held_tokens(self) -> int:
-        """Length up to which some recall can be expected; unknown, that which fills all seats."""
+        """Longest document with some recall; if unknown, the length that fills all seats."""
         return self.document_tokens or int(self.max_seats * self.tokens_per_seat)
 
     @property
     def held_density(self) -> float:
-        """Tokens a seat up to which some recall can be expected."""
+        """Most tokens a seat with some recall."""
         return max(float(self.tokens_per_seat), self.held_tokens / self.max_seats)
 
     @property

@@ -1,8 +1,8 @@
-"""The seat network: what the base makes of a chunk, in; keys and values for the chunk's seats, out.
+"""The seat network: a chunk's activations in, keys and values for the chunk's seats out.
 
-A seat is a token of the opening that every prompt with the adapter begins with; it holds a few
-tokens' worth of the document. The network pools the chunk's own keys and values around each
-seat's place and corrects them. Knows nothing of documents; `seating` turns memories into LoRA.
+A seat is a token of the opening, with which every prompt to the adapter begins; it stands for a few
+tokens of the document. The network pools the chunk's own keys and values around each seat's
+position and corrects them. `seating` turns memories into LoRA.
 """
 
 import math
@@ -28,7 +28,7 @@ from d2l.hypernets.seats.shared import Addresses, Shared, SharedLora
 from d2l.hypernets.seats.sharing import centers
 
 _PRIOR = -1.5  # log-weight of a token one seat's width away from the seat's center
-_MOST_WORTH = 2.0  # a token's room is at most e² and at least e⁻² times that of a plain one
+_MOST_WORTH = 2.0  # a token's width is at most e² and at least e⁻² times that of a plain one
 _TYPICAL_LOG_WIDTH = 2.0  # ln of about 8 tokens a seat, so the width's vector starts near zero
 
 
@@ -99,7 +99,7 @@ class SeatNetwork(nn.Module):
             nn.init.zeros_(correction.bias)
         self.place = nn.Linear(width, 1, bias=False) if config.learned_places else None
         if self.place is not None:
-            nn.init.zeros_(self.place.weight)  # even places, until trained
+            nn.init.zeros_(self.place.weight)  # even positions, until trained
         self.shared: SharedLora | Addresses | None = None
         if config.shared_rank:
             self.shared = SharedLora(config)
@@ -109,7 +109,7 @@ class SeatNetwork(nn.Module):
     def forward(
         self, hidden: Tensor, keys: Tensor, values: Tensor, n_seats: int
     ) -> tuple[Tensor, Tensor]:
-        """Keys and values of `n_seats` seats: (layers, seats, kv_heads * head_dim) each.
+        """Write keys and values of `n_seats` seats: (layers, seats, kv_heads * head_dim) each.
 
         `hidden`: (layers, tokens, hidden), `keys`, `values`: (layers, tokens, kv_heads * head_dim).
         """
@@ -142,11 +142,11 @@ class SeatNetwork(nn.Module):
         return result
 
     def place_tokens(self, x: Tensor, n_seats: int) -> Tensor:
-        """Where tokens with states x (tokens, width) lie among the seats: (tokens,), rising.
+        """Compute positions among the seats of tokens with states x (tokens, width): (tokens,).
 
-        In units of the mean distance between the chunk's tokens; float64, on the CPU, since not
-        every device has it. Evenly at 0, 1, 2 …; where places are learned, a token takes up more
-        room the more it is worth.
+        They rise in units of the mean distance between the chunk's tokens; float64 on the CPU,
+        since not every device has it. They are 0, 1, 2 …, or, if learned, a token is the wider the
+        more it is worth.
         """
         n_tokens = len(x)
         if self.place is None or n_seats >= n_tokens:
@@ -156,7 +156,8 @@ class SeatNetwork(nn.Module):
         return (shares.cumsum(0) - shares / 2) * (n_tokens / n_seats) - 0.5
 
     def describe_seats(self, x: Tensor, prior: Tensor, seat_width: float) -> Tensor:
-        """State of each seat (seats, width) from tokens (tokens, width); prior (seats, tokens)."""
+        """Compute seats' states (seats, width) from tokens (tokens, width); prior (seats,
+        tokens)."""
         rows = torch.arange(prior.shape[0], device=x.device) % self.config.seat_table
         u = self.seat_table[rows] + self.width_vector * (math.log(seat_width) - _TYPICAL_LOG_WIDTH)
         logits = self.anchor_query(u) @ self.anchor_key(x).T / math.sqrt(self.config.width)
@@ -175,16 +176,16 @@ class SeatNetwork(nn.Module):
         return pooled.view(layers, heads, -1, size // heads).transpose(1, 2).flatten(2)
 
     def _by_layer(self, written: Tensor) -> Tensor:
-        """(seats, layers * kv_heads * head_dim) to (layers, seats, kv_heads * head_dim)."""
+        """Turn (seats, layers * kv_heads * head_dim) to (layers, seats, kv_heads * head_dim)."""
         size = self.config.kv_heads * self.config.head_dim
         return written.view(written.shape[0], -1, size).transpose(0, 1)
 
 
 def fill_seats(worth: Tensor, n_seats: int) -> Tensor:
-    """Shares of `n_seats` seats in proportion to worth (tokens,), but at most a whole seat each.
+    """Share `n_seats` seats in proportion to worth (tokens,), at most a whole seat each.
 
-    What the worthiest may not have goes to the rest. There must be as many tokens as seats, or
-    more; worth is positive. The shares add up to `n_seats`, and are differentiable.
+    The excess of the worthiest goes to the others. There must be at least as many tokens as seats;
+    worth is positive. The shares add up to `n_seats`, and are differentiable.
     """
     ordered = worth.sort(descending=True).values
     left = n_seats - torch.arange(len(worth), device=worth.device)  # with 0, 1, 2 … seats full
@@ -196,8 +197,8 @@ def fill_seats(worth: Tensor, n_seats: int) -> Tensor:
 def build_network(
     config: SeatsConfig, tensors: Mapping[str, Tensor], *, source: str
 ) -> SeatNetwork:
-    """A frozen network with these weights; their names and shapes must be exactly the network's."""
-    with torch.device("meta"):  # no time and no random numbers spent on weights we replace
+    """Build a frozen network with these weights; their names and shapes must be the network's."""
+    with torch.device("meta"):  # weights will be replaced: no time and random numbers for them
         network = SeatNetwork(config)
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     odd = sorted(expected.keys() ^ tensors.keys())
@@ -239,12 +240,12 @@ class Seats:
         self.network = network
         self.statistics = statistics
         self.base_model = base_model
-        if isinstance(network.shared, Addresses):  # what they write depends on the base at hand
+        if isinstance(network.shared, Addresses):  # they depend on the base
             network.shared.fit(base_model, config.opening(config.max_seats))
 
     @torch.no_grad()
     def generate(self, condition: Activations, rank: int) -> Memory:
-        """Memory of one chunk with `rank` seats; with rank 0, of one that claims no seat."""
+        """Write the memory of a chunk with `rank` seats; with rank 0, it claims no seat."""
         assert condition.keys is not None
         assert condition.values is not None
         device = self.network.width_vector.device
@@ -258,8 +259,8 @@ class Seats:
         return Memory(keys.cpu(), values.cpu(), claims_seats=rank > 0)
 
     def copy(self, condition: Activations, n_seats: int) -> Memory:
-        """Memory of the chunk's own keys and values: a seat a token, or where there are fewer
-        tokens than seats, some of them twice."""
+        """Copy the chunk's own keys and values as a memory: a seat a token; some tokens twice if
+        there are fewer tokens than seats."""
         assert condition.keys is not None
         assert condition.values is not None
         places = torch.arange(n_seats) * condition.keys.shape[1] // n_seats
@@ -302,7 +303,7 @@ class Seats:
         return Assembled(replace(weights, ranks=self._differing(memory.n_seats)), memory)
 
     def _differing(self, n_seats: int) -> dict[str, int]:
-        """Ranks of modules where they are not the same for all."""
+        """Ranks of modules, if they differ."""
         ranks = self.config.find_ranks(n_seats)
         return ranks if len(set(ranks.values())) > 1 else {}
 
@@ -318,17 +319,14 @@ def load_seats(folder: Path, base_model: nn.Module) -> Seats:
         d_in=config.hidden,
         ridge=config.statistics_ridge,
     )
-    prepare_factors(statistics)  # the same for every document: start-up, not work
+    prepare_factors(statistics)  # once, for all documents
     device = next(base_model.parameters()).device
     return Seats(config, network.to(device), statistics, base_model)
 
 
 def join_memories(parts: Sequence[Memory]) -> Memory:
-    """Seats side by side, in order. Parts that claim no seat are averaged into the one before.
-
-    That seat becomes the plain mean of itself and all parts that fall to it; parts before every
-    seat fall to the first.
-    """
+    """Join memories seat by seat, in order. Parts that claim no seat are averaged into the seat
+    before, or the first seat: it becomes the plain mean of itself and these parts."""
     claiming = [part for part in parts if part.claims_seats]
     if not claiming:
         raise MergeError("no memory that claims a seat")
@@ -349,7 +347,7 @@ def join_memories(parts: Sequence[Memory]) -> Memory:
 
 
 def average_memories(parts: Sequence[Memory]) -> Memory:
-    """Plain mean of memories that all fill the same seats: far less recall than `concat`."""
+    """Average memories for the same seats: far less recall than `concat`."""
     _check_sizes([tuple(part.keys.shape) for part in parts])
     if not parts or not all(part.claims_seats for part in parts):
         raise MergeError("averaging needs memories that all claim their seats")
@@ -359,7 +357,7 @@ def average_memories(parts: Sequence[Memory]) -> Memory:
     )
 
 
-#: How memories become one before they are seated.
+#: Ways to merge memories before they are seated.
 JOINS: dict[str, Callable[[Sequence[Memory]], Memory]] = {
     "average": average_memories,
     "concat": join_memories,
@@ -375,5 +373,5 @@ def _check_sizes(sizes: Sequence[tuple[int, ...]]) -> None:
 
 
 def _add_shared(weights: LoraWeights, shared: Shared) -> LoraWeights:
-    """The seats' weights and, in their own modules and at the same rank, what is added besides."""
+    """Add the shared part to the seats' weights, in its own modules and at the same rank."""
     return replace(weights, factors={**weights.factors, **shared.factors(rank=weights.rank)})

@@ -8,7 +8,7 @@ from d2l.hypernets.seats.config import SeatsConfig
 
 
 def opening_text(config: SeatsConfig, n_seats: int) -> str:
-    """The opening as text; it encodes to `config.opening(n_seats)` with the base's tokenizer.
+    """Write the opening as text; it encodes to `config.opening(n_seats)` with the base's tokenizer.
 
     The words' text is stored as one string; each word token starts with a space.
     """
@@ -23,9 +23,9 @@ def opening_text(config: SeatsConfig, n_seats: int) -> str:
 
 
 def chat_template(config: SeatsConfig, n_seats: int) -> str:
-    """A ChatML template (Jinja) that puts the opening first, before any system text.
+    """Write a ChatML template (Jinja) that puts the opening before any system text.
 
-    A system message of the caller's own follows the opening on a new line, inside the same turn.
+    A system message of the caller follows the opening on a new line, inside the same turn.
     """
     text = opening_text(config, n_seats)
     if not text.startswith(SYSTEM):
@@ -36,7 +36,7 @@ def chat_template(config: SeatsConfig, n_seats: int) -> str:
 
 
 def describe_prompt(config: SeatsConfig, n_seats: int) -> Prompt:
-    """The prompt that a seats adapter answers to, for d2l.json."""
+    """Describe the prompts of a seats adapter, for d2l.json."""
     opening = Opening(
         ids=tuple(config.opening(n_seats)),
         text=opening_text(config, n_seats),

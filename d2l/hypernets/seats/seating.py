@@ -1,12 +1,10 @@
 """Seating: make an adapter that gives the opening's tokens the keys and values of a memory.
 
-A memory, the frozen base, its statistics and the opening's token ids in, LoRA weights out; knows
-nothing of documents or of the network that wrote the memory.
+A memory, the frozen base, its statistics and the opening's token ids in, LoRA weights out.
 
-Everything here is fp32 on the base's device, and the solves are float64 on the CPU: the second
-moments are so ill-conditioned that solving with them in fp32 moves logits by 7e-3. A base held in
-less than fp32 is copied to fp32 for the one pass (the copy is dropped afterwards); the seats then
-fit the rounded weights, which are the ones that will run.
+All is fp32 on the base's device, but the solves are float64 on the CPU: the second moments are so
+ill-conditioned that solving in fp32 moves logits by 7e-3. A base in less than fp32 is copied to
+fp32 for one pass; the seats then fit the rounded weights, which are used later.
 """
 
 import copy
@@ -30,11 +28,11 @@ _Hook = Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Watch:
-    """What sees every k_proj and v_proj with memory, layer by layer.
+    """Callbacks for every k_proj and v_proj with memory, layer by layer.
 
-    `keep` gets the name, inputs (tokens, d_in) and outputs (tokens, d_out). `choose` may give seats
-    other outputs than the memory's: it gets the name, those and the base's own, (seats, d_out)
-    each, before `keep`; of v_proj, when the layer's k_proj was kept.
+    `keep` gets the name, inputs (tokens, d_in) and outputs (tokens, d_out). `choose` may replace
+    the seats' outputs: it gets the name, the memory's and the base's outputs, (seats, d_out) each,
+    before `keep`; for v_proj after the layer's k_proj was kept.
     """
 
     keep: Callable[[str, Tensor, Tensor], None]
@@ -43,9 +41,8 @@ class Watch:
 
 @dataclass(frozen=True)
 class Seating:
-    """What seats are made with, whatever the memory: the second moments of ordinary text, the
-    solve's `epsilon`, what the adapter adds besides, which moves the opening's states, and how far
-    values give way to ordinary text (`soften`)."""
+    """Constants of seating: the second moments of ordinary text, the solve's `epsilon`, the shared
+    part of the adapter, which changes the opening's states, and the ridge of values (`soften`)."""
 
     statistics: Statistics
     epsilon: float
@@ -64,10 +61,10 @@ def seat_memory(
 ) -> LoraWeights:
     """Write a memory into a LoRA on k_proj and v_proj of rank `n_seats`, scale 1.
 
-    Row i of A answers 1 to the state of the opening's token i + 1, 0 to its other tokens, the
-    first one (the sink, where attention rests) included, and as little as possible to ordinary
-    text. Column i of B is what the seat's key or value lacks; with a ridge, values fall short of
-    the memory's by what would be answered to ordinary text most. Cost: one pass over the opening.
+    Row i of A gives 1 for the state of the opening's token i + 1, 0 for its other tokens (also for
+    the first, the sink of attention), and as little as possible for ordinary text. Column i of B is
+    the difference of the seat's key or value to the base's; with a ridge, values give up what would
+    affect ordinary text most. Cost: one pass over the opening.
     """
     statistics = seating.statistics
     _check(memory, statistics, opening)
@@ -84,8 +81,8 @@ def seat_memory(
 
 
 class _Solves:
-    """What the pass over an opening leaves behind: inputs H of every layer with seats, their solve,
-    and the values that seats get."""
+    """Results of the pass over an opening: inputs H of every layer with seats, their solve, and the
+    seats' values."""
 
     def __init__(self, seating: Seating) -> None:
         self._seating = seating
@@ -107,7 +104,7 @@ class _Solves:
         self._factors.append(factor)
 
     def choose_values(self, name: str, wanted: Tensor, given: Tensor) -> Tensor:
-        """What seats get of a projection for what the memory has and what they have without."""
+        """Choose values for the seats, from the memory's and the base's."""
         if name != "v_proj":
             return wanted
         factor = self._factors[len(self.values)][0]
@@ -117,7 +114,7 @@ class _Solves:
         return given + softened.to(given.device, given.dtype)
 
     def write(self, memory: Memory, base_model: nn.Module) -> dict[str, LoraFactors]:
-        """The factors that make of these inputs the keys of `memory`, and values as chosen."""
+        """Write the factors that turn these inputs into the keys of `memory` and chosen values."""
         statistics = self._seating.statistics
         whitened, triangles = torch.cat(self._whitened), torch.cat(self._factors)
         answers = _answer(whitened, triangles, statistics.cholesky).to(torch.float32).contiguous()
@@ -137,11 +134,11 @@ class _Solves:
 
 
 def soften(lacking: Tensor, leak: Tensor, *, ridge: float) -> Tensor:
-    """L' = (I + rP)⁻¹ L for what seats lack, L (…, seats, d_out), and r = `ridge`.
+    """Compute L' = (I + rP)⁻¹ L for the seats' differences L (…, seats, d_out), and r = `ridge`.
 
-    P (…, seats, seats) is how ordinary text answers seats: A C Aᵀ, which is the inverse of
-    H C⁻¹ Hᵀ + εI without its row and column of the sink. L' makes tr(L'ᵀ P L') + ‖L' - L‖² / r
-    least: seats give up what ordinary text would get of it, and the more the larger r is.
+    P (…, seats, seats) is the response of seats to ordinary text: A C Aᵀ, which is the inverse of
+    H C⁻¹ Hᵀ + εI without its row and column of the sink. L' minimizes tr(L'ᵀ P L') + ‖L' - L‖² / r:
+    the larger r, the more seats give up to protect ordinary text.
     """
     eye = torch.eye(leak.shape[-1], dtype=leak.dtype, device=leak.device)
     softened: Tensor = torch.cholesky_solve(lacking, torch.linalg.cholesky(eye + ridge * leak))
@@ -157,11 +154,11 @@ def record_inputs(
     layers: Sequence[int],
     shared: Shared | None = None,
 ) -> Tensor:
-    """Attention inputs of the opening, memory imposed below: float64 (layers, tokens, d_in).
+    """Record attention inputs of the opening, with imposed memory: float64 (layers, tokens, d_in).
 
-    One pass: each layer's seats get the memory's keys and values as they come out of k_proj and
-    v_proj, so layers above see what the adapter will make of the opening. The sink keeps its own.
-    What the adapter adds besides acts on all tokens.
+    One pass: each layer's seats get the memory's keys and values instead of the outputs of k_proj
+    and v_proj, so layers above get the states that the adapter will cause. The sink keeps its own.
+    The shared part of the adapter acts on all tokens.
     """
     inputs: list[Tensor] = []
 
@@ -184,17 +181,17 @@ def fill_memory(
     layers: Sequence[int],
     shared: Shared | None = None,
 ) -> Memory:
-    """`memory`, and behind it the base's own keys and values for the rest of the opening.
+    """Fill `memory` up with the base's own keys and values for the rest of the opening.
 
-    Seated, the rest gets a delta of zero: these tokens are read as the base reads them. For a
-    memory of fewer seats than the shortest opening has. Cost: one pass over the opening.
+    The rest then has a delta of zero. For a memory with fewer seats than the shortest opening.
+    Cost: one pass over the opening.
     """
     if memory.n_seats >= len(opening) - 1:
         return memory
     found: dict[str, list[Tensor]] = {name: [] for name in MODULES}
 
     def watch(name: str, _: Tensor, output: Tensor) -> None:
-        found[name].append(output[1:].cpu())  # the sink left out
+        found[name].append(output[1:].cpu())  # without the sink
 
     run_imposed(
         memory, base_model, opening=opening, layers=layers, shared=shared, watch=Watch(watch)
@@ -233,7 +230,7 @@ def run_imposed(
 
 
 def solve_answers(inputs: Tensor, cholesky: Tensor, *, epsilon: float) -> Tensor:
-    """Rows 1 … N of (H C⁻¹ Hᵀ + εI)⁻¹ H C⁻¹ for every layer: float64 (layers, seats, d_in).
+    """Solve rows 1 … N of (H C⁻¹ Hᵀ + εI)⁻¹ H C⁻¹ for every layer: float64 (layers, seats, d_in).
 
     `inputs` is H (layers, tokens, d_in), `cholesky` the lower factor of C (layers, d_in, d_in).
     """
@@ -241,7 +238,7 @@ def solve_answers(inputs: Tensor, cholesky: Tensor, *, epsilon: float) -> Tensor
 
 
 def _answer(whitened: Tensor, factor: Tensor, cholesky: Tensor) -> Tensor:
-    """A of what `whiten` gives."""
+    """Compute A from the results of `whiten`."""
     # A'ᵀ = L⁻ᵀ Y (YᵀY + εI)⁻¹
     rows = torch.cholesky_solve(whitened.mT, factor)[:, 1:]  # (layers, seats, d_in): no sink
     answers: Tensor = torch.linalg.solve_triangular(cholesky.mT, rows.mT, upper=True).mT
@@ -249,10 +246,10 @@ def _answer(whitened: Tensor, factor: Tensor, cholesky: Tensor) -> Tensor:
 
 
 def whiten(inputs: Tensor, cholesky: Tensor, *, epsilon: float) -> tuple[Tensor, Tensor]:
-    """Y = L⁻¹Hᵀ (layers, d_in, tokens), and the lower Cholesky factor of H C⁻¹ Hᵀ + εI = YᵀY + εI
-    (layers, tokens, tokens), where C = LLᵀ; arguments as for `solve_answers`.
+    """Compute Y = L⁻¹Hᵀ (layers, d_in, tokens), and the lower Cholesky factor of H C⁻¹ Hᵀ + εI =
+    YᵀY + εI (layers, tokens, tokens), with C = LLᵀ; arguments are those of `solve_answers`.
 
-    Raises MergeError where the tokens' states cannot be told apart.
+    Raises MergeError if the tokens' states are too similar.
     """
     whitened = torch.linalg.solve_triangular(
         cholesky, inputs.mT, upper=False
@@ -269,7 +266,7 @@ def whiten(inputs: Tensor, cholesky: Tensor, *, epsilon: float) -> tuple[Tensor,
 
 
 def find_projection(model: nn.Module, layer: int, name: str) -> nn.Linear:
-    """One of the base's projections in one layer; raises BaseModelError where it is not linear."""
+    """Find one of the base's projections in a layer; raises BaseModelError if it is not linear."""
     path = module_path(layer, name).removeprefix("model.")
     try:
         module = model.get_submodule(path)
@@ -284,7 +281,8 @@ def find_projection(model: nn.Module, layer: int, name: str) -> nn.Linear:
 
 
 def _impose(wanted: Tensor, name: str, watch: Watch) -> _Hook:
-    """Make a hook that gives the first seats the wanted outputs (seats, d_out) and is watched."""
+    """Make a hook that imposes the wanted outputs (seats, d_out) on the first seats, with
+    watches."""
 
     def hook(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         imposed = output.clone()  # (1, tokens, d_out)
@@ -307,7 +305,7 @@ def _exact_parameters(module: nn.Linear) -> tuple[Tensor, Tensor | None]:
 
 
 def _check(memory: Memory, statistics: Statistics, opening: Sequence[int]) -> None:
-    """Refuse a memory that does not fit the opening or the statistics."""
+    """Raise ShapeError for a memory that does not fit the opening or the statistics."""
     if memory.n_seats != len(opening) - 1:
         raise ShapeError(
             f"memory of {memory.n_seats} seats for an opening of {len(opening)} tokens",

@@ -1,7 +1,7 @@
-"""What ordinary text looks like to the adapted modules: second moments of attention inputs.
+"""Second moments of the adapted modules' inputs on ordinary text, to which seats should not
+respond.
 
-A statistics file in, regularized second moments and their Cholesky factors out; knows nothing of
-memories or adapters. Seats answer as little as possible to inputs that these moments describe.
+A statistics file in, regularized second moments and their Cholesky factors out.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 #: Values below which factorizing takes no longer than reading a file.
 _LEAST_VALUES = 1 << 20
 _NAME, _CHECKSUM = "cholesky", "crc32"
-#: What the file is called in a checkpoint's folder.
+#: Name of the file in a checkpoint's folder.
 FILE_NAME = "statistics.safetensors"
 _NAMES = ("correlation", "scale")
 _PLAIN = "plain_scale"  # may be there besides
@@ -40,10 +40,9 @@ class Statistics:
 
     `correlation`: (layers, d_in * (d_in + 1) / 2), the upper triangle with its diagonal, row by
     row. `scale`: (layers, d_in). A second moment's element i, j is correlation * scale_i * scale_j;
-    `ridge` times the mean diagonal is added to the diagonal, or `ridge_diagonal` (layers, d_in)
-    where that is given. `plain_scale`: (layers, d_in), root mean squares over the plain text that
-    bases are calibrated with, on the base of training, where they are known. `source` names them in
-    errors.
+    `ridge` times the mean diagonal, or a given `ridge_diagonal` (layers, d_in), is added to the
+    diagonal. `plain_scale`: (layers, d_in), root mean squares over the plain text of calibration,
+    on the base of training, if they are known. `source` names them in errors.
     """
 
     correlation: Tensor
@@ -90,7 +89,7 @@ class Statistics:
 
     @cached_property
     def _places(self) -> Tensor:
-        """Where element i, j of a symmetric matrix lies in the packed triangle: (d_in, d_in)."""
+        """Index of element i, j of a symmetric matrix in the packed triangle: (d_in, d_in)."""
         rows, columns = torch.triu_indices(self.d_in, self.d_in)
         places = torch.empty(self.d_in, self.d_in, dtype=torch.long)
         places[rows, columns] = places[columns, rows] = torch.arange(len(rows))
@@ -144,7 +143,8 @@ def read_statistics(path: Path, *, layers: Sequence[int], d_in: int, ridge: floa
 def pack_moments(
     moments: Tensor, *, layers: Sequence[int], ridge: float, source: str
 ) -> Statistics:
-    """Second moments (layers, d_in, d_in), without ridge: correlations in fp16, scales in fp32."""
+    """Pack second moments (layers, d_in, d_in), without ridge: correlations in fp16, scales in
+    fp32."""
     scale = moments.diagonal(dim1=1, dim2=2).sqrt()  # (layers, d_in)
     correlation = moments / scale[:, :, None] / scale[:, None, :]
     rows, columns = torch.triu_indices(scale.shape[1], scale.shape[1])
@@ -158,21 +158,21 @@ def pack_moments(
 
 
 def write_statistics(path: Path, moments: Tensor) -> None:
-    """Write second moments (layers, d_in, d_in), without ridge, as `read_statistics` takes them."""
+    """Write second moments (layers, d_in, d_in), without ridge, for `read_statistics`."""
     packed = pack_moments(moments, layers=range(len(moments)), ridge=0.0, source=str(path))
     tensors = {"correlation": packed.correlation, "scale": packed.scale}
     replace_file(path, lambda target: save_file(tensors, target))
 
 
 def prepare_factors(statistics: Statistics) -> None:
-    """Give statistics their factors, from the cache where they are there, else into it."""
+    """Compute the factors of statistics, or read them from the cache."""
     if statistics.n_layers * statistics.d_in**2 < _LEAST_VALUES:
         _ = statistics.cholesky
         return
     path = factors_path(statistics)
     found = _read(path, (statistics.n_layers, statistics.d_in, statistics.d_in))
     if found is not None:
-        vars(statistics)["cholesky"] = found  # where its cached property keeps what it computed
+        vars(statistics)["cholesky"] = found  # the value of the cached property
         _log.info("mapped second moments' factors from %s", path)
         return
     factors = statistics.cholesky
@@ -182,7 +182,7 @@ def prepare_factors(statistics: Statistics) -> None:
 
 
 def factors_path(statistics: Statistics) -> Path:
-    """Where the factors of these statistics lie: by their values, and by who factorizes."""
+    """Path of the factors of these statistics: by their values, and by the library's version."""
     digest = hashlib.sha256(f"{torch.__version__} {statistics.ridge!r}".encode())
     for tensor in (statistics.correlation, statistics.scale, statistics.ridge_diagonal):
         if tensor is not None:
@@ -192,7 +192,7 @@ def factors_path(statistics: Statistics) -> Path:
 
 
 def _checksum(factors: Tensor) -> str:
-    """CRC-32, which is far quicker than factorizing: what damages a file here is no attacker."""
+    """CRC-32: far faster than factorizing, and enough against accidental damage."""
     return f"{zlib.crc32(_bytes(factors)):08x}"
 
 
@@ -208,7 +208,7 @@ def _write(path: Path, factors: Tensor) -> None:
 
 
 def _read(path: Path, shape: tuple[int, ...]) -> Tensor | None:
-    """The factors of a file, mapped; None where there is none, or a damaged one."""
+    """Read mapped factors of a file; None if it is missing or damaged."""
     kept = find_tensors(path)
     factors = None if kept is None else kept[0].get(_NAME)
     if kept is None or factors is None:

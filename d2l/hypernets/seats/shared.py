@@ -1,4 +1,5 @@
-"""The part of a seats adapter that no document changes: a learned LoRA on down_proj, or addresses.
+"""The shared component of seats adapters, equal for all documents: a LoRA on down_proj, or
+addresses.
 
 Tensors and modules in, tensors out.
 """
@@ -22,25 +23,25 @@ _GATE, _DOWN = "gate_proj", "down_proj"
 
 
 class Shared(Protocol):
-    """What an adapter adds to the MLPs of its base besides its seats, whatever they hold."""
+    """Component of an adapter in the MLPs of its base, equal for all documents."""
 
     def run_mlp(self, layer: int, mlp: Any, inputs: Tensor, *, n_seats: int) -> Tensor:
-        """The MLP of the base's layer `layer` on inputs (..., hidden), as an adapter of so many
-        seats leaves it."""
+        """Run the MLP of the base's layer `layer` on inputs (..., hidden), with the component of an
+        adapter of so many seats."""
 
     def attach(self, model: nn.Module, *, n_seats: int) -> list[RemovableHandle]:
-        """Make the MLPs of a base without a head do the same, until the handles are removed."""
+        """Hook the component into the MLPs of a base without a head; the handles undo that."""
 
     def factors(self, *, rank: int) -> dict[str, LoraFactors]:
-        """The same as a LoRA of scale 1 on the CPU, by module; `rank` is the number of seats. Some
-        runtimes take only adapters whose modules all have the same rank."""
+        """Make a LoRA of scale 1 on the CPU, by module, of rank `rank`, the number of seats: some
+        runtimes want the same rank for all modules."""
 
     def scaled(self, scale: float) -> Self:
-        """The same with `scale` times its effect; raises OptionError where that cannot be."""
+        """Multiply its effect by `scale`; raises OptionError if that is impossible."""
 
 
 def run_mlp(layer: Any, number: int, x: Tensor, shared: Shared | None, *, n_seats: int) -> Tensor:
-    """What the MLP of a base's layer adds to x (..., hidden), `shared` included."""
+    """Compute the MLP of a base's layer on x (..., hidden), `shared` included."""
     inputs = layer.post_attention_layernorm(x)
     if shared is None:
         result: Tensor = layer.mlp(inputs)
@@ -51,8 +52,8 @@ def run_mlp(layer: Any, number: int, x: Tensor, shared: Shared | None, *, n_seat
 class SharedLora(nn.Module):
     """LoRA of `config.shared_rank` on every adapted layer's down_proj; its scale is 1.
 
-    The layers' factors lie below one another: `a.weight` (layers * rank, d_in), `b.weight`
-    (layers * d_out, rank). A fresh one changes nothing.
+    The layers' factors are stacked: `a.weight` (layers * rank, d_in), `b.weight`
+    (layers * d_out, rank). A fresh LoRA changes nothing.
     """
 
     def __init__(self, config: SeatsConfig) -> None:
@@ -70,7 +71,7 @@ class SharedLora(nn.Module):
         return self.a.weight[rows], self.b.weight[index * self.d_out : (index + 1) * self.d_out]
 
     def change(self, layer: int, inputs: Tensor) -> Tensor:
-        """What it adds to the output of a layer's down_proj for `inputs` (..., d_in)."""
+        """Compute its share in the output of a layer's down_proj for `inputs` (..., d_in)."""
         a, b = self.of_layer(layer)
         return (inputs @ a.to(inputs.dtype).mT) @ b.to(inputs.dtype).mT
 
@@ -91,7 +92,7 @@ class SharedLora(nn.Module):
 
     @torch.no_grad()
     def scaled(self, scale: float) -> "SharedLora":
-        """See `Shared`; raises OptionError where `scale` is no number."""
+        """See `Shared`; raises OptionError if `scale` is no number."""
         if not math.isfinite(scale):
             raise OptionError(f"bias scale is not a finite number: {scale}")
         result = copy.deepcopy(self)
@@ -112,26 +113,26 @@ class SharedLora(nn.Module):
 
 
 def find_mlp(model: nn.Module, layer: int, name: str) -> nn.Module:
-    """A projection of the MLP in a layer of a base without a head."""
+    """Find a projection of the MLP in a layer of a base without a head."""
     return model.get_submodule(module_path(layer, name).removeprefix("model."))
 
 
 class Addresses(nn.Module):
-    """Vectors that tell the opening's words from ordinary text; nothing here is trained.
+    """Vectors that distinguish the opening's words from ordinary text; none is trained.
 
-    An adapter's A answers a seat by its state, and ordinary text in part, the more the two states
-    are alike. Addresses make them unlike: in the MLP of the last layer below all memory, each word
-    of the opening drives one neuron of its own, which stays silent for all other text. The neuron
-    adds a long vector to the word's state. No two vectors share a direction, and text hardly uses
-    their directions. Keys and values of seats are imposed, so addresses do not change them.
+    An adapter's A recognizes a seat by its state, and responds to ordinary text with similar
+    states. Addresses make the states differ: in the MLP of the last layer below all memory, each
+    word of the opening drives one neuron of its own, which stays silent for all other text. The
+    neuron adds a long vector to the word's state. No two vectors share a direction, and text hardly
+    uses their directions. Keys and values of seats are imposed, so addresses do not change them.
 
     As a LoRA: on gate_proj, with single ones in B, and on down_proj, with single ones in A. Gates
-    that lie in fewer directions than there are words need no more ranks. The tokens of the
-    opening's head have no addresses, because any text contains them.
+    with fewer directions than words need fewer ranks. The tokens of the opening's head have no
+    addresses, because any text contains them.
 
-    `detect` (words, hidden) is what each word's neuron gets of a normed state, in which the layer's
-    own norm is not yet multiplied: negative for all but the word. `directions` (words, hidden) is
-    what it adds. A base is needed before either can be used: `fit`.
+    `detect` (words, hidden) are gate rows for a normed state before multiplication by the layer's
+    own norm: negative for all but the word. `directions` (words, hidden) are the added vectors.
+    Both need a base first: `fit`.
     """
 
     detect: Tensor
@@ -150,9 +151,9 @@ class Addresses(nn.Module):
 
     @torch.no_grad()
     def fit(self, model: nn.Module, opening: Sequence[int]) -> None:
-        """Make ready for a base without a head, given its longest opening: whose norm multiplies
-        the states, and whose neurons are as strong as their own up_proj makes them. Bases that
-        compute the same may differ in both. Cost: its lowest layers, once over the opening."""
+        """Fit to a base without a head, given its longest opening: its norm multiplies the states,
+        and its up_proj sets the strength of neurons; bases with the same function may differ in
+        both. Cost: its lowest layers, once over the opening."""
         seen = read_inputs(model, self.layer, opening)[1 + self.n_head :]  # (words, hidden)
         norm, mlp = find_layer(model, self.layer)
         self._at = torch.tensor(self.neurons, device=seen.device)
@@ -161,11 +162,11 @@ class Addresses(nn.Module):
         gate, up = (torch.einsum("wh,wh->w", seen, rows) for rows in own)
         gate = gate + torch.einsum("wh,wh->w", seen, self._gates)
         inner = mlp.act_fn(gate) * up
-        columns = mlp.down_proj.weight[:, self._at].to(torch.float32).T  # what it adds untouched
+        columns = mlp.down_proj.weight[:, self._at].to(torch.float32).T  # the base's own vectors
         self._writes = self.directions.to(seen.device) / inner[:, None] - columns
 
     def _take(self, n_seats: int, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Neurons, gates and writes of the words of an opening of so many seats."""
+        """Take neurons, gates and vectors of the words of an opening of so many seats."""
         n = max(n_seats - self.n_head, 0)
         gates, writes = (tensor[:n].to(like.dtype) for tensor in (self._gates, self._writes))
         return self._at[:n], gates, writes
@@ -215,7 +216,7 @@ class Addresses(nn.Module):
         }
 
     def _open_together(self, at: Tensor, gates: Tensor) -> LoraFactors:
-        """The gates of these words at their own rank, which is theirs together."""
+        """Factorize the gates of these words at their common rank."""
         u, values, vt = torch.linalg.svd(gates.double(), full_matrices=False)
         codes = torch.zeros(self.intermediate, self.rank)
         codes[at] = u[:, : self.rank].float()
@@ -223,7 +224,7 @@ class Addresses(nn.Module):
         return LoraFactors(basis.float().contiguous(), codes)
 
     def scaled(self, scale: float) -> "Addresses":
-        """See `Shared`: never, as an address that is written by half addresses nothing."""
+        """Raise OptionError: half an address distinguishes nothing."""
         raise OptionError(
             f"this network has no learned bias to scale by {scale:g}",
             hint="leave the bias scale at 1",
@@ -231,19 +232,19 @@ class Addresses(nn.Module):
 
 
 def find_layer(model: Any, number: int) -> tuple[Tensor, Any]:
-    """The weight of the norm before a layer's MLP, and the MLP."""
+    """Find the weight of the norm before a layer's MLP, and the MLP."""
     layer = model.layers[number]
     return layer.post_attention_layernorm.weight, layer.mlp
 
 
 def read_inputs(model: Any, number: int, ids: Sequence[int]) -> Tensor:
-    """What the MLP of a layer gets of these tokens: fp32 (tokens, hidden)."""
+    """Read the inputs of a layer's MLP for these tokens: fp32 (tokens, hidden)."""
     found: list[Tensor] = []
     layers = model.layers
     hook = layers[number].mlp.register_forward_pre_hook(
         lambda _module, inputs: found.append(inputs[0][0].to(torch.float32))
     )
-    model.layers = layers[: number + 1]  # those above would take most of the time
+    model.layers = layers[: number + 1]  # layers above would take most of the time
     try:
         device = next(model.parameters()).device
         model(torch.tensor([list(ids)], device=device), use_cache=False)

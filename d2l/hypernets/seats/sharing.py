@@ -12,12 +12,12 @@ from d2l.errors import OptionError
 from d2l.hypernets.options import CompileOptions
 from d2l.hypernets.seats.config import SeatsConfig
 
-#: So many are named; the rest is counted.
+#: Most names in a warning; the rest is counted.
 _MOST_NAMED = 5
 
 
 def count_seats(n_tokens: int, *, config: SeatsConfig, max_seats: int | None = None) -> int:
-    """Number of seats for a text of `n_tokens`; `max_seats` may only lower the network's own."""
+    """Count the seats for a text of `n_tokens`; `max_seats` may only lower the network's own."""
     most = config.max_seats if max_seats is None else min(max_seats, config.max_seats)
     if most < config.min_seats:
         raise OptionError(
@@ -29,8 +29,7 @@ def count_seats(n_tokens: int, *, config: SeatsConfig, max_seats: int | None = N
 
 
 def set_density(config: SeatsConfig, tokens_per_seat: float) -> SeatsConfig:
-    """The same network with a seat for so many tokens, whatever the document's length; raises
-    OptionError."""
+    """Set the tokens a seat, whatever the document's length; raises OptionError."""
     if not 1 <= tokens_per_seat < math.inf:  # so NaN is none
         raise OptionError(
             f"{tokens_per_seat:g} tokens per seat, expected a number of 1 or more",
@@ -50,9 +49,9 @@ def split_seats(sizes: Sequence[int], n_seats: int) -> list[int]:
 
 
 def split_stable(sizes: Sequence[int], n_seats: int) -> list[int]:
-    """The same, each part by its own size: a change of one leaves nearly all others' seats.
+    """Share seats by each part's own size: a change of one leaves nearly all others' seats.
 
-    Every part gets its share rounded down; what is left goes to the largest remainders.
+    Every part gets its share rounded down; the rest goes to the largest remainders.
     """
     total = sum(sizes)
     shares = [divmod(size * n_seats, total) for size in sizes]
@@ -76,13 +75,13 @@ def level_seats(wanted: Sequence[int], n_seats: int) -> list[int]:
 
 
 def centers(n_seats: int, n_tokens: int) -> list[float]:
-    """Places of a chunk's seats in token coordinates: each in the middle of its equal share."""
+    """Positions of a chunk's seats in tokens: each in the middle of its equal share."""
     width = n_tokens / n_seats
     return [(i + 0.5) * width - 0.5 for i in range(n_seats)]
 
 
 def fill_in_order(sizes: Sequence[int], n_seats: int) -> list[int]:
-    """A seat for each token of the first parts, until all seats are taken."""
+    """Give each token of the first parts a seat, until all seats are taken."""
     filled = []
     for size in sizes:
         filled.append(min(size, n_seats))
@@ -97,8 +96,8 @@ def share_seats(
     *,
     keeps_parts: bool = False,
 ) -> list[list[int]]:
-    """Seats of every chunk of every document. Where chunks keep parts, and there are too few seats
-    for all, a document's beginning gets them: spread over a manual, seats recall nothing."""
+    """Share seats among the chunks of all documents. If chunks keep parts, and there are too few
+    seats, a document's beginning gets them: spread over a manual, they would give no recall."""
     held = config.held_density
     if options.tokens_per_seat is not None:
         config = set_density(config, options.tokens_per_seat)
@@ -139,7 +138,7 @@ class SeatShare:
 def find_forgotten(shares: Sequence[SeatShare], config: SeatsConfig) -> list[SeatShare]:
     """Find shares without a seat, or with more tokens a seat than the network remembers.
 
-    Beyond `held_density` there was no training, or hardly any recall. One seat is left for
+    Beyond `held_density` there was no training, or hardly any recall. One seat is spared for
     rounding.
     """
     return [

@@ -1,7 +1,7 @@
-"""Solved examples as turns of the base's chat, and which of many are read.
+"""Solved examples as turns of the base's chat, and the choice of a few.
 
-A base learns a task from turns as they are, so their own keys and values become the memory, one
-seat a token: the network, which never saw turns, has nothing to add.
+A base learns a task from turns, so their own keys and values become the memory, one seat a token;
+the network was not trained on turns, and does not change them.
 """
 
 from collections import Counter
@@ -15,11 +15,11 @@ from d2l.documents.document import Document
 from d2l.errors import TaskError
 from d2l.hypernets.seats.config import SeatsConfig
 
-#: Most examples that are read; of a task with more labels one of each. In the prompt eight told a
-#: base hardly more than three; as a memory they told less: the more seats there are, the worse each
-#: is imposed (examples/recipes/LOG.md).
+#: Most examples to read; with more labels than that, one of each. In the prompt eight examples
+#: helped a base hardly more than three; as a memory they helped less: the more seats, the worse
+#: each is imposed (examples/recipes/LOG.md).
 MOST = 3
-#: Longer files are chosen from by their beginning.
+#: Longest beginning of a file to choose from.
 _CONSIDERED = 2000
 
 
@@ -29,7 +29,7 @@ def cut_turns(
     description: Document,
     examples: Sequence[Example],
 ) -> tuple[Chunk, tuple[int, ...]]:
-    """The chunk of a description with examples, and their places; raises TaskError where no
+    """Cut the chunk of a description with examples, and list their indices; raises TaskError if no
     example fits."""
     text = description.text
     chosen = choose_examples(config, tokenizer, text, examples)
@@ -48,8 +48,8 @@ def cut_turns(
 def write_turns(
     config: SeatsConfig, tokenizer: BaseTokenizer, description: str, examples: Sequence[Example]
 ) -> list[int]:
-    """Token ids from the description, which begins the first user's turn, to the last answer. What
-    follows in a prompt ends that turn."""
+    """Write token ids from the description, which begins the first user's turn, to the last answer;
+    the rest of a prompt ends that turn."""
     ids = list(tokenizer.encode(f"{description}\n\n{examples[0].input}"))
     for example, following in pairwise([*examples, None]):
         assert example is not None
@@ -62,12 +62,12 @@ def write_turns(
 def choose_examples(
     config: SeatsConfig, tokenizer: BaseTokenizer, description: str, examples: Sequence[Example]
 ) -> list[int]:
-    """Places of the examples that are read, in the order of reading; none where no example fits
-    beside the description.
+    """Choose examples, by index in the order of reading; none if no example fits beside the
+    description.
 
-    Of each label, or of all, the shorter half is chosen from, since every token costs a seat. The
-    first is the first of it; then, of the labels with the fewest so far, the one whose words are
-    least like those of any chosen. An example has at most a third of the seats.
+    Candidates are the shorter half of each label, or of all, since every token costs a seat. The
+    first candidate is chosen; then, of the labels with the fewest chosen, the example whose words
+    are least similar to those of the chosen. An example takes at most a third of the seats.
     """
     around = len(config.before_answer) + len(config.after_opening)
     room = config.max_seats - len(tokenizer.encode(f"{description}\n\n"))
@@ -98,7 +98,7 @@ def choose_examples(
 
 
 def _take_short(sizes: Mapping[int, int], kinds: Mapping[int, str]) -> list[int]:
-    """The places of the shorter half of every kind; of few, all."""
+    """List the indices of the shorter half of every kind; all of a few."""
     taken = list[int]()
     for kind in set(kinds.values()):
         by_size = sorted((place for place in sizes if kinds[place] == kind), key=sizes.__getitem__)
@@ -112,6 +112,6 @@ def _alike(one: set[str], other: set[str]) -> float:
 
 
 def count_shared(first: Sequence[int], second: Sequence[int]) -> int:
-    """Count the tokens that two chunks begin with alike."""
+    """Count the tokens in the common beginning of two chunks."""
     pairs = zip(first, second, strict=False)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))

@@ -1,4 +1,4 @@
-"""How a Text-to-LoRA network makes an adapter of a task description: embedder, network, card.
+"""Making adapters from task descriptions with a Text-to-LoRA network: embedder, network, card.
 
 No weights of the base are loaded unless the base itself embeds descriptions.
 """
@@ -69,7 +69,7 @@ class LoadedText:
         return TaskReading((self._write(embedding),), self.network.embedder_name, alike, warnings)
 
     def assemble(self, written: Iterable[ChunkWeights], options: CompileOptions) -> Assembled:
-        """Give the weights of a description the scale that the options ask for."""
+        """Scale the weights of a description as the options say."""
         (weights,) = written
         assert isinstance(weights, LoraWeights)
         own = options.scaling == "config"
@@ -106,19 +106,19 @@ class TextToLoraNetwork(Network[TextToLoraConfig]):
 
     @cached_property
     def familiarity(self) -> Familiarity | None:
-        """Descriptions of training, if they lie beside the weights; raises CheckpointError."""
+        """Descriptions of training, if their file is beside the weights; raises CheckpointError."""
         path = self.files.path
         return read_familiarity(path if path.is_dir() else path.parent, self.config.embedding_size)
 
     @property
     def models(self) -> dict[str, str | None]:
-        """The embedder: of another base no more than the configuration is read."""
+        """The embedder; only the configuration of another base is read."""
         name = self.config.embedder
         return super().models if name is None else {name: self.embedder}
 
     @cached_property
     def reader(self) -> BaseFiles:
-        """The embedder, or the base if that embeds; raises BaseModelError."""
+        """The embedder, or the base if it embeds; raises BaseModelError."""
         if self.config.embedder is not None:
             return self.find_other(self.config.embedder, given=self.embedder)
         if self.embedder is not None:

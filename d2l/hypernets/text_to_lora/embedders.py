@@ -1,7 +1,7 @@
 """Embedders: a task description in, one vector out.
 
-Either the base itself, by its last token, or a sentence encoder, by its first. Never runs code
-that comes with a model, reads safetensors only.
+The embedder is the base itself, by its last token, or a sentence encoder, by its first. Reads
+safetensors only, and never runs code that comes with a model.
 """
 
 import json
@@ -30,7 +30,7 @@ MAX_TOKENS = 8192
 
 _UNBOUNDED = 1 << 30
 _MAX_CONFIG_BYTES = 1 << 20
-#: A sentence, one that means the same, and one about something else.
+#: A sentence, a paraphrase, and an unrelated sentence.
 _TRIPLES = (
     (
         "Translate the following sentence into French.",
@@ -53,17 +53,17 @@ _TRIPLES = (
         "Its moon has craters, and no air",
     ),
 )
-#: Tokens, padding included, that one pass takes where many descriptions are embedded at once.
+#: Tokens, padding included, of a pass that embeds many descriptions.
 _PASS_TOKENS = 2048
-#: Mean cosine distance below which unrelated sentences are all the same to an embedder.
+#: Mean cosine distance of unrelated sentences below which an embedder is useless.
 _LEAST_FAR = 0.003
 
 
 class Embedder:
-    """Embeds descriptions, one at a time: `embed(text)` is the vector that networks read.
+    """Embeds descriptions: `embed(text)` is the vector that networks read.
 
-    `tokenize(text, limit)` gives at most `limit` ids, `read(ids)` the vector of one token;
-    `read_all`, where a model has it, the vectors of several texts that are padded to one length.
+    `tokenize(text, limit)` gives at most `limit` ids, `read(ids)` the vector of one token, and an
+    optional `read_all` the vectors of several texts, padded to the same length.
     """
 
     def __init__(
@@ -82,12 +82,12 @@ class Embedder:
         self._read_all = read_all
 
     def count_left_out(self, text: str) -> int:
-        """How many tokens of a description stand behind the window, and are not read."""
+        """Count the tokens of a description behind the window, which are not read."""
         n_tokens = len(self._tokenize(format_description(text), _UNBOUNDED))
         return max(0, n_tokens - self.window)
 
     def embed(self, text: str) -> Tensor:
-        """(hidden,) float32 on the CPU, of length √hidden; `text` needs no full stop.
+        """Embed a text: (hidden,) float32 on the CPU, of length √hidden; it needs no full stop.
 
         Source of the format and the length: SakanaAI/text-to-lora, utils/utils.py (embed_texts).
         """
@@ -96,7 +96,7 @@ class Embedder:
             return scale_embedding(self._read(ids), self.name)
 
     def embed_all(self, texts: Sequence[str]) -> Tensor:
-        """(texts, hidden): the same of many texts, several in one pass of the model, which is some
+        """Embed many texts: (texts, hidden). Several go through the model at once, which is a few
         times as fast and rounds differently."""
         if self._read_all is None:
             return torch.stack([self.embed(text) for text in texts])
@@ -113,8 +113,8 @@ class Embedder:
 
 
 def _group_by_length(lines: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Places of lines, short ones first, in groups of at most `_PASS_TOKENS` tokens when padded; a
-    line of more is a group of its own."""
+    """Group the indices of lines, short lines first, by at most `_PASS_TOKENS` padded tokens; a
+    longer line is a group of its own."""
     groups: list[list[int]] = []
     for place in sorted(range(len(lines)), key=lambda place: len(lines[place])):
         if groups and (len(groups[-1]) + 1) * len(lines[place]) <= _PASS_TOKENS:
@@ -125,7 +125,7 @@ def _group_by_length(lines: Sequence[Sequence[int]]) -> list[list[int]]:
 
 
 def format_description(text: str) -> str:
-    """Strip, and end with a full stop where the last character is a letter."""
+    """Strip, and add a full stop if the last character is a letter."""
     text = text.strip()
     return text + "." if text and text[-1].isalpha() else text
 
@@ -138,17 +138,17 @@ def load_embedders(
     device: str,
     dtype: torch.dtype | None = None,
 ) -> tuple[Embedder, Embedder]:
-    """What a network reads descriptions with, and what tells how alike they are; raises
+    """Load the embedder for a network's weights, and the one for familiarity; raises
     BaseModelError.
 
-    Both are the encoder, where there is one; else the base, which a network may ask: what is about
-    to be answered says more of a task, and less of whether the text names one. `dtype` is the
-    precision that the base runs in; None: as the device needs.
+    Both are the encoder, if there is one; else the base. The base may embed descriptions as
+    questions for weights: the state before an answer says more about the task, but less about
+    whether the text describes one. `dtype` is the base's precision; None: that of the device.
     """
     if encoder is not None:
         embedder = load_encoder(encoder, device=device)
         return embedder, embedder
-    assert base is not None  # one of the two there is
+    assert base is not None  # one of the two is given
     bare, asked = load_base_embedders(base, device=device, dtype=dtype)
     return (asked if as_questions else bare), bare
 
@@ -156,11 +156,11 @@ def load_embedders(
 def load_base_embedders(
     base: BaseFiles, *, device: str, dtype: torch.dtype | None = None
 ) -> tuple[Embedder, Embedder]:
-    """The base as an embedder by the last token's hidden state after the final norm: of bare texts
-    and, second, of texts as a user's question in its chat.
+    """Load the base as embedders by the last token's hidden state after the final norm: of bare
+    texts and, second, of texts as a user's question in its chat.
 
-    The last token of the latter is the one that the answer follows, so its state says what the base
-    is about to answer. Raises BaseModelError.
+    The answer follows the last token of a question, whose state thus predicts the answer. Raises
+    BaseModelError.
     """
     model: Any = load_frozen(base, device=device, dtype=dtype or pick_dtype(device))
     tokenizer = load_tokenizer(base.folder)
@@ -170,13 +170,13 @@ def load_base_embedders(
             return list(tokenizer.chat(text, truncation=True, max_length=limit)["input_ids"])
 
     @cache
-    def load_chat() -> Chat:  # only when it is asked for: some bases have none
+    def load_chat() -> Chat:  # on demand: some bases have no chat template
         return make_chat(tokenizer)
 
     def ask(text: str, limit: int) -> list[int]:
         chat = load_chat()
         ids, behind = list(chat.ask(text)), chat.ask_ends()[1]
-        # Of a long text the end is cut off, not what stands behind it.
+        # A long text loses its end, but not the template behind it.
         return ids if len(ids) <= limit else [*ids[: limit - len(behind)], *behind]
 
     def read(ids: list[int]) -> Tensor:
@@ -185,7 +185,7 @@ def load_base_embedders(
         return last
 
     def read_all(lines: list[list[int]]) -> Tensor:
-        shared = _count_shared(lines)  # what a chat begins with is read once
+        shared = _count_shared(lines)  # the beginning of a chat is read once
         cached = {}
         if shared:
             keyword = cache_keyword(model)
@@ -193,7 +193,7 @@ def load_base_embedders(
             cache = getattr(model(first, use_cache=True), keyword)
             cache.batch_repeat_interleave(len(lines))
             cached = {keyword: cache}
-        longest = max(map(len, lines))  # padded behind, where no token of a text looks
+        longest = max(map(len, lines))  # padded behind, where no token attends
         padded = [[*line[shared:], *[0] * (longest - len(line))] for line in lines]
         states = model(torch.tensor(padded, device=device), use_cache=bool(cached), **cached)
         places = [len(line) - 1 - shared for line in lines]
@@ -207,7 +207,7 @@ def load_base_embedders(
 
 
 def _count_shared(lines: Sequence[Sequence[int]]) -> int:
-    """Tokens that several lines begin with, less than any of them has; 0 for a line alone."""
+    """Count the tokens in the common beginning of lines, less than any line has; 0 for one line."""
     if len(lines) < 2:
         return 0
     most = min(map(len, lines)) - 1
@@ -216,10 +216,9 @@ def _count_shared(lines: Sequence[Sequence[int]]) -> int:
 
 
 def load_encoder(files: BaseFiles, *, device: str) -> Embedder:
-    """A sentence encoder as an embedder: its first token's hidden state, in float32.
+    """Load a sentence encoder as an embedder: its first token's hidden state, in float32.
 
-    Refused where paraphrases are not nearer than unrelated sentences: that is garbage. Raises
-    BaseModelError.
+    Raises BaseModelError, also if paraphrases are not nearer than unrelated sentences.
     """
     folder = files.folder
     try:
@@ -247,7 +246,7 @@ def load_encoder(files: BaseFiles, *, device: str) -> Embedder:
 
 
 def check_meaning(embedder: Embedder) -> None:
-    """Refuse an embedder to which a paraphrase is as far as an unrelated sentence."""
+    """Refuse an embedder that puts paraphrases as far away as unrelated sentences."""
     near, far = measure_distances(embedder)
     if not (near < far and far > _LEAST_FAR):
         raise BaseModelError(
@@ -257,7 +256,7 @@ def check_meaning(embedder: Embedder) -> None:
 
 
 def measure_distances(embedder: Embedder) -> tuple[float, float]:
-    """Mean cosine distance between paraphrases, and between unrelated sentences."""
+    """Measure the mean cosine distance between paraphrases, and between unrelated sentences."""
     near, far = 0.0, 0.0
     for texts in _TRIPLES:
         sentence, paraphrase, unrelated = map(embedder.embed, texts)

@@ -1,8 +1,8 @@
 """The Text-to-LoRA network: the embedding of a task description to LoRA weights for its base model.
 
-Takes one vector and gives LoraWeights on the CPU; knows nothing of texts, embedders or files.
-Module and parameter names are those of the released checkpoints, so weights load as they are.
-Source of names and mathematics: SakanaAI/text-to-lora, hyper_llm_modulator/hyper_modulator.py.
+One vector in, LoraWeights on the CPU out. Module and parameter names are those of the released
+checkpoints, so weights load unchanged. Source of names and mathematics: SakanaAI/text-to-lora,
+hyper_llm_modulator/hyper_modulator.py.
 """
 
 import math
@@ -37,10 +37,10 @@ _LIMITS = {
 
 @dataclass(frozen=True)
 class TextToLoraConfig(EveryLayer):
-    """Everything that determines the network's tensors and the adapters' scale.
+    """Configuration of the network's tensors and the adapters' scale.
 
-    `scale` is alpha / rank; `rank_stabilized` says that the checkpoint's own adapters multiply it
-    by √rank (see `scaling`).
+    `scale` is alpha / rank; with `rank_stabilized` the checkpoint's own adapters multiply it by
+    √rank (see `scaling`).
     """
 
     base: str
@@ -55,8 +55,8 @@ class TextToLoraConfig(EveryLayer):
     rank_stabilized: bool
     latent_size: int
     head_size: int
-    shared_head: bool  # one output for a and b, told apart by a learned embedding
-    autoregressive: bool  # one rank at a time, told apart by a learned embedding
+    shared_head: bool  # one output for a and b, distinguished by a learned embedding
+    autoregressive: bool  # one rank at a time, distinguished by a learned embedding
     head_bias: bool
     adds_offset: bool  # a learned constant is added to a and b
     z_scores: bool  # outputs are multiples of a standard deviation from a mean
@@ -97,12 +97,12 @@ class TextToLoraConfig(EveryLayer):
 
     @property
     def bias_rank(self) -> int:
-        """Rank of a part that does not depend on the description: offsets add no rank."""
+        """Rank of a component that is equal for all descriptions: 0, offsets add no rank."""
         return 0
 
     @property
     def reading(self) -> Reading:
-        """What is read of the base: its last state where it embeds descriptions, else nothing."""
+        """Activations to read: the base's last state if it embeds descriptions, else none."""
         if self.embedder is None:
             return Reading(self.n_layers, (self.n_layers,))
         return Reading(0, ())
@@ -162,7 +162,7 @@ class TextToLora(nn.Module):
             self.std_recon_target = self._targets()
 
     def generate(self, embedding: Tensor, *, own_scaling: bool = False) -> LoraWeights:
-        """Weights of one description.
+        """Write the weights of a description.
 
         `embedding`: (embedding_size,), of length √embedding_size. The result is float32 on the
         CPU, its scale that of `TextToLoraConfig.scaling`.
@@ -177,12 +177,12 @@ class TextToLora(nn.Module):
         return LoraWeights(config.base, config.scaling(own=own_scaling), factors)
 
     def encode(self, embedding: Tensor) -> Tensor:
-        """The network's own view of a description: (latent_size / 2,)."""
+        """Encode a description: (latent_size / 2,)."""
         encoded: Tensor = self.task_encoder(embedding)
         return encoded
 
     def forward(self, embedding: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        """(a, b) of each module: (layers, rank, d_in) and (layers, d_out, rank)."""
+        """Compute (a, b) of each module: (layers, rank, d_in) and (layers, d_out, rank)."""
         config = self.config
         depths = self.layer_depth_encoder[1](self.layer_depth_encoder[0].weight)  # (layers, d)
         kinds = self.layer_type_encoder[1](self.layer_type_encoder[0].weight)  # (modules, d)
@@ -197,7 +197,7 @@ class TextToLora(nn.Module):
         return results
 
     def _write(self, module: str, state: Tensor) -> tuple[Tensor, Tensor]:
-        """What the head says: (layers, rank, d_in) and (layers, rank, d_out)."""
+        """Run the head: (layers, rank, d_in) and (layers, rank, d_out)."""
         config = self.config
         n_layers, rank = config.n_layers, config.rank
         d_in, d_out = config.module_shapes[module]
@@ -221,7 +221,7 @@ class TextToLora(nn.Module):
         return a.view(n_layers, rank, d_in), b.view(n_layers, rank, d_out)
 
     def _finish(self, module: str, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        """Undo how the targets of training were scaled; a and b as PEFT orients them."""
+        """Undo the scaling of training's targets; a and b in PEFT's orientation."""
         finished = []
         for which, values in (("A", a), ("B", b)):
             if self.config.z_scores:
@@ -240,7 +240,7 @@ class TextToLora(nn.Module):
         return n_values if self.config.autoregressive else n_values * self.config.rank
 
     def _targets(self) -> nn.ModuleDict:
-        """A constant of the shape of every module's a, (layers, rank, d_in), and b."""
+        """Register a constant of the shape of every module's a, (layers, rank, d_in), and b."""
         layers, rank = self.config.n_layers, self.config.rank
         shapes = self.config.module_shapes
         return nn.ModuleDict(
@@ -254,14 +254,14 @@ class TextToLora(nn.Module):
 
 
 class _Wrapped(nn.Module):
-    """Layers in a row under the name `mlp`, as the released files nest them."""
+    """Layers in a row under the name `mlp`, as in the released files."""
 
     def __init__(self, *layers: nn.Module) -> None:
         super().__init__()
         self.mlp = nn.Sequential(*layers)
 
     def forward(self, state: Tensor) -> Tensor:
-        """(..., width) to (..., width of the last layer)."""
+        """Map (..., width) to (..., width of the last layer)."""
         result: Tensor = self.mlp(state)
         return result
 
@@ -271,7 +271,8 @@ def _embedding(n_rows: int, width: int) -> nn.Sequential:
 
 
 def _feed_forward(first: nn.Module, width: int, n_out: int) -> nn.Sequential:
-    """Two linear layers with SiLU after each; places 1 and 4 are those of the released files."""
+    """Make two linear layers with SiLU after each; indices 1 and 4 are those of the released
+    files."""
     inner = _MLP_RATIO * width
     up, down = nn.Linear(width, inner), nn.Linear(inner, n_out)
     return nn.Sequential(first, up, nn.SiLU(), nn.Dropout(_DROPOUT), down, nn.SiLU())
@@ -295,7 +296,7 @@ def build(config: TextToLoraConfig, tensors: Mapping[str, Tensor], *, device: st
     for name, tensor in tensors.items():
         if not tensor.is_floating_point():
             raise CheckpointError(f"{name} is {tensor.dtype}, expected a float type")
-    # Copied: where a file's tensors lie in memory decides how some CPUs add, and so the last bits.
+    # Copied: the alignment of a file's tensors in memory changes the last bits on some CPUs.
     owned = {n: tensor.to(device, torch.float32, copy=True) for n, tensor in tensors.items()}
     network.load_state_dict(owned, strict=True, assign=True)
     return network.requires_grad_(False).eval()

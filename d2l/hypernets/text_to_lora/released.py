@@ -1,8 +1,8 @@
 """A released Text-to-LoRA checkpoint: its three files, its configuration and its tensors.
 
-Takes a path to `hypermod.pt` or the folder around it, with `args.yaml` and `adapter_config.json`;
-gives a TextToLoraConfig and tensors under their names. What the files say (SakanaAI/text-to-lora,
-hyper_llm_modulator) is translated here and known nowhere else.
+A path to `hypermod.pt` or the folder around it, with `args.yaml` and `adapter_config.json`, in; a
+TextToLoraConfig and tensors by name out. Only this module knows the files' own words
+(SakanaAI/text-to-lora, hyper_llm_modulator).
 """
 
 import json
@@ -24,17 +24,18 @@ from d2l.hypernets.text_to_lora.network import TextToLoraConfig, expected_shapes
 WEIGHTS_FILE = "hypermod.pt"
 ARGUMENTS_FILE = "args.yaml"
 ADAPTER_FILE = "adapter_config.json"
-#: Training descriptions may stand in it, so it is larger than a configuration.
+#: Larger than a configuration: the file may contain training descriptions.
 MAX_ARGUMENTS_BYTES = 16 << 20
 
 _HEAD = re.compile(r"heads\.([^.]+)\.weight")
-#: Constants of training targets, which every file has and only some networks use.
+#: Constants of training targets: every file has them, only some networks use them.
 _TARGETS = ("mean_recon_target.", "std_recon_target.")
 
 
 @dataclass(frozen=True)
 class ReleasedText:
-    """A checked checkpoint: its configuration, and where each of the network's tensors is."""
+    """A checked checkpoint: its configuration, and the position of each of the network's
+    tensors."""
 
     file: Path
     config: TextToLoraConfig
@@ -46,12 +47,12 @@ class ReleasedText:
 
 
 def matches(path: Path) -> bool:
-    """Tell by names alone whether a path can be a released Text-to-LoRA checkpoint."""
+    """True if a path may be a released Text-to-LoRA checkpoint, by names alone."""
     return path.name == WEIGHTS_FILE if path.is_file() else (path / WEIGHTS_FILE).is_file()
 
 
 def find_file(path: Path) -> Path:
-    """The weights file: given itself, or its folder."""
+    """Find the weights file: the path itself, or in the folder."""
     return path if path.is_file() else path / WEIGHTS_FILE
 
 
@@ -93,7 +94,7 @@ def read_released(path: Path) -> ReleasedText:
 def read_arguments(path: Path) -> dict[str, object]:
     """Read the one-line values of a flat YAML file: names, numbers, true, false and null.
 
-    No YAML parser runs; nested values are passed over, and no network's shape hangs on one.
+    No YAML parser runs; nested values are ignored, since no network's shape depends on them.
     """
     with naming(path):
         if not path.is_file():
@@ -108,7 +109,7 @@ def read_arguments(path: Path) -> dict[str, object]:
 
 
 def _read_scalar(text: str) -> object:
-    """A YAML scalar that stands on one line."""
+    """Read a YAML scalar of one line."""
     plain: dict[str, object] = {"null": None, "~": None, "true": True, "false": False}
     if text.lower() in plain:
         return plain[text.lower()]
@@ -120,7 +121,7 @@ def _read_scalar(text: str) -> object:
         return float(text)
     if text[0] == '"':
         try:
-            return json.loads(text)  # the escapes of a dumped line are JSON's, nearly always
+            return json.loads(text)  # the escapes of a dumped line are nearly always JSON's
         except ValueError:
             return text
     return text
@@ -142,7 +143,7 @@ def _take_tensors(values: Mapping[str, object]) -> dict[str, TensorRecord]:
 
 
 def _read_scale(adapter: Mapping[str, object]) -> tuple[int, float]:
-    """Rank and alpha of the generated adapters."""
+    """Read rank and alpha of the generated adapters."""
     rank, alpha = adapter.get("r"), adapter.get("lora_alpha")
     if type(rank) is not int or not 1 <= rank < 1 << 20:
         raise CheckpointError(f"r is {show(rank)}, expected a positive whole number")
@@ -154,7 +155,7 @@ def _read_scale(adapter: Mapping[str, object]) -> tuple[int, float]:
 
 
 def _check_modules(stored: object, order: tuple[str, ...]) -> None:
-    """The order is that of the heads: the list in the file was a set, written in any order."""
+    """Check modules against the heads, which have the order: the file's list was a set."""
     names = stored if isinstance(stored, list) else []
     if sorted(map(str, names)) != sorted(order):
         raise CheckpointError(
@@ -164,7 +165,7 @@ def _check_modules(stored: object, order: tuple[str, ...]) -> None:
 
 
 def _read_flags(arguments: Mapping[str, object]) -> dict[str, object]:
-    """How the network writes, from how it was trained; what was never released is refused."""
+    """Read the network's form from its training options; forms without a release are refused."""
     flags = {}
     for name in (
         "shared_AB_head",
@@ -202,7 +203,7 @@ def _read_flags(arguments: Mapping[str, object]) -> dict[str, object]:
 def _read_models(
     arguments: Mapping[str, object], adapter: Mapping[str, object]
 ) -> tuple[str, str | None]:
-    """Names of the base and of the embedder; None where the base embeds."""
+    """Read the names of the base and of the embedder; None if the base embeds."""
     base = arguments.get("model_dir") or adapter.get("base_model_name_or_path")
     if not isinstance(base, str):
         raise CheckpointError(f"model_dir is {show(base)}, expected the name of the base")
@@ -215,7 +216,7 @@ def _read_models(
 def _read_sizes(
     records: Mapping[str, TensorRecord], order: tuple[str, ...]
 ) -> dict[str, int | tuple[int, ...]]:
-    """Sizes of the network, which no file states in full, from the tensors' shapes."""
+    """Read sizes of the network from the tensors' shapes: no file states them all."""
 
     def size(name: str, axis: int, n_axes: int) -> int:
         record = records.get(name)

@@ -1,8 +1,8 @@
 """A sentence encoder of BERT's form, and of GTE's with rotary positions and a gated MLP.
 
-Token ids of one text in, hidden states out; opens no file. BERT's form is that of google-research/
-bert, modeling.py; GTE's that of the model type "new" (Alibaba-NLP/new-impl, modeling.py), whose
-own code would have to be run from the hub, and silently breaks under current transformers.
+Token ids of one text in, hidden states out. BERT's form is that of google-research/bert,
+modeling.py; GTE's that of the model type "new" (Alibaba-NLP/new-impl, modeling.py). GTE's own code
+would run from the hub, and silently breaks under current transformers.
 """
 
 import re
@@ -42,7 +42,7 @@ _PARTS = ("query", "key", "value")
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """Sizes under the names of config.json, and how positions are told apart."""
+    """Sizes under the names of config.json, and the form of positions."""
 
     model_type: str
     vocab_size: int
@@ -54,7 +54,7 @@ class EncoderConfig:
     type_vocab_size: int
     layer_norm_eps: float
     rope_theta: float = 10000.0
-    rope_factor: float = 1.0  # how much longer than in pretraining texts may be (NTK scaling)
+    rope_factor: float = 1.0  # longest text, relative to pretraining (NTK scaling)
 
     @property
     def head_size(self) -> int:
@@ -63,7 +63,7 @@ class EncoderConfig:
 
 
 def read_encoder_config(values: Mapping[str, object]) -> EncoderConfig:
-    """Check a config.json's values; raises BaseModelError for what is not built in."""
+    """Check a config.json's values; raises BaseModelError for unknown features."""
     model_type = values.get("model_type")
     if model_type not in (BERT, GTE):
         raise BaseModelError(
@@ -105,7 +105,7 @@ def read_encoder_config(values: Mapping[str, object]) -> EncoderConfig:
 
 
 def _read_rope(values: Mapping[str, object]) -> tuple[float, float]:
-    """Base of the rotary frequencies, and the factor of their NTK scaling."""
+    """Read the base of the rotary frequencies, and the factor of their NTK scaling."""
     theta = values.get("rope_theta", 10000.0)
     scaling = values.get("rope_scaling")
     factor: object = 1.0
@@ -142,7 +142,7 @@ class TextEncoder(nn.Module):
         self.encoder = nn.ModuleDict({"layer": nn.ModuleList(layers)})
 
     def forward(self, token_ids: Tensor) -> Tensor:
-        """(tokens,) to (tokens, hidden)."""
+        """Map (tokens,) to (tokens, hidden)."""
         embed = self.embeddings
         state: Tensor = embed["word_embeddings"](token_ids)
         rotation = None
@@ -178,7 +178,7 @@ class _Layer(nn.Module):
         self.mlp_ln = nn.LayerNorm(width, eps=config.layer_norm_eps)
 
     def forward(self, state: Tensor, rotation: Tensor | None) -> Tensor:
-        """(tokens, hidden) to the same; `rotation` (2, tokens, head): cosines and sines."""
+        """Map (tokens, hidden) to the same; `rotation` (2, tokens, head): cosines and sines."""
         n_tokens, width = state.shape
         packed = self.attention["qkv_proj"](state).view(n_tokens, 3, self.n_heads, -1)
         query, key, value = packed.permute(1, 2, 0, 3)  # (heads, tokens, head) each
@@ -198,7 +198,7 @@ class _Layer(nn.Module):
 
 
 def make_rotation(config: EncoderConfig, n_tokens: int, device: torch.device) -> Tensor:
-    """(2, tokens, head): cosines and sines of the rotary embedding, in float32.
+    """Make cosines and sines of the rotary embedding, in float32: (2, tokens, head).
 
     NTK scaling with a fixed factor: theta times the factor, and all frequencies divided by
     factor^(2 / head) (Alibaba-NLP/new-impl, NTKScalingRotaryEmbedding).
@@ -217,7 +217,7 @@ def _rotate(state: Tensor, rotation: Tensor) -> Tensor:
 
 
 def rename_tensors(tensors: Mapping[str, Tensor], model_type: str) -> dict[str, Tensor]:
-    """Tensors of a file under the encoder's names; heads for other tasks are left out."""
+    """Rename a file's tensors to the encoder's names; heads for other tasks are left out."""
     renamed: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         name = name.removeprefix(f"{model_type}.")
