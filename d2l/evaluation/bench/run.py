@@ -74,17 +74,27 @@ def run_bench(
     kept = [] if options.kept is None else load_rows(options.kept)
     with tempfile.TemporaryDirectory(prefix="d2l-bench-") as folder:
         for n, case in enumerate(cases):
-            progress(n, len(cases), f"{options.name}: {case.asked.document.name}")
+            told = _tell_within(progress, n, len(cases), case.asked.document.name)
+            told(0, 1 + len(BENCH_ARMS[options.name]), "compiling")
             row = next((row for row in kept if _is_of(row, case, run)), None)
             if row is None:
                 adapter = Path(folder, f"{n}.lora")
                 row = _compile(compiler, case, run, adapter)
                 asker = _put_on(asker, adapter, options.asking)
-                row = ask_document(asker, case, row)
+                row = ask_document(asker, case, row, told)
                 if options.kept is not None:
                     append_row(options.kept, row)
             rows.append(row)
     return rows
+
+
+def _tell_within(progress: Steps, n: int, n_cases: int, name: str) -> Steps:
+    """Report the steps of one case as steps of the run."""
+
+    def tell(done: int, total: int, label: str | None = None) -> None:
+        progress(n * total + done, n_cases * total, f"{name}: {label}")
+
+    return tell
 
 
 def _is_of(row: DocumentRow, case: Case, run: RunFacts) -> bool:
@@ -132,7 +142,9 @@ def _put_on(asker: AdaptedModel | None, adapter: Path, asking: AskOptions) -> Ad
     return asker
 
 
-def ask_document(asker: AdaptedModel, case: Case, row: DocumentRow) -> DocumentRow:
+def ask_document(
+    asker: AdaptedModel, case: Case, row: DocumentRow, progress: Steps = ignore_steps
+) -> DocumentRow:
     """Ask all arms about a document whose adapter is on `asker`, and add their answers to its row.
 
     Only questions whose right part is known are asked of that part.
@@ -144,7 +156,9 @@ def ask_document(asker: AdaptedModel, case: Case, row: DocumentRow) -> DocumentR
     right = [find_right(pages, q) if q.references else () for q in questions]
     answers: list[dict[Arm, MarkedAnswer]] = [{} for _ in questions]
     costs = {}
-    for arm in BENCH_ARMS[row.run.bench]:
+    arms = BENCH_ARMS[row.run.bench]
+    for step, arm in enumerate(arms, start=1):
+        progress(step, 1 + len(arms), arm)
         asked = [n for n in range(len(questions)) if arm is not Arm.RIGHT or right[n]]
         if not asked or (parts is None and arm in _OF_PARTS):
             continue
