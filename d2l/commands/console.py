@@ -223,17 +223,19 @@ def _draws() -> bool:
 
 class _Log:
     """Progress for files and pipes: a line every `LOG_SECONDS`, with the time left at the mean
-    pace. Work that ends before prints none."""
+    pace since the first call. Work that ends before prints none."""
 
     def __init__(self, label: str) -> None:
         self._label = label
-        self._start = self._last = time.monotonic()
+        self._last = time.monotonic()
+        self._start: tuple[float, int] | None = None
 
     def __call__(self, done: int, total: int, label: str | None = None) -> None:
         now = time.monotonic()
+        start, before = self._start = self._start or (now, done)
         if now - self._last >= LOG_SECONDS:
             self._last = now
-            rest = (now - self._start) * (total - done) / done if done else None
+            rest = (now - start) * (total - done) / (done - before) if done > before else None
             left = "" if rest is None else f", about {_describe_time(rest)} left"
             note(one_line(f"{label or self._label}: {done:,} of {total:,}{left}"))
 

@@ -1,10 +1,14 @@
-"""The commands `d2l train` and `t2l make`: plans without weights, and what is refused."""
+"""The commands `d2l train` and `t2l make`: plans without weights, what is refused, progress."""
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
 
+from d2l.commands import console
+from d2l.commands.train import TrainingView
+from d2l.training.recipe_files import read_recipe
 from tests import tiny
 from tests.command import Command
 from tests.recipes import write_data, write_recipe
@@ -36,7 +40,6 @@ def test_training_takes_base_and_device_and_plans(place: Path, command: Command)
     assert command("train", keyed, "--dry-run").out == done.out
     done = command("train", recipe, "--device", "gpu")
     assert (done.code, "gpu" in done.err) == (1, True)
-    assert command("train", recipe, "--dry-run", "--curves").code == 2
 
 
 def test_another_base_is_refused_or_warned_of(place: Path, command: Command) -> None:
@@ -63,3 +66,46 @@ def test_making_is_planned_without_weights(working_folder: Path, command: Comman
     ]
     assert json.loads(command.t2l(*words, "--json").out)["rank"] > 0
     assert not Path("a.lora").exists()
+
+
+@pytest.mark.parametrize(
+    ("limits", "shown"),
+    [
+        ({"steps": 100}, "step 40, loss 0.205, steps: 40 of 100"),
+        ({"steps": 0, "hours": 1.0}, "step 40, loss 0.205, seconds: 80 of 3,600"),
+        ({"steps": 100, "hours": 0.03}, "step 40, loss 0.205, seconds: 80 of 108"),
+    ],
+)
+def test_a_run_shows_the_limit_that_ends_it(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    limits: dict[str, float],
+    shown: str,
+) -> None:
+    """Steps of two seconds, of a loss that is a hundredth of the step."""
+    monkeypatch.setattr(console, "LOG_SECONDS", 0.0)
+    recipe = read_recipe(write_recipe(tmp_path / "a.toml", **limits))
+    with console.ProgressBar("training") as bar:
+        view = TrainingView(recipe, bar)
+        for step in range(1, 41):
+            view({"step": step, "loss": step / 100, "seconds": 2.0 * step})
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"{shown}, about ")
+
+
+def test_an_interruption_is_kept_during_steps_and_ends_at_once_before(tmp_path: Path) -> None:
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    recipe = read_recipe(write_recipe(tmp_path / "a.toml"))
+    view = TrainingView(recipe, console.ProgressBar("training"))
+    with view.listening():
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(SystemExit, match="143"):
+            signal.raise_signal(signal.SIGTERM)
+        assert not view.stopping()
+        signal.raise_signal(signal.SIGTERM)
+        assert view.stopping()
+        assert view.stopped_by == signal.SIGTERM
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
