@@ -93,6 +93,14 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Compil
     return cache(lambda kind: compile_tiny(tmp_path_factory.mktemp(kind), kind))
 
 
+@pytest.fixture(scope="session")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A folder of tiny adapters of one base; not to be changed."""
+    from tests.serving import make_shelf  # clients of servers are imported with it
+
+    return make_shelf(tmp_path_factory.mktemp("shelf"))
+
+
 @pytest.fixture
 def whole_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Adapters of seats are written with a rank for every seat, which shows what each adds."""

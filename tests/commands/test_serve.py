@@ -15,14 +15,9 @@ from tests import tiny
 from tests.command import Command
 from tests.compiled import compile_tiny
 from tests.processes import make_environment
-from tests.serving import BASE, N_TOKENS, Shelf, make_shelf
+from tests.serving import BASE, N_TOKENS, Shelf
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
-    return make_shelf(tmp_path_factory.mktemp("shelf"))
 
 
 @pytest.mark.slow

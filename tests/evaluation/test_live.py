@@ -23,14 +23,9 @@ from d2l.inference.options import AskOptions
 from tests import tiny
 from tests.command import Command
 from tests.compiled import compile_tiny, write_prompt
-from tests.serving import BASE, Shelf, make_shelf, running
+from tests.serving import BASE, Shelf, running
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
-    return make_shelf(tmp_path_factory.mktemp("shelf"))
 
 
 def check(shelf: Shelf, name: str, url: str, model: str | None = None) -> dict[str, Any]:

@@ -22,15 +22,10 @@ from d2l.serve.engine import ChatOrder, Engine
 from d2l.serve.events import Event, Start, TextPiece
 from d2l.serve.library import Library, ServedAdapter, read_stamp
 from d2l.serve.protocol import ChatRequest, RequestError
-from tests.serving import ADAPTERS, N_TOKENS, QUESTIONS, Shelf, make_shelf, running, say
+from tests.serving import ADAPTERS, N_TOKENS, QUESTIONS, Shelf, running, say
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TURNS = [{"role": "user", "content": "Where is the pump?"}]
-
-
-@pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
-    return make_shelf(tmp_path_factory.mktemp("shelf"))
 
 
 def test_ten_adapters_answer_as_they_do_alone_and_three_stay_in_memory(

@@ -9,7 +9,7 @@ import pytest
 
 from d2l.serve.app import PAGE
 from tests.browser import Browser, open_browser
-from tests.serving import BASE, Running, Shelf, make_shelf, running
+from tests.serving import BASE, Running, Shelf, running
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 QUESTION = "Where is the pump?"
@@ -18,18 +18,6 @@ QUESTION = "Where is the pump?"
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     with open_browser(tmp_path_factory.mktemp("profile")) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def shelf(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Shelf:
-    del browser  # without one nothing is to be made
-    return make_shelf(tmp_path_factory.mktemp("shelf"))
-
-
-@pytest.fixture(scope="module")
-def server(shelf: Shelf) -> Iterator[Running]:
-    with running(shelf) as found:
         yield found
 
 

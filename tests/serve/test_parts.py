@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,18 +47,6 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
         done = compile_tiny(root / name, kind, manual, parts=True)
         shutil.copytree(done.adapter, root / "adapters" / f"{name}.lora")
     return Shelf(root / "adapters", done.base)
-
-
-@pytest.fixture(scope="module")
-def server(shelf: Shelf) -> Iterator[Running]:
-    with running(shelf) as found:
-        yield found
-
-
-@pytest.fixture
-def client(server: Running) -> Iterator[openai.OpenAI]:
-    with server.client() as found:
-        yield found
 
 
 def ask(

@@ -5,7 +5,6 @@ import re
 import shutil
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +24,6 @@ from tests.serving import (
     Running,
     Shelf,
     chat_body,
-    make_shelf,
     running,
     say,
     send,
@@ -33,23 +31,6 @@ from tests.serving import (
 )
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
-    return make_shelf(tmp_path_factory.mktemp("shelf"))
-
-
-@pytest.fixture(scope="module")
-def server(shelf: Shelf) -> Iterator[Running]:
-    with running(shelf) as found:
-        yield found
-
-
-@pytest.fixture
-def client(server: Running) -> Iterator[openai.OpenAI]:
-    with server.client() as found:
-        yield found
 
 
 # ---- models -------------------------------------------------------------------------------------

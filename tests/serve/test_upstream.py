@@ -27,22 +27,20 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 MILL = QUESTIONS["mill"]
 
 
+def export_parts(root: Path, to: str, pages: tuple[str, ...], **network: Any) -> Shelf:
+    """Export the parts of a manual, a part of each page."""
+    tiny.write_seats(root / "checkpoint", chunk_tokens=64, **network)
+    done = compile_tiny(root, "seats", make_manual("mill", pages), parts=True)
+    done.adapter.rename(root / "mill.lora")
+    network_files = {"base": str(done.base), "checkpoint": str(done.checkpoint)}
+    options: dict[str, Any] = {"device": "cpu", "local_files_only": True, **network_files}
+    d2l.export(root / "mill.lora", root / "parts", to=to, **options)
+    return Shelf(root / "parts", done.base)
+
+
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
-    root = tmp_path_factory.mktemp("exported")
-    tiny.write_seats(root / "checkpoint", chunk_tokens=64)
-    done = compile_tiny(root, "seats", make_manual("mill", MANUALS["mill"]), parts=True)
-    done.adapter.rename(root / "mill.lora")
-    d2l.export(
-        root / "mill.lora",
-        root / "parts",
-        to="parts",
-        base=str(done.base),
-        checkpoint=str(done.checkpoint),
-        device="cpu",
-        local_files_only=True,
-    )
-    return Shelf(root / "parts", done.base)
+    return export_parts(tmp_path_factory.mktemp("exported"), "parts", MANUALS["mill"])
 
 
 @contextlib.contextmanager

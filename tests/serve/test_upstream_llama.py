@@ -9,13 +9,10 @@ from typing import Any
 import openai
 import pytest
 
-import d2l
 from d2l.adapters.exported_parts import read_index
-from tests import tiny
 from tests.bases.gguf_samples import write_gguf
-from tests.compiled import compile_tiny
-from tests.serve.test_parts import MANUALS, QUESTIONS, make_manual
-from tests.serve.test_upstream import routing
+from tests.serve.test_parts import MANUALS, QUESTIONS
+from tests.serve.test_upstream import export_parts, routing
 from tests.serving import N_TOKENS, Shelf, say, user
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
@@ -30,20 +27,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
     if importlib.util.find_spec("xllamacpp") is None:
         pytest.skip("llama.cpp is not installed, so nothing is said of it: pip install xllamacpp")
     root = tmp_path_factory.mktemp("llama")
-    tiny.write_seats(root / "checkpoint", repeats=2, chunk_tokens=64)
     pages = (*MANUALS["mill"], "The keeper is Anton Reyes.")
-    done = compile_tiny(root, "seats", make_manual("mill", pages), parts=True)
-    done.adapter.rename(root / "mill.lora")
-    d2l.export(
-        root / "mill.lora",
-        root / "parts",
-        to="parts-gguf",
-        base=str(done.base),
-        checkpoint=str(done.checkpoint),
-        device="cpu",
-        local_files_only=True,
-    )
-    return Shelf(root / "parts", write_gguf(root / "base.gguf"))
+    shelf = export_parts(root, "parts-gguf", pages, repeats=2)
+    return Shelf(shelf.folder, write_gguf(root / "base.gguf"))
 
 
 @contextmanager

@@ -15,14 +15,9 @@ import openai
 import pytest
 
 from d2l.serve import web
-from tests.serving import QUESTIONS, Running, Shelf, chat_body, make_shelf, running, say, send, user
+from tests.serving import QUESTIONS, Running, Shelf, chat_body, running, say, send, user
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
-    return make_shelf(tmp_path_factory.mktemp("shelf"))
 
 
 def start_long(server: Running, **changes: Any) -> http.client.HTTPConnection:
