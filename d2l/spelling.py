@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Model = TypeVar("Model")
@@ -16,13 +16,13 @@ class Spelling:
     """Presentation of an option by the command line and the documents.
 
     `of`: the panel of the help; "network" holds options of a whole `Compiler`, "adapter" those of
-    one adapter. `commands`: those that have the option; none named: all that take the model.
+    one adapter. `also`: commands that have the option, beside those that take all of the model.
     `expert`: the short help leaves it out. `usual`: the default in help of a field with a factory.
     """
 
     help: str
     of: Literal["network", "adapter", "input", "limits"] = "adapter"
-    commands: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
     minimum: float | None = None
     envvar: str | None = None
     expert: bool = False
@@ -38,13 +38,15 @@ def option(default: Any, help: str, **spelling: Any) -> Any:
 
 
 def list_spellings(model: Any, command: str | None = None) -> dict[str, Spelling]:
-    """List the options of a model by name: all, or those that a command has."""
+    """List the options of a model by name: all, or those that a further command has."""
     found = {item.name: item.metadata["spelling"] for item in fields(model) if item.metadata}
-    return {
-        name: spelling
-        for name, spelling in found.items()
-        if command is None or not spelling.commands or command in spelling.commands
-    }
+    return {n: spelling for n, spelling in found.items() if command in (None, *spelling.also)}
+
+
+def list_choices(model: Any) -> dict[str, tuple[str, ...]]:
+    """List the choices of each option that has some, by name."""
+    found = {name: get_args(hint) for name, hint in get_type_hints(model).items()}
+    return {n: args for n, args in found.items() if args and all(isinstance(a, str) for a in args)}
 
 
 def show_keywords(model: Any, *names: str) -> Callable[[Function], Function]:

@@ -20,7 +20,7 @@ from d2l.bases import devices
 from d2l.bases.activations import ActivationEncoder
 from d2l.errors import D2LError
 from d2l.hypernets.doc_to_lora.network import DocToLora
-from d2l.hypernets.options import CompileOptions, MergeOptions
+from d2l.hypernets.options import CompileOptions, MergeOptions, TaskCompileOptions
 from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.seats.network import Seats
 from d2l.inference import likelihood
@@ -136,7 +136,7 @@ def test_make(embedder: str | None, changes: dict[str, Any], working_folder: Pat
     tiny.write_text_to_lora(working_folder / "network", "mistral", embedder, **changes)
 
     def run(device: str) -> Any:
-        maker = TaskCompiler(CompileOptions("network", device=device, offline=True))
+        maker = TaskCompiler(TaskCompileOptions("network", device=device, offline=True))
         return read(maker("open the copper valve").weights)
 
     compare(run)

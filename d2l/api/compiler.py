@@ -1,29 +1,32 @@
 """`d2l.Compiler` and `d2l.TaskCompiler`: a network, loaded once, that makes adapters."""
 
 from functools import cached_property
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Generic, TypeVar
 
 from d2l.api.adapter import Adapter
 from d2l.bases.devices import pick_device
 from d2l.compiler import description as describing
 from d2l.compiler import run as pipeline
 from d2l.compiler.chunk_cache import NOTHING, Cached
-from d2l.compiler.plan import CompilePlan, prepare
+from d2l.compiler.plan import CompilePlan, TaskPlan, prepare
 from d2l.datasets.examples import ExamplesLike, take_examples
 from d2l.documents.intake import InputLike, ReadOptions, take_inputs
 from d2l.errors import OptionError
 from d2l.files.hub import Need
 from d2l.hypernets.network import AnyNetwork
 from d2l.hypernets.networks import open_network
-from d2l.hypernets.options import ADAPTER_OPTIONS, CompileOptions, TaskCompileOptions
+from d2l.hypernets.options import TASK_OPTIONS, CompileOptions, NetworkOptions, TaskCompileOptions
 from d2l.hypernets.protocol import Loaded
 from d2l.hypernets.registry import DEFAULT_TEXT, at_revision, default_checkpoint
 from d2l.memory import memory_errors
 from d2l.progress import Progress, silent
 from d2l.spelling import show_keywords
 
+Options = TypeVar("Options", bound=NetworkOptions)
+_KEYWORDS = CompileOptions.list_keywords()
 
-class _Compiler:
+
+class _Compiler(Generic[Options]):
     """A network that was found, and is loaded when it is first needed.
 
     Weights stay loaded. Not for several threads at once.
@@ -31,8 +34,8 @@ class _Compiler:
 
     reads: ClassVar[str]
 
-    def __init__(self, options: CompileOptions | None = None, *, need: Need = "weights") -> None:
-        self.options = options or CompileOptions()
+    def __init__(self, options: Options, *, need: Need = "weights") -> None:
+        self.options = options
         self.need = need  # "plan": no weights are downloaded, and none can be loaded
         self._loaded: Loaded | None = None
 
@@ -41,25 +44,9 @@ class _Compiler:
         """The network without its weights: its files, its configuration, and its base."""
         options = self.options
         pick_device(options.device)  # refused before anything is downloaded
-        network = open_network(
-            options.checkpoint,
-            base=options.base,
-            embedder=options.embedder,
-            offline=options.offline,
-            need=self.need,
-        )
+        network = open_network(options.checkpoint, **options.locate(), need=self.need)
         network.require(self.reads)
         return network
-
-    @classmethod
-    def _find(cls, name: str, revision: str | None, device: str, **options: Any) -> Self:
-        compiler = cls(
-            CompileOptions(
-                checkpoint=at_revision(name, revision), device=pick_device(device), **options
-            )
-        )
-        assert compiler.network  # found now, so that a wrong name is told at once
-        return compiler
 
     @memory_errors()
     def load(self, plan: CompilePlan, cached: Cached = NOTHING) -> None:
@@ -80,10 +67,13 @@ class _Compiler:
             )
 
 
-class Compiler(_Compiler):
+class Compiler(_Compiler[CompileOptions]):
     """Compiles documents: `plan` says what will be done, a call does it."""
 
     reads = "documents"
+
+    def __init__(self, options: CompileOptions | None = None, *, need: Need = "weights") -> None:
+        super().__init__(options or CompileOptions(), need=need)
 
     @classmethod
     def from_pretrained(
@@ -108,11 +98,12 @@ class Compiler(_Compiler):
         device that is not there.
         """
         name = default_checkpoint() if name is None else name
-        return cls._find(
-            name, revision, device, base=base, offline=local_files_only, base_dtype=dtype
-        )
+        found, device = at_revision(name, revision), pick_device(device)
+        compiler = cls(CompileOptions(found, base, device, local_files_only, base_dtype=dtype))
+        assert compiler.network  # found now, so that a wrong name is told at once
+        return compiler
 
-    @show_keywords(CompileOptions, *ADAPTER_OPTIONS)
+    @show_keywords(CompileOptions, *_KEYWORDS)
     def plan(
         self, inputs: InputLike | CompilePlan, *, reading: ReadOptions | None = None, **options: Any
     ) -> CompilePlan:
@@ -135,7 +126,7 @@ class Compiler(_Compiler):
         self._refuse_others(plan)
         return pipeline.look_up(plan)
 
-    @show_keywords(CompileOptions, *ADAPTER_OPTIONS)
+    @show_keywords(CompileOptions, *_KEYWORDS)
     @memory_errors()
     def __call__(
         self,
@@ -164,12 +155,14 @@ class Compiler(_Compiler):
         return Adapter.of(pipeline.run(plan, self._loaded, watch=watch, cached=cached))
 
 
-class TaskCompiler(_Compiler):
+class TaskCompiler(_Compiler[TaskCompileOptions]):
     """Makes adapters from task descriptions: `plan` says what will be done, a call does it."""
 
     reads = "descriptions"
 
-    def __init__(self, options: CompileOptions | None = None, *, need: Need = "weights") -> None:
+    def __init__(
+        self, options: TaskCompileOptions | None = None, *, need: Need = "weights"
+    ) -> None:
         super().__init__(options or TaskCompileOptions(), need=need)
 
     @classmethod
@@ -191,13 +184,12 @@ class TaskCompiler(_Compiler):
 
         Raises CheckpointError, also for networks that read documents alone, or BaseModelError.
         """
-        compiler = cls._find(
-            name, revision, device, base=base, embedder=embedder, offline=local_files_only
-        )
+        found, device = at_revision(name, revision), pick_device(device)
+        compiler = cls(TaskCompileOptions(found, base, device, local_files_only, embedder))
         assert compiler.network.reader  # found now, so that what does not fit is told at once
         return compiler
 
-    @show_keywords(TaskCompileOptions, "dtype", "scaling")
+    @show_keywords(TaskCompileOptions, *TASK_OPTIONS)
     def plan(
         self,
         description: str,
@@ -205,12 +197,12 @@ class TaskCompiler(_Compiler):
         examples: ExamplesLike | None = None,
         keep_examples: bool = False,
         **options: Any,
-    ) -> CompilePlan:
+    ) -> TaskPlan:
         """Plan the adapter of a task description, a sentence or two, without weights.
 
         examples: solved ones, (input, output) each, or a file of them (`read_examples`); the
         network reads a few, as turns of a chat. keep_examples: those go into d2l.json.
-        Keywords: `scaling` and `dtype` of `CompileOptions`.
+        Keywords: `scaling` and `dtype` of `TaskCompileOptions`.
         Raises DescriptionError, TaskError for examples, CheckpointError, BaseModelError or
         OptionError, and TypeError for other keywords.
         """
@@ -220,17 +212,16 @@ class TaskCompiler(_Compiler):
             description, changed, self.network, given, keep_examples=keep_examples
         )
 
-    @show_keywords(TaskCompileOptions, "dtype", "scaling")
+    @show_keywords(TaskCompileOptions, *TASK_OPTIONS)
     @memory_errors()
-    def __call__(self, description: str | CompilePlan, **options: Any) -> Adapter:
+    def __call__(self, description: str | TaskPlan, **options: Any) -> Adapter:
         """Make the adapter of a description, or of what `plan` planned; in memory. Keywords are
         those of `plan`.
 
         Its provenance has `warnings`, and in `description.familiarity` how alike the description
-        is to those of training, from 0 to 1. Raises DescriptionError, also with `strict` for one
-        that is unlike them, or another D2LError.
+        is to those of training, from 0 to 1. Raises DescriptionError or another D2LError.
         """
-        if isinstance(description, CompilePlan):
+        if isinstance(description, TaskPlan):
             if options:
                 raise OptionError("a plan has its options already", hint="plan with others")
             plan = description

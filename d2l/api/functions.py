@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from d2l.api.arguments import AdapterLike, find_content
 from d2l.change.parents import ChangeOptions
-from d2l.hypernets.options import ADAPTER_OPTIONS, CompileOptions, describe_keywords
+from d2l.hypernets.options import CompileOptions, describe_keywords
 from d2l.memory import memory_errors
 from d2l.spelling import from_keywords, show_keywords
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from d2l.runtimes.check import CheckReport
 
 
-@show_keywords(CompileOptions, *ADAPTER_OPTIONS)
+@show_keywords(CompileOptions, *CompileOptions.list_keywords())
 def compile(
     inputs: "InputLike",
     *,

@@ -17,19 +17,28 @@ from d2l.documents.intake import ReadOptions
 from d2l.errors import DocumentError, OptionError
 from d2l.files.jsonl import MAX_LINE_BYTES
 from d2l.files.printable import CONTROLS
-from d2l.hypernets.options import DEFAULTS, DOCUMENT_OPTIONS, SPELLINGS
+from d2l.hypernets.options import (
+    DOCUMENT_OPTIONS,
+    TASK_OPTIONS,
+    CompileOptions,
+    TaskCompileOptions,
+    list_defaults,
+)
 from d2l.spelling import list_spellings
 
 MANIFESTS = (".jsonl", ".ndjson")
 MAX_MANIFEST_BYTES = 1 << 30  # a row of 100 bytes for each of ten million documents
 #: Options of reading that a row may set, beside those of its document's adapter.
 READING = tuple(list_spellings(ReadOptions))
-#: Options that a row with a description may set.
-TASK = ("dtype", "scaling")
 #: Options of rows with their defaults, whose types are checked.
 OPTIONS: Final[Mapping[str, Any]] = {
-    name: default for name, default in DEFAULTS.items() if name in {*DOCUMENT_OPTIONS, *TASK}
+    name: default
+    for model in (CompileOptions, TaskCompileOptions)
+    for name, default in list_defaults(model).items()
+    if name in {*DOCUMENT_OPTIONS, *TASK_OPTIONS}
 } | {field.name: field.default for field in fields(ReadOptions) if field.name in READING}
+#: Options that are None or a whole number.
+_COUNTS = {name for name, one in list_spellings(CompileOptions).items() if one.minimum is not None}
 _KEYS = {"id", "input", "inputs", "description", "examples", "out", "options"}
 #: Keys of which a row has exactly one.
 _SOURCES = ("input", "inputs", "description")
@@ -143,7 +152,7 @@ def _make_row(values: Mapping[str, Any]) -> BatchRow:
             for key in ("description", "examples")
         )
         row = BatchRow(name, out, description=description, examples=examples)
-        return replace(row, options=check_options(options, TASK))
+        return replace(row, options=check_options(options, TASK_OPTIONS))
     if "examples" in values:
         raise ValueError("examples go with a description")
     inputs = [values["input"]] if "input" in values else values["inputs"]
@@ -178,7 +187,7 @@ def check_options(values: Any, known: Collection[str]) -> dict[str, Any]:
         if name not in known:
             raise ValueError(f"{name!r:.40} is no option of such a row: {', '.join(sorted(known))}")
         usual = OPTIONS[name]
-        if name in SPELLINGS and SPELLINGS[name].minimum is not None:
+        if name in _COUNTS:
             right = value is None or (type(value) is int and value > 0)
         elif isinstance(usual, float):
             right = type(value) in (int, float)

@@ -6,11 +6,11 @@ from pathlib import Path
 from d2l.adapters.info import WEIGHTS, is_adapter, read_info
 from d2l.batch.results import DONE, Result
 from d2l.batch.rows import BatchRow
-from d2l.compiler.plan import CompilePlan
+from d2l.compiler.plan import TaskPlan
 from d2l.errors import AdapterError
 
 
-def is_done(row: BatchRow, out: Path, plan: CompilePlan, *, force: bool) -> bool:
+def is_done(row: BatchRow, out: Path, plan: TaskPlan, *, force: bool) -> bool:
     """True if the adapter at `out` is the plan's, and is as an earlier result knows it.
 
     Raises AdapterError if it was altered, unless `force`.
@@ -23,7 +23,7 @@ def is_done(row: BatchRow, out: Path, plan: CompilePlan, *, force: bool) -> bool
         and provenance.description.embedder == plan.network.embedder_name
         and provenance.description.examples == plan.examples
         and provenance.checkpoint.sha256 == plan.network.digest()
-        and provenance.options.scaling in (None, plan.options.scaling)  # None: seats have one alone
+        and provenance.options.scaling in (None, plan.scaling)  # None: seats have one alone
         and provenance.options.dtype == plan.options.dtype
         and provenance.refinement is None
     )
@@ -35,7 +35,7 @@ def is_done(row: BatchRow, out: Path, plan: CompilePlan, *, force: bool) -> bool
     return is_same and not is_altered
 
 
-def describe_task(row: BatchRow, out: Path, plan: CompilePlan, *, unchanged: bool) -> Result:
+def describe_task(row: BatchRow, out: Path, plan: TaskPlan, *, unchanged: bool) -> Result:
     """Describe the adapter of a description at `out`, from its d2l.json and its plan."""
     provenance = read_info(out).provenance
     assert provenance is not None  # making says where an adapter came from

@@ -33,7 +33,7 @@ from d2l.hypernets.options import DOCUMENT_OPTIONS, CompileOptions, TaskCompileO
 if TYPE_CHECKING:
     from d2l.api.compiler import Compiler, TaskCompiler
     from d2l.compiler.chunk_cache import Cached
-    from d2l.compiler.plan import CompilePlan
+    from d2l.compiler.plan import CompilePlan, TaskPlan
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ class Worker:
             refuse_warnings([*plan.intake.warnings, *plan.warnings])
         return plan
 
-    def _plan_task(self, row: BatchRow, description: str) -> "CompilePlan":
+    def _plan_task(self, row: BatchRow, description: str) -> "TaskPlan":
         plan = self._task_compiler.plan(description, examples=row.examples, **row.options)
         if self.job.strict:
             refuse_warnings(plan.warnings)

@@ -9,7 +9,7 @@ from d2l.commands import console
 from d2l.commands.options import NETWORK, Device, DryRun, Force, Offline, Out, in_panel, taking
 
 if TYPE_CHECKING:
-    from d2l.hypernets.options import CompileOptions
+    from d2l.hypernets.options import NetworkOptions
 
 
 def list_checkpoints(
@@ -27,10 +27,10 @@ def list_checkpoints(
         console.emit(values, lambda: _show_checkpoint(values))
 
 
-@taking("d2l.hypernets.options:CompileOptions", command="bench")
+@taking("d2l.hypernets.options:NetworkOptions")
 def check_checkpoint(
     checkpoint: Annotated[str, typer.Argument(help="Alias, folder, file or hub name.")],
-    options: "CompileOptions",
+    options: "NetworkOptions",
 ) -> None:
     """Check access, disk and GPU memory for a network.
 
@@ -94,8 +94,8 @@ def create_checkpoint(
     console.emit({"checkpoint": str(out)}, str(out))
 
 
-@taking("d2l.hypernets.options:CompileOptions", command="calibrate")
-def calibrate(options: "CompileOptions", dry_run: DryRun = False) -> None:
+@taking("d2l.hypernets.options:NetworkOptions")
+def calibrate(options: "NetworkOptions", dry_run: DryRun = False) -> None:
     """Fit a seat network to another file of its base.
 
     Takes minutes on a CPU.

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from d2l.hypernets.options import CompileOptions
 
 
-@taking("d2l.hypernets.options:CompileOptions", command="compile")
+@taking("d2l.hypernets.options:CompileOptions")
 @taking("d2l.documents.intake:ReadOptions", into="reading")
 @taking("d2l.documents.sandbox:ReadLimits", into="limits")
 def compile_command(

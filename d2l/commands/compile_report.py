@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from d2l.compiler.plan import CompilePlan
     from d2l.documents.document import Document
     from d2l.documents.intake import Intake
-    from d2l.hypernets.options import CompileOptions
+    from d2l.hypernets.options import NetworkOptions
     from d2l.runtimes.export import ExportResult
 
 #: Inputs that have a line of their own in what is printed.
@@ -34,7 +34,7 @@ class Report:
 
 
 def show_preflight(
-    options: "CompileOptions", intake: "Intake | None" = None, *, dry_run: bool = False
+    options: "NetworkOptions", intake: "Intake | None" = None, *, dry_run: bool = False
 ) -> "CompilePlan | None":
     """Print the files that have to be fetched, with access, disk and memory; the plan, if there is
     one. Raises the first fault that would stop the run, before anything is fetched."""

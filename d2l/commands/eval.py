@@ -51,7 +51,7 @@ def evaluate(
     from d2l.adapters.find import find_adapter
     from d2l.datasets.tasks import read_tasks
     from d2l.evaluation.tasks.evaluate import eval_adapter, eval_network
-    from d2l.hypernets.options import CompileOptions
+    from d2l.hypernets.options import TaskCompileOptions
     from d2l.inference.options import AskOptions
     from d2l.training.recipe_files import read_held_out
 
@@ -62,13 +62,7 @@ def evaluate(
             adapter, tasks, asking=asking, examples=examples, limit=limit, watch=console.watch
         )
     else:
-        making = CompileOptions(
-            checkpoint,
-            base=base,
-            embedder=embedder,
-            device=device,
-            offline=offline,
-        )
+        making = TaskCompileOptions(checkpoint, base, device, offline, embedder)
         report = eval_network(
             read_tasks(named[0]) if held_out is None else read_held_out(held_out),
             making=making,

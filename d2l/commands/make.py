@@ -15,15 +15,15 @@ from d2l.commands.options import INPUT, OUTPUT, DryRun, Force, Out, Strict, expe
 
 if TYPE_CHECKING:
     from d2l.adapters.provenance import Description, ExamplesRecord, Provenance
-    from d2l.compiler.plan import CompilePlan
+    from d2l.compiler.plan import TaskPlan
     from d2l.datasets.examples import ExampleFile
     from d2l.hypernets.network import AnyNetwork
-    from d2l.hypernets.options import CompileOptions
+    from d2l.hypernets.options import TaskCompileOptions
 
 
-@taking("d2l.hypernets.options:TaskCompileOptions", command="make")
+@taking("d2l.hypernets.options:TaskCompileOptions")
 def make(
-    options: "CompileOptions",
+    options: "TaskCompileOptions",
     description: Annotated[
         str, typer.Argument(help="What the task is, in a sentence or two; - for stdin.")
     ],
@@ -161,13 +161,11 @@ def _describe_scale(compiler: "d2l.TaskCompiler") -> str:
 
 def _find_scale(compiler: "d2l.TaskCompiler") -> float:
     """Factor of b @ a, 1 where the network has no choice."""
-    scale = compiler.network.explain_scale(compiler.options)
+    scale = compiler.network.explain_scale(compiler.options.scaling)
     return 1.0 if scale is None else scale[0]
 
 
-def _show_plan(
-    compiler: "d2l.TaskCompiler", plan: "CompilePlan", given: "ExampleFile | None"
-) -> None:
+def _show_plan(compiler: "d2l.TaskCompiler", plan: "TaskPlan", given: "ExampleFile | None") -> None:
     """Print the plan; no weights are loaded for it."""
     values = _common(compiler) | {
         "rank": plan.rank,

@@ -89,8 +89,8 @@ def taking(
     """Replace a command's parameter `into` by the options of a model.
 
     `model`: "module:Class" of a dataclass whose fields are made by `spelling.option`. `command`:
-    its options alone. An option that the command declares itself stays as it is declared. The
-    command gets an instance of the class.
+    only the options that it has of them. An option that the command declares itself stays as it is
+    declared. The command gets an instance of the class.
     """
     module, _, name = model.partition(":")
 

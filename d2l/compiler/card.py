@@ -17,7 +17,7 @@ from d2l.adapters.card import (
 )
 from d2l.adapters.provenance import Description
 from d2l.bases.catalog import spell_base
-from d2l.compiler.plan import CompilePlan
+from d2l.compiler.plan import CompilePlan, TaskPlan
 from d2l.hypernets.familiarity import LEAST_FAMILIAR
 from d2l.version import __version__
 
@@ -75,10 +75,10 @@ def _explain_parts(plan: CompilePlan) -> str:
     )
 
 
-def write_description_card(plan: CompilePlan, description: Description) -> str:
+def write_description_card(plan: TaskPlan, description: Description) -> str:
     """The model card of an adapter that was made from a task description."""
     config, network, text = plan.config, plan.network, description.text
-    scale, own = network.explain_scale(plan.options), network.own_tokenizer
+    scale, own = network.explain_scale(plan.scaling), network.own_tokenizer
     beside = "" if plan.examples is None else f" and {len(plan.examples.rows)} solved examples"
     rows = [
         ("task", quote(text if len(text) <= 300 else text[:299] + "…")),

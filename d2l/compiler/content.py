@@ -14,7 +14,7 @@ from d2l.adapters.provenance import Description, Opening
 from d2l.adapters.weights import LoraWeights, Memory
 from d2l.compiler.card import write_card, write_description_card
 from d2l.compiler.lock import describe
-from d2l.compiler.plan import CompilePlan
+from d2l.compiler.plan import CompilePlan, TaskPlan
 from d2l.compiler.privacy import name_places, name_shared, redact, redact_provenance
 from d2l.compiler.records import describe_compile, describe_description
 from d2l.hypernets.protocol import Assembled
@@ -81,7 +81,7 @@ def _keep_parts(
 
 
 def make_described(
-    plan: CompilePlan, assembled: Assembled, description: Description
+    plan: TaskPlan, assembled: Assembled, description: Description
 ) -> AdapterContent:
     """Make the adapter of a task description in memory, with where it came from."""
     names = name_places(plan.checkpoint.name, plan.options.base)

@@ -9,16 +9,17 @@ from d2l.adapters.peft_folder import AdapterContent
 from d2l.adapters.provenance import Description, ExamplesRecord
 from d2l.compiler.chunk_cache import lay_out, lay_out_lora
 from d2l.compiler.content import make_described
-from d2l.compiler.plan import CompilePlan
+from d2l.compiler.plan import TaskPlan
 from d2l.datasets.descriptions import check_description
 from d2l.datasets.examples import ExampleFile, pair_up
 from d2l.datasets.tasks import list_labels
 from d2l.documents.document import Document
 from d2l.documents.intake import Intake
+from d2l.errors import OptionError
 from d2l.files.paths import remember
 from d2l.hypernets.familiarity import LEAST_FAMILIAR
 from d2l.hypernets.network import AnyNetwork
-from d2l.hypernets.options import CompileOptions
+from d2l.hypernets.options import TaskCompileOptions
 from d2l.hypernets.protocol import Loaded
 
 _LONGEST_NAME = 60  # characters of a description's name beside documents
@@ -26,12 +27,12 @@ _LONGEST_NAME = 60  # characters of a description's name beside documents
 
 def prepare(
     text: str,
-    options: CompileOptions,
+    options: TaskCompileOptions,
     network: AnyNetwork,
     examples: ExampleFile | None = None,
     *,
     keep_examples: bool = False,
-) -> CompilePlan:
+) -> TaskPlan:
     """Plan the adapter of a task description, and of examples if there are any; with
     `keep_examples` d2l.json will hold those that are read.
 
@@ -40,10 +41,15 @@ def prepare(
     text = check_description(text)
     network.require("descriptions")
     assert network.reader  # refuses a model that does not fit
+    if options.scaling != "standard" and network.explain_scale(options.scaling) is None:
+        raise OptionError(
+            f"{network.files.name}: its adapters have one scaling alone", hint="leave --scaling out"
+        )
+    scaling, settings = options.scaling, options.as_document()
     intake = Intake((Document.from_text(text, name=name_task(text)),))
     if examples is None:
-        cut = network.cut(intake.documents, options)
-        return CompilePlan(network, cut, intake, options, network.warnings)
+        cut = network.cut(intake.documents, settings)
+        return TaskPlan(network, cut, intake, settings, network.warnings, scaling)
     cut, indices = network.cut_examples(intake.documents[0], examples.examples)
     record = ExamplesRecord(
         sha256=examples.sha256, n=len(examples.examples), rows=tuple(n + 1 for n in indices)
@@ -52,7 +58,7 @@ def prepare(
         texts = tuple(pair_up([examples.examples[n] for n in indices]))
         record = record.model_copy(update={"texts": texts})
     warnings = (*network.warnings, *_warn_unread(examples, record))
-    return CompilePlan(network, cut, intake, options, warnings, record)
+    return TaskPlan(network, cut, intake, settings, warnings, scaling, record)
 
 
 def _warn_unread(file: ExampleFile, record: ExamplesRecord) -> list[str]:
@@ -70,7 +76,7 @@ def name_task(text: str) -> str:
     return line if len(line) <= _LONGEST_NAME else f"{line[: _LONGEST_NAME - 1].rstrip()}…"
 
 
-def run(plan: CompilePlan, loaded: Loaded) -> AdapterContent:
+def run(plan: TaskPlan, loaded: Loaded) -> AdapterContent:
     """Make the adapter of a description, in memory, with a network that `run.load` loaded.
 
     Raises D2LError.
@@ -87,12 +93,14 @@ def run(plan: CompilePlan, loaded: Loaded) -> AdapterContent:
     )
     if plan.examples is not None:
         description = description.model_copy(update={"examples": plan.examples})
-    assembled = replace(assembled, weights=lay_out_lora(assembled.weights))
+    weights, scale = lay_out_lora(assembled.weights), plan.network.explain_scale(plan.scaling)
+    weights = weights if scale is None else replace(weights, scale=scale[0])
+    assembled = replace(assembled, weights=weights)
     remember({plan.network.digest(): plan.checkpoint.path})
     return make_described(replace(plan, warnings=warnings), assembled, description)
 
 
-def _warn_unlike(plan: CompilePlan, familiarity: float | None) -> list[str]:
+def _warn_unlike(plan: TaskPlan, familiarity: float | None) -> list[str]:
     """Warn if a description is unlike those of training."""
     if familiarity is None or familiarity >= LEAST_FAMILIAR:
         return []

@@ -17,7 +17,7 @@ from d2l.documents.intake import Intake
 from d2l.errors import DocumentError, OptionError
 from d2l.hypernets.network import AnyNetwork
 from d2l.hypernets.networks import open_network
-from d2l.hypernets.options import CompileOptions
+from d2l.hypernets.options import CompileOptions, Scaling
 from d2l.hypernets.protocol import Cut, HypernetConfig
 from d2l.hypernets.registry import CheckpointFiles
 
@@ -26,8 +26,7 @@ from d2l.hypernets.registry import CheckpointFiles
 class CompilePlan:
     """Everything that is decided before computing; `warnings` are for the user.
 
-    `cut` holds the chunks with their ranks, and the tokens that were counted. `examples` are the
-    solved examples that are read beside a description.
+    `cut` holds the chunks with their ranks, and the tokens that were counted.
     """
 
     network: AnyNetwork
@@ -35,7 +34,6 @@ class CompilePlan:
     intake: Intake  # the documents, those that could not be read, and how they were read
     options: CompileOptions
     warnings: tuple[str, ...] = ()
-    examples: ExamplesRecord | None = None
 
     def __repr__(self) -> str:
         names = ", ".join(document.name for document in self.documents)
@@ -132,6 +130,15 @@ class CompilePlan:
         return f"{self.n_text_tokens:,}" + (f" in {n_chunks:,} {unit}" if n_chunks > 1 else "")
 
 
+@dataclass(frozen=True, repr=False)
+class TaskPlan(CompilePlan):
+    """Plan of a task description, which is compiled as a document; `examples` are the solved
+    examples that are read beside it."""
+
+    scaling: Scaling = "standard"
+    examples: ExamplesRecord | None = None
+
+
 def prepare(
     intake: Intake,
     options: CompileOptions,
@@ -148,7 +155,7 @@ def prepare(
     if not intake.documents:
         raise DocumentError("nothing to compile: no document was read")
     if network is None:
-        network = open_network(options.checkpoint, base=options.base, offline=options.offline)
+        network = open_network(options.checkpoint, **options.locate())
     network.require("documents")
     if network.imposes_on_base and options.encoder != "plain":
         raise OptionError(

@@ -18,7 +18,7 @@ from d2l.errors import BaseModelError, D2LError
 from d2l.files.hub import Listing, free_bytes
 from d2l.hypernets.network import AnyNetwork
 from d2l.hypernets.networks import open_to_plan
-from d2l.hypernets.options import CompileOptions
+from d2l.hypernets.options import CompileOptions, NetworkOptions
 
 
 @dataclass(frozen=True)
@@ -107,20 +107,19 @@ class Preflight:
         }
 
 
-def look(options: CompileOptions, intake: Intake | None = None) -> Preflight:
+def look(options: NetworkOptions, intake: Intake | None = None) -> Preflight:
     """Look at what a run would need; documents are planned if anything has to be fetched.
 
     Raises D2LError where the device, the checkpoint or a model is none at all.
     """
     device = devices.pick_device(options.device)
-    needs, network = open_to_plan(
-        options.checkpoint, base=options.base, embedder=options.embedder, offline=options.offline
-    )
+    needs, network = open_to_plan(options.checkpoint, **options.locate())
     found = Preflight(device, needs, network)
     if any(need.refusal for need in found.missing):
         return replace(found, network=None)
     if intake is None or network is None or not found.missing:
         return found
+    assert isinstance(options, CompileOptions)  # only these come with documents
     return replace(found, plan=prepare(intake, options, network=network))
 
 

@@ -23,7 +23,7 @@ from d2l.adapters.provenance import (
 )
 from d2l.adapters.record_values import Span
 from d2l.adapters.weights import LoraWeights
-from d2l.compiler.plan import CompilePlan
+from d2l.compiler.plan import CompilePlan, TaskPlan
 from d2l.documents.document import Document
 from d2l.version import __version__
 
@@ -122,7 +122,7 @@ def rank_slices(plan: CompilePlan) -> list[tuple[int, int]]:
 
 
 def describe_description(
-    plan: CompilePlan, prompt: Prompt, weights: LoraWeights, description: Description
+    plan: TaskPlan, prompt: Prompt, weights: LoraWeights, description: Description
 ) -> Provenance:
     """Provenance of an adapter of a task description.
 
@@ -144,7 +144,7 @@ def describe_description(
         chunks=(),
         rank=weights.rank,
         scale=weights.scale,  # folded into lora_B
-        options=Options(scaling=plan.options.scaling, dtype=plan.options.dtype),
+        options=Options(scaling=plan.scaling, dtype=plan.options.dtype),
         merge_error={},
         prompt=prompt,
         warnings=plan.warnings,

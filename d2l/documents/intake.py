@@ -18,7 +18,7 @@ from d2l.readers.findings import describe
 from d2l.spelling import option
 
 Format = Literal["pdf", "text", "markdown", "html", "docx", "epub"]
-_COMPILE = ("compile",)
+_MANY = ("batch",)  # commands that read many documents
 
 
 @dataclass(frozen=True)
@@ -26,21 +26,17 @@ class ReadOptions:
     """Options of reading inputs."""
 
     format: Format | None = option(
-        None,
-        "Format of the inputs; default: by their content.",
-        of="input",
-        commands=_COMPILE,
-        expert=True,
+        None, "Format of the inputs; default: by their content.", of="input", expert=True
     )
     encoding: str | None = option(
-        None, "Encoding of text; default: by its content.", of="input", expert=True
+        None, "Encoding of text; default: by its content.", of="input", also=_MANY, expert=True
     )
-    password: str | None = option(None, "Password of encrypted PDFs.", of="input", expert=True)
-    skip_bad: bool = option(
-        False, "Go on without inputs that cannot be read.", of="input", commands=_COMPILE
+    password: str | None = option(
+        None, "Password of encrypted PDFs.", of="input", also=_MANY, expert=True
     )
+    skip_bad: bool = option(False, "Go on without inputs that cannot be read.", of="input")
     include_hidden: bool = option(
-        False, "Compile text that no reader sees, too.", of="input", expert=True
+        False, "Compile text that no reader sees, too.", of="input", also=_MANY, expert=True
     )
     limits: ReadLimits = field(default_factory=ReadLimits)
 

@@ -31,7 +31,7 @@ from d2l.files.cache import file_digest
 from d2l.files.hub import Need
 from d2l.hypernets.familiarity import Familiarity
 from d2l.hypernets.formats.format import Format
-from d2l.hypernets.options import CompileOptions
+from d2l.hypernets.options import CompileOptions, Scaling
 from d2l.hypernets.protocol import (
     Assembled,
     ChunkWeights,
@@ -194,9 +194,9 @@ class Network(ABC, Generic[Config]):
         """Lines of the card on the bases that the adapter fits."""
         return "- The delta is computed for this base model only.\n"
 
-    def explain_scale(self, options: CompileOptions) -> tuple[float, str] | None:
+    def explain_scale(self, scaling: Scaling) -> tuple[float, str] | None:
         """Factor of b @ a that is folded into b, with its reason, if the network has a choice."""
-        del options
+        del scaling
         return None
 
     def find_moments(self) -> Path | None:

@@ -164,7 +164,7 @@ def test_descriptions_are_planned_made_and_loaded_for_once(
     monkeypatch.setattr(pipeline, "load", lambda plan: loads.append(1) or load(plan))
     make = d2l.TaskCompiler.from_pretrained("tasks")
     plan = make.plan(TASK)
-    scale, _ = plan.network.explain_scale(plan.options)
+    scale, _ = plan.network.explain_scale(plan.scaling)
     assert (plan.documents[0].text, scale, loads) == (TASK, 2.0, [])
     adapter = make(plan)
     assert read_files(adapter.save_pretrained("b/task.lora")) == read_files(Path("a/task.lora"))

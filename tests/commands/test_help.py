@@ -19,17 +19,18 @@ from d2l.commands import main as cli
 from d2l.commands.lazy import CommandRow, Groups
 from d2l.documents.intake import Format
 from d2l.documents.read import READERS
-from d2l.hypernets.options import CHOICES
+from d2l.hypernets.options import CompileOptions
 from d2l.hypernets.registry import DEFAULT
 from d2l.hypernets.seats.network import JOINS
+from d2l.spelling import list_choices
 from tests.command import Command
 from tests.processes import make_environment, run_python
 
 
 def test_choices_and_defaults_in_help_are_those_of_the_dictionaries() -> None:
-    assert list(CHOICES["merge"]) == list(METHODS)
-    assert set(CHOICES["merge"]) == set(JOINS)
-    assert list(CHOICES["dtype"]) == list(DTYPES)
+    assert list(list_choices(CompileOptions)["merge"]) == list(METHODS)
+    assert set(list_choices(CompileOptions)["merge"]) == set(JOINS)
+    assert list(list_choices(CompileOptions)["dtype"]) == list(DTYPES)
     assert set(get_args(Format)) == set(READERS)
     command = get_command(cli.app).commands["compile"]  # type: ignore[attr-defined]
     defaults = {parameter.name: parameter.default for parameter in command.params}

@@ -19,7 +19,7 @@ from d2l.api.compiler import TaskCompiler
 from d2l.bases.models import load_frozen
 from d2l.bases.quiet import quiet_transformers
 from d2l.hypernets.networks import load_hypernet, open_network
-from d2l.hypernets.options import CompileOptions
+from d2l.hypernets.options import TaskCompileOptions
 from tests import tiny
 from tests.command import Command
 
@@ -92,7 +92,7 @@ def test_every_family_gets_adapters_that_peft_loads(
     monkeypatch.chdir(tmp_path)
     tiny.write_base(tmp_path / "tiny-org" / f"{family}-tiny", family)
     checkpoint = tiny.write_text_to_lora(tmp_path / "t2l", family, None)
-    maker = TaskCompiler(CompileOptions(str(checkpoint), offline=True, dtype="fp32"))
+    maker = TaskCompiler(TaskCompileOptions(str(checkpoint), offline=True, dtype="fp32"))
     out = write(maker, TASK, tmp_path / "task.lora")
     weights = read_adapter(out)
     direct = tiny.add_delta(tiny.make_causal(family), weights)
@@ -128,7 +128,7 @@ def test_made_adapters_are_asked_and_inspected(
 
 
 def test_the_same_description_gives_the_same_bytes(place: Path) -> None:
-    maker = TaskCompiler(CompileOptions("by-gte", offline=True))
+    maker = TaskCompiler(TaskCompileOptions("by-gte", offline=True))
     first = write(maker, TASK, place / "one" / "x.lora")
     second = write(maker, TASK, place / "two" / "x.lora")
     for path in first.iterdir():
@@ -260,7 +260,7 @@ def test_base_embeds_with_the_state_after_its_final_norm(place: Path) -> None:
     last = model(ids).last_hidden_state[0, -1]
     network = load_hypernet(place / "by-base", device="cpu")
     wanted = network.generate(last / last.norm() * 32**0.5)
-    options = CompileOptions("by-base", offline=True, dtype="fp32")
+    options = TaskCompileOptions("by-base", offline=True, dtype="fp32")
     made = read_adapter(write(TaskCompiler(options), TASK, place / "made"))
     for name, factors in wanted.factors.items():
         torch.testing.assert_close(made.factors[name].a, factors.a, atol=1e-5, rtol=1e-5)
@@ -268,7 +268,7 @@ def test_base_embeds_with_the_state_after_its_final_norm(place: Path) -> None:
 
 @pytest.mark.usefixtures("place")
 def test_the_card_says_which_prompt_the_network_for_llama_was_trained_on() -> None:
-    network = TaskCompiler(CompileOptions("by-gte", offline=True)).network
+    network = TaskCompiler(TaskCompileOptions("by-gte", offline=True)).network
     said = {
         base: "without it"
         in replace(network, config=replace(network.config, base=base)).explain_prompt(8)

@@ -12,7 +12,7 @@ from d2l.api.compiler import TaskCompiler
 from d2l.bases.activations import Activations
 from d2l.datasets.examples import take_examples
 from d2l.errors import CheckpointError, TaskError
-from d2l.hypernets.options import CompileOptions
+from d2l.hypernets.options import TaskCompileOptions
 from tests import tiny
 from tests.command import Command
 
@@ -39,7 +39,7 @@ def place(working_folder: Path) -> Path:
 
 @pytest.fixture
 def maker() -> TaskCompiler:
-    return TaskCompiler(CompileOptions("seats", device="cpu", offline=True, dtype="fp32"))
+    return TaskCompiler(TaskCompileOptions("seats", device="cpu", offline=True, dtype="fp32"))
 
 
 def test_the_memory_is_the_turns_own_keys_and_values(maker: TaskCompiler) -> None:
@@ -158,6 +158,6 @@ def test_wrong_usage_is_told(options: list[str], said: str, command: Command) ->
 def test_networks_of_descriptions_alone_read_no_examples(place: Path) -> None:
     encoder = tiny.write_encoder(place / "encoder")
     tiny.write_text_to_lora(place / "by-words", "llama", str(encoder))
-    maker = TaskCompiler(CompileOptions("by-words", device="cpu", offline=True))
+    maker = TaskCompiler(TaskCompileOptions("by-words", device="cpu", offline=True))
     with pytest.raises(CheckpointError, match="reads descriptions, and no examples"):
         maker.plan(TASK, examples=take_examples(PAIRS))

@@ -15,7 +15,7 @@ from d2l.bases.tokenizers import BaseTokenizer
 from d2l.compiler import run as pipeline
 from d2l.compiler.description import name_task
 from d2l.hypernets.familiarity import FAMILIARITY_FILE, fit, write_familiarity
-from d2l.hypernets.options import CompileOptions
+from d2l.hypernets.options import TaskCompileOptions
 from d2l.hypernets.seats.config import read_config
 from d2l.training.learners.seats.learner import embed_texts
 from tests import tiny
@@ -165,7 +165,7 @@ def test_the_plan_knows_its_seats_once_there_is_a_description(command: Command) 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--checkpoint", "seats", "--scaling", "config"), "whose adapters have one scaling alone"),
+        (("--checkpoint", "seats", "--scaling", "config"), "its adapters have one scaling alone"),
         (("--checkpoint", "seats", "--embedder", "x"), "so there is no other embedder"),
         (("--checkpoint", "notes"), "is a seats network, which reads documents and no descript"),
     ],
@@ -195,7 +195,7 @@ def strange() -> str:
     """A text that the network tells from descriptions, which lie around that of the task."""
     known, strange = TASK, "zzzzz qqqq"
     config = read_config(Path("seats", "config.json"))
-    plan = d2l.TaskCompiler(CompileOptions("./seats")).plan(known)
+    plan = d2l.TaskCompiler(TaskCompileOptions("./seats")).plan(known)
     loaded = pipeline.load(plan)
     tokenizer = BaseTokenizer(Path("tiny-org", "llama-tiny"))
     vectors = embed_texts([known, strange], config, tokenizer, loaded.encode)

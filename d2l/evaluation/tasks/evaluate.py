@@ -17,7 +17,7 @@ from d2l.datasets.tasks import Example, Task, read_tasks
 from d2l.errors import TaskError
 from d2l.evaluation.tasks.arms import TaskMark, ask_adapter, ask_base, choose_questions
 from d2l.evaluation.tasks.report import AnsweredTask, TaskReport, make_report
-from d2l.hypernets.options import CompileOptions
+from d2l.hypernets.options import TaskCompileOptions
 from d2l.inference.adapted_model import AdaptedModel
 from d2l.inference.options import AskOptions
 from d2l.progress import Progress, silent
@@ -90,7 +90,7 @@ def _choose_shots(maker: TaskCompiler, description: str, shots: Sequence[Example
 def eval_network(
     tasks: Sequence[Task],
     *,
-    making: CompileOptions,
+    making: TaskCompileOptions,
     asking: AskOptions,
     limit: int = 20,
     watch: Progress = silent,

@@ -14,7 +14,7 @@ from torch import Tensor
 from d2l.bases.devices import pick_device
 from d2l.bases.models import load_frozen
 from d2l.hypernets.networks import open_seats
-from d2l.hypernets.options import CompileOptions
+from d2l.hypernets.options import NetworkOptions
 from d2l.hypernets.seats.calibration import cut_plain_text, measure_moments, moments_path
 from d2l.hypernets.seats.compiling import SeatsNetwork
 from d2l.hypernets.seats.network import load_seats
@@ -30,9 +30,9 @@ class CalibratePlan:
     path: Path
 
 
-def prepare(options: CompileOptions) -> CalibratePlan:
+def prepare(options: NetworkOptions) -> CalibratePlan:
     """Plan the measurement, without weights; raises D2LError."""
-    network = open_seats(options.checkpoint, base=options.base, offline=options.offline)
+    network = open_seats(options.checkpoint, **options.locate())
     pieces = cut_plain_text(network.tokenizer, limit=network.config.chunk_tokens)
     path = moments_path(base=network.base.digest(), network=network.digest())
     return CalibratePlan(network, pieces, path)

@@ -130,11 +130,6 @@ class SeatsNetwork(Network[SeatsConfig]):
         document with more tokens a seat than the network remembers, so that short ones keep theirs.
         """
         config = self.config
-        if options.scaling != "standard":
-            raise OptionError(
-                f"{self.files.name}: is a seat network, whose adapters have one scaling alone",
-                hint="leave --scaling out",
-            )
         limit = options.chunk_tokens or config.chunk_tokens
         if not config.min_chunk_tokens <= limit <= config.chunk_tokens:
             raise OptionError(

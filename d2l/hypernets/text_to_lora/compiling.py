@@ -5,7 +5,7 @@ No weights of the base are loaded unless the base itself embeds descriptions.
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -22,7 +22,7 @@ from d2l.errors import BaseModelError
 from d2l.hypernets.familiarity import Familiarity, read_familiarity
 from d2l.hypernets.formats.format import Format, load_checked, native_format
 from d2l.hypernets.network import Network
-from d2l.hypernets.options import CompileOptions
+from d2l.hypernets.options import CompileOptions, Scaling
 from d2l.hypernets.protocol import Assembled, ChunkWeights, Cut, TaskReading
 from d2l.hypernets.text_to_lora import released
 from d2l.hypernets.text_to_lora.embedders import Embedder, load_embedders
@@ -69,11 +69,11 @@ class LoadedText:
         return TaskReading((self._write(embedding),), self.network.embedder_name, alike, warnings)
 
     def assemble(self, written: Iterable[ChunkWeights], options: CompileOptions) -> Assembled:
-        """Scale the weights of a description as the options say."""
+        """Make the adapter of a description's weights, with the standard scale."""
+        del options
         (weights,) = written
         assert isinstance(weights, LoraWeights)
-        own = options.scaling == "config"
-        return Assembled(replace(weights, scale=self.hypernet.config.scaling(own=own)))
+        return Assembled(weights)
 
 
 class TextToLoraNetwork(Network[TextToLoraConfig]):
@@ -158,12 +158,12 @@ class TextToLoraNetwork(Network[TextToLoraConfig]):
         chunk = Chunk(0, (), "", document.name, rank, (0, len(text)), text=text)
         return Cut((chunk,), Counter(), rank, rank)
 
-    def explain_scale(self, options: CompileOptions) -> tuple[float, str]:
+    def explain_scale(self, scaling: Scaling) -> tuple[float, str]:
         """The factor of b @ a, which is folded into lora_B, and its reason."""
-        scale = self.config.scaling(own=options.scaling == "config")
+        scale = self.config.scaling(own=scaling == "config")
         if not self.config.rank_stabilized:
             return scale, "alpha / rank"
-        if options.scaling == "config":
+        if scaling == "config":
             return scale, "alpha / √rank, as the checkpoint's own configuration says"
         return scale, (
             "alpha / rank. The checkpoint's own configuration says alpha / √rank, but the "
