@@ -42,13 +42,13 @@ def train(
     from d2l.training.recipe_files import locating, read_recipe
 
     recipe = read_recipe(path)
-    recipe = replace(
-        recipe,
-        base=recipe.base if base is None else base,
-        device=recipe.device if device is None else device,
-        offline=recipe.offline or offline,
-    )
     with locating(path):
+        recipe = replace(
+            recipe,
+            base=recipe.base if base is None else base,
+            device=recipe.device if device is None else device,
+            offline=recipe.offline or offline,
+        )
         if dry_run:
             _plan(recipe)
         else:

@@ -3,32 +3,26 @@
 import difflib
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from d2l.datasets.tasks import Task
 from d2l.errors import RecipeError, TaskError
-from d2l.training.learners.recipe_table import MisfitError, Table, show
-from d2l.training.learners.recipes import (
-    KINDS,
-    TABLES,
-    DataSource,
-    Length,
-    OptimizerTable,
-    Recipe,
-    Tasks,
-)
+from d2l.training.learners.recipes import TABLES, MisfitError, Recipe
 from d2l.training.learners.tasks import gather_tasks
 
-Raw = dict[str, Any]
 _MAX_BYTES = 1 << 18  # a recipe has some hundred lines; a device has no end
 _MAX_DOTS = 1_000  # in a line; `tomllib` takes the square of a dotted key's length
 
 #: Keys of every table.
 _KEYS = {title: tuple(item.name for item in fields(table)) for title, table in TABLES.items()}
+#: Types of values, by the errors of other values; pydantic names the rest.
+_WANTED = {"dataclass_type": "a table", "tuple_type": "a list"}
 _HEADER = re.compile(r"\s*\[\[?([^\[\]]+)\]\]?\s*(?:#.*)?$")
 
 
@@ -36,7 +30,7 @@ def read_recipe(path: Path) -> Recipe:
     """Read and check a recipe; raises RecipeError with the file, and the line if there is one."""
     raw = _read(path)
     with locating(path):
-        return _build_recipe(raw)
+        return TypeAdapter(Recipe).validate_python(raw)
 
 
 def read_held_out(path: Path) -> list[Task]:
@@ -49,20 +43,21 @@ def read_held_out(path: Path) -> list[Task]:
 
 @contextmanager
 def locating(path: Path) -> Iterator[None]:
-    """Add the file and, if known, the line to errors of keys and tables."""
+    """Raise errors of keys and tables as RecipeError with the file and, if known, the line."""
     try:
         yield
-    except MisfitError as error:
-        key, table = error.location
+    except (MisfitError, ValidationError) as error:
+        misfit = _explain(error) if isinstance(error, ValidationError) else error
+        key, table = misfit.location
         line = None
         if key is not None or table is not None:
             text = path.read_bytes().decode("utf-8-sig")
             line = _find_in_toml(text, key, table) or _find_in_toml(text, None, table)
         where = f"{path}" if line is None else f"{path}, line {line}"
-        raise RecipeError(f"{where}: {error.message}", hint=error.hint) from error
+        raise RecipeError(f"{where}: {misfit.message}", hint=misfit.hint) from error
 
 
-def _read(path: Path) -> Raw:
+def _read(path: Path) -> dict[str, Any]:
     """Read a file's values; raises RecipeError."""
     try:
         with path.open("rb") as file:
@@ -85,51 +80,33 @@ def _read(path: Path) -> Raw:
         raise RecipeError(f"{path}: not TOML: {reason}") from error
 
 
-def _build_recipe(raw: Mapping[str, Any]) -> Recipe:
-    """Build a recipe from values in tables."""
-    _refuse_unknown(Recipe, raw, None)
-    values = dict(raw)
-    for table in (DataSource, Length):
-        items = raw.get(table.NAME, [])
-        if not isinstance(items, list):
-            raise MisfitError(
-                f"{table.NAME} is not a list of tables", f"write [[{table.NAME}]]", table.NAME
-            )
-        built = (_build(table, item, (table.NAME, n)) for n, item in enumerate(items))
-        values[table.NAME] = tuple(built)
-    single: dict[str, type[Table]] = {"optimizer": OptimizerTable, **KINDS}
-    for name, kind in single.items():
-        if name in raw:
-            values[name] = _build(kind, raw[name], (name, 0))
-    return Recipe(**values)
+def _explain(error: ValidationError) -> MisfitError:
+    """Describe the first misfit, unknown keys before all others."""
+    unknown = "unexpected_keyword_argument"
+    first = min(error.errors(include_url=False), key=lambda each: each["type"] != unknown)
+    where, kind = first["loc"], first["type"]
+    names = [part for part in where if isinstance(part, str)]
+    key, table, title = names[-1], None, ""
+    if len(names) > 1:
+        title, number = names[0], where[1] if isinstance(where[1], int) else 0
+        table = (title, number)
+    if kind == unknown:
+        message, hint = f"unknown key {_show(key)}", _suggest(key, title)
+    elif kind == "missing":
+        message, hint = f"missing key {key!r}", None
+    else:
+        wanted = _WANTED.get(kind, first["msg"].removeprefix("Input should be "))
+        message = f"{key} is {_show(first['input'])} and must be {wanted}"
+        hint = f"write [[{key}]]" if kind == "tuple_type" and table is None else None
+    return MisfitError(f"{title}: {message}" if title else message, hint, key, table)
 
 
-def _build(table: type[Table], raw: object, location: tuple[str, int]) -> Any:
-    """Build one table, checked."""
-    if not isinstance(raw, Mapping):
-        raise MisfitError(f"{location[0]}: {show(raw)} is not a table", None, location[0])
-    _refuse_unknown(table, raw, location)
-    values = dict(raw)
-    if issubclass(table, Tasks) and isinstance(raw.get("excluded"), list):
-        values["excluded"] = tuple(raw["excluded"])
-    try:
-        return table(**values)
-    except MisfitError as error:
-        key = error.location[0]
-        raise MisfitError(
-            error.message, error.hint, key if key in raw else None, location
-        ) from error
-
-
-def _refuse_unknown(
-    table: type[Table], raw: Mapping[str, Any], location: tuple[str, int] | None
-) -> None:
-    """Refuse the first key that a table does not have; raises MisfitError."""
-    for name in raw:
-        if name not in _KEYS[table.NAME]:
-            where = f"{table.NAME}: " if table.NAME else ""
-            message = f"{where}unknown key {show(name)}"
-            raise MisfitError(message, _suggest(name, table.NAME), name, location)
+def _show(value: object) -> str:
+    """Show a value on one short line."""
+    if isinstance(value, int) and value.bit_length() > 128:
+        return "a number of too many digits"  # thousands of them Python refuses to write
+    shown = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
+    return shown if len(shown) <= 60 else f"{shown[:59]}…"
 
 
 def _suggest(name: str, title: str) -> str:

@@ -40,6 +40,9 @@ def test_training_takes_base_and_device_and_plans(place: Path, command: Command)
     assert command("train", keyed, "--dry-run").out == done.out
     done = command("train", recipe, "--device", "gpu")
     assert (done.code, "gpu" in done.err) == (1, True)
+    done = command("train", recipe, "--device", "a\tb")
+    assert done.code == 1
+    assert done.err.startswith(f"error: {recipe}: device is 'a\\tb' and must be a line of text\n")
 
 
 def test_another_base_is_refused_or_warned_of(place: Path, command: Command) -> None:

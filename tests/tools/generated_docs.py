@@ -26,7 +26,6 @@ from d2l.runtimes.export import EXPORTERS
 from d2l.runtimes.parts import TARGETS
 from d2l.runtimes.runs import read_runs
 from d2l.runtimes.runtime import Runtime
-from d2l.training.learners.recipe_table import Table
 from d2l.training.learners.recipes import TABLES
 
 ROOT = Path(__file__).parents[2]
@@ -220,13 +219,13 @@ def write_runs() -> str:
 def write_recipes() -> str:
     """The table of a recipe's keys, by the tables that they stand in."""
     rows: list[list[str]] = []
-    seats = TABLES["seats"].__pydantic_fields__  # type: ignore[attr-defined]
+    seats = TABLES["seats"].__pydantic_fields__
     for title, table in TABLES.items():
         brackets = "[[{}]]" if title in ("sources", "lengths") else "[{}]"
         place = f"`{brackets.format(title)}`" if title else "above all tables"
         rows.append([f"**{place}**", "", ""])
         shared = [] if title in ("seats", "sources", "lengths") else [*seats]
-        own = table.__pydantic_fields__  # type: ignore[attr-defined]
+        own = table.__pydantic_fields__
         if known := [f"`{name}`" for name in own if name in shared]:
             rows.append([", ".join(known), "", "As in `[seats]`."])
         for name, info in own.items():
@@ -236,13 +235,13 @@ def write_recipes() -> str:
     return make_table(("key", "default", "meaning"), rows)
 
 
-def find_description(table: type[Table], name: str) -> str:
+def find_description(table: type, name: str) -> str:
     """The text below a key, in the class that defines the key."""
     for owner in table.__mro__:
         info = getattr(owner, "__pydantic_fields__", {}).get(name)
         if info is not None and info.description:
             return " ".join(info.description.split())
-    raise LookupError(f"{table.NAME}.{name} is not described")
+    raise LookupError(f"{table.__name__}.{name} is not described")
 
 
 def spell_default(value: object) -> str:

@@ -5,33 +5,55 @@ examples/recipes/README.md repeats. Needs no network and loads nothing.
 """
 
 from itertools import product
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
 
-from d2l.training.learners.recipe_table import (
-    CHECKS,
-    Count,
-    Decay,
-    Hours,
-    MisfitError,
-    Number,
-    Share,
-    Strength,
-    Table,
-    Text,
-    Weight,
-)
+from d2l.errors import RecipeError
 
+_MOST = 10**9  # steps, documents, tokens: more is a slip of the pen
+_CHECKS = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 _TASKS = "tasks = true stands in [[sources]] that hold tasks and in [[lengths]] that draw them"
 
 
-@dataclass(frozen=True, config=CHECKS)
-class DataSource(Table):
-    """Data file: JSON lines of doc, question, answers, or of doc alone; or of tasks."""
+def _check_text(value: str) -> str:
+    if not (value.strip() and value.isprintable() and len(value) < 1000):
+        raise PydanticCustomError("text", "Input should be a line of text")
+    return value
 
-    NAME: ClassVar[str] = "sources"
+
+Text = Annotated[str, AfterValidator(_check_text)]
+Flag = Annotated[bool, Field(strict=True)]
+Count = Annotated[int, Field(strict=True, ge=0, le=_MOST)]
+Number = Annotated[int, Field(strict=True, ge=1, le=_MOST)]
+Few = Annotated[int, Field(strict=True, ge=1, le=4096)]
+Share = Annotated[float, Field(strict=True, ge=0, le=1)]
+Strength = Annotated[float, Field(strict=True, ge=0, le=_MOST)]
+Weight = Annotated[float, Field(strict=True, gt=0, le=_MOST)]
+Decay = Annotated[float, Field(strict=True, ge=0, le=1 - 1e-9)]
+Hours = Annotated[float, Field(strict=True, ge=0, le=1e6)]
+
+
+class MisfitError(RecipeError):
+    """Error of a key or a table; `location`, a key and a table with its number from 0, finds its
+    line in the file."""
+
+    def __init__(
+        self,
+        message: str,
+        hint: str | None = None,
+        key: str | None = None,
+        table: tuple[str, int] | None = None,
+    ) -> None:
+        super().__init__(message, hint)
+        self.location = (key, table)
+
+
+@dataclass(frozen=True, config=_CHECKS)
+class DataSource:
+    """Data file: JSON lines of doc, question, answers, or of doc alone; or of tasks."""
 
     path: Text
     """The file, in the folder `data`."""
@@ -39,26 +61,24 @@ class DataSource(Table):
     """Weight of its draws, relative to the other sources; of tasks, of each of its tasks."""
     max_documents: Number = 100_000
     """Most documents or tasks that are taken of it, by chance."""
-    hold_out: bool = True
+    hold_out: Flag = True
     """True: its tasks may be held out."""
-    tasks: bool = False
+    tasks: Flag = False
     """True: it holds tasks, not documents. Seat networks only: text networks have no others."""
 
 
-@dataclass(frozen=True, config=CHECKS)
-class Length(Table):
+@dataclass(frozen=True, config=_CHECKS)
+class Length:
     """Class of steps. Of tasks, a memory is a task's description, a question one of its examples;
     for a text network `chunks` is 1."""
 
-    NAME: ClassVar[str] = "lengths"
-
     tokens: Number
     """Most tokens of a passage; of an example with its answer and the chat's template."""
-    chunks: Annotated[int, Field(ge=1, le=1024)]
+    chunks: Annotated[int, Field(strict=True, ge=1, le=1024)]
     """Passages in a memory; of a description at most, longer ones are not drawn."""
-    memories: Annotated[int, Field(ge=1, le=4096)]
+    memories: Few
     """Memories in a step."""
-    questions: Annotated[int, Field(ge=1, le=4096)]
+    questions: Few
     """Questions about each memory."""
     weight: Weight
     """Weight of the class in draws, relative to the others."""
@@ -69,19 +89,17 @@ class Length(Table):
     unanswerable_share: Share | None = None
     """Part of questions asked of a neighboring passage in this class; unset: as in [seats]. Seat
     networks only."""
-    tasks: bool = False
+    tasks: Flag = False
     """True: its steps draw tasks, not documents. Seat networks only."""
 
 
-@dataclass(frozen=True, config=CHECKS)
-class OptimizerTable(Table):
+@dataclass(frozen=True, config=_CHECKS)
+class OptimizerTable:
     """Optimizer and its learning rate."""
-
-    NAME: ClassVar[str] = "optimizer"
 
     name: Literal["adamw", "muon"] = "adamw"
     """muon takes the matrices of linear layers, and AdamW all else, at one learning rate."""
-    learning_rate: Annotated[float, Field(gt=0, le=1e3)] = 5e-4
+    learning_rate: Annotated[float, Field(strict=True, gt=0, le=1e3)] = 5e-4
     """Peak of the rate, after the warm-up; then a cosine down."""
     warmup_steps: Count = 30
     """Steps until the peak."""
@@ -95,12 +113,12 @@ class OptimizerTable(Table):
     """AdamW's."""
     beta2: Decay = 0.98
     """AdamW's."""
-    weight_decay: Annotated[float, Field(ge=0, le=1e3)] = 0.0
+    weight_decay: Annotated[float, Field(strict=True, ge=0, le=1e3)] = 0.0
     """Decay of matrices."""
 
 
-@dataclass(frozen=True, config=CHECKS)
-class Questions(Table):
+@dataclass(frozen=True, config=_CHECKS)
+class Questions:
     """Questions for networks of documents. Passages without questions get recitations and clozes
     alone."""
 
@@ -109,15 +127,9 @@ class Questions(Table):
     cloze_share: Share = 0.0
     """Part of questions that ask for a name or a number of a sentence."""
 
-    def __post_init__(self) -> None:
-        if self.recitation_share + self.cloze_share > 1:
-            raise MisfitError(
-                f"{self.NAME}: recitation_share and cloze_share are more than 1 together"
-            )
 
-
-@dataclass(frozen=True, config=CHECKS)
-class Tasks(Table):
+@dataclass(frozen=True, config=_CHECKS)
+class Tasks:
     """Choice of tasks, and of their texts; tasks without a clear license are left out."""
 
     excluded: tuple[str, ...] = ()
@@ -130,12 +142,10 @@ class Tasks(Table):
     """Most examples of a task that are used, drawn by chance; 0: all."""
 
 
-@dataclass(frozen=True, config=CHECKS)
+@dataclass(frozen=True, config=_CHECKS)
 class SeatsTable(Tasks, Questions):
     """Keys of seat networks alone, for documents and tasks. General prompts belong to neither, and
     their target is the base's own distribution."""
-
-    NAME: ClassVar[str] = "seats"
 
     unanswerable_share: Share = 0.0
     """Part of questions asked of a neighboring passage: the document does not say."""
@@ -146,42 +156,38 @@ class SeatsTable(Tasks, Questions):
     """Part of questions that are general prompts, the shipped ones among them."""
     general_weight: Strength = 1.0
     """Weight of general prompts in the loss."""
-    general_questions: Annotated[int, Field(ge=0, le=10**5)] = 0
+    general_questions: Annotated[int, Field(strict=True, ge=0, le=10**5)] = 0
     """Number of the data's questions, without their documents, that are general prompts, too."""
-    general_sampled: Annotated[int, Field(ge=0, le=10**5)] = 0
+    general_sampled: Annotated[int, Field(strict=True, ge=0, le=10**5)] = 0
     """Number of general prompts that the base writes."""
     tokens_per_seat: Strength = 0.0
     """Another density of seats than the checkpoint's; 0: the checkpoint's."""
     dense_seats: Count = 0
     """Number of seats that hold one token each if a document is short; 0: as the checkpoint."""
-    learned_places: bool = False
+    learned_places: Flag = False
     """Seats lie closer where tokens say more; learned from even places if the checkpoint's are."""
-    statistics_draws: Annotated[int, Field(ge=0, le=10**6)] = 0
+    statistics_draws: Annotated[int, Field(strict=True, ge=0, le=10**6)] = 0
     """Second moments of ordinary text are measured anew over so many draws; 0: not measured."""
 
 
-@dataclass(frozen=True, config=CHECKS)
+@dataclass(frozen=True, config=_CHECKS)
 class DocToLoraTable(Questions):
     """Keys of Doc-to-LoRA networks alone."""
-
-    NAME: ClassVar[str] = "doc_to_lora"
 
     generated_l1: Strength = 0.1
     """Weight of the mean absolute value of what the network writes."""
 
 
-@dataclass(frozen=True, config=CHECKS)
+@dataclass(frozen=True, config=_CHECKS)
 class TextToLoraTable(Tasks):
     """Keys of text networks alone. Tasks without a clear license are left out."""
 
-    NAME: ClassVar[str] = "text_to_lora"
-
-    embedding_noise: Annotated[float, Field(ge=0, le=1e3)] = 0.0
+    embedding_noise: Annotated[float, Field(strict=True, ge=0, le=1e3)] = 0.0
     """Deviation of noise on a description's embedding, whose every coordinate has deviation 1."""
 
 
-@dataclass(frozen=True, config=CHECKS)
-class Recipe(Table):
+@dataclass(frozen=True, config=_CHECKS)
+class Recipe:
     """Recipe of a training; its fields are the keys of the file. Paths are from the working
     directory."""
 
@@ -193,11 +199,11 @@ class Recipe(Table):
     lengths: tuple[Length, ...]
     base: Text | None = None
     """Folder, GGUF file or hub name of the base; unset: what the checkpoint names."""
-    offline: bool = False
+    offline: Flag = False
     """Open no socket."""
-    fresh: bool = False
+    fresh: Flag = False
     """Draw new weights from `seed`; of the checkpoint, take config and statistics alone."""
-    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] = 0
+    seed: Annotated[int, Field(strict=True, ge=-(2**63), le=2**63 - 1)] = 0
     """Seed of every draw."""
     steps: Count = 0
     """Steps of the run; 0: no limit."""
@@ -209,7 +215,7 @@ class Recipe(Table):
     """Precision of the frozen base."""
     mixed_precision: Literal["no", "bf16"] = "no"
     """bf16: the network's matrices under autocast, for GPUs; weights and optimizer stay fp32."""
-    save_minutes: Annotated[float, Field(gt=0, le=1e6)] = 5.0
+    save_minutes: Annotated[float, Field(strict=True, gt=0, le=1e6)] = 5.0
     """Time between saved states."""
     optimizer: OptimizerTable = OptimizerTable()
     seats: SeatsTable = SeatsTable()
@@ -221,6 +227,13 @@ class Recipe(Table):
             raise MisfitError("the recipe never ends", "set steps, hours, or both")
         if not self.sources or not self.lengths:
             raise MisfitError("the recipe needs [[sources]] and [[lengths]]")
+        for title in ("seats", "doc_to_lora"):
+            asking: Questions = getattr(self, title)
+            if asking.recitation_share + asking.cloze_share > 1:
+                raise MisfitError(
+                    f"{title}: recitation_share and cloze_share are more than 1 together",
+                    table=(title, 0),
+                )
         for tasks, kind in ((False, "documents"), (True, "tasks")):
             held, drawn = bool(self.sources_of(tasks=tasks)), bool(self.lengths_of(tasks=tasks))
             if held != drawn:
@@ -238,13 +251,13 @@ class Recipe(Table):
 
 
 #: The tables that only one kind of network has, by the kind.
-KINDS: dict[str, type[Table]] = {
+KINDS: dict[str, type[Any]] = {
     "seats": SeatsTable,
     "doc_to_lora": DocToLoraTable,
     "text_to_lora": TextToLoraTable,
 }
 #: All tables by their names in a file; the keys above the first header have none.
-TABLES: dict[str, type[Table]] = {
+TABLES: dict[str, type[Any]] = {
     "": Recipe,
     "sources": DataSource,
     "lengths": Length,

@@ -1,6 +1,5 @@
 """Recipes: hostile and clumsy files are one line with the file and the key."""
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -74,12 +73,12 @@ def test_a_table_of_another_kind_than_the_checkpoint_is_refused_with_its_line(
             "it is a key of [text_to_lora]",
         ),
         ("[seats]", "[saets]", 13, "unknown key 'saets'", "did you mean 'seats'?"),
-        ("[optimizer]", "[[optimizer]]", 8, "optimizer: [{", None),
+        ("[optimizer]", "[[optimizer]]", 8, "optimizer is [{", None),
         ("weight = 1.0", "wait = 1.0", 19, "sources: unknown key 'wait'", None),
         ("chunks = 1", "", 21, "lengths: missing key 'chunks'", None),
         ("steps = 3", "", None, "the recipe never ends", "set steps, hours, or both"),
-        ("steps = 3", 'steps = "3"', 3, "steps is '3', expected int", None),
-        ("steps = 3", "steps = true", 3, "steps is True, expected int", None),
+        ("steps = 3", 'steps = "3"', 3, "steps is '3' and must be a valid integer", None),
+        ("steps = 3", "steps = true", 3, "steps is True and must be a valid integer", None),
         (
             "recitation_share = 0.0",
             "recitation_share = 0.2\ncloze_share = 0.9",
@@ -87,9 +86,9 @@ def test_a_table_of_another_kind_than_the_checkpoint_is_refused_with_its_line(
             "seats: recitation_share and cloze_share are more than 1 together",
             None,
         ),
-        ("steps = 3", "steps = 3.5", 3, "steps is 3.5, expected int", None),
-        ("steps = 3", "steps = -3", 3, "steps is -3, expected 0 to 1e+09", None),
-        ("steps = 3", "hours = inf", 3, "hours is inf, expected 0 to 1e+06", None),
+        ("steps = 3", "steps = 3.5", 3, "steps is 3.5 and must be a valid integer", None),
+        ("steps = 3", "steps = -3", 3, "steps is -3 and must be greater than or equal to 0", None),
+        ("steps = 3", "hours = inf", 3, "hours is inf and must be a finite number", None),
         ("steps = 3", "steps = 0x" + 5000 * "f", 3, "steps is a number of too many digits", None),
         (
             "clip = 0.5",
@@ -102,37 +101,80 @@ def test_a_table_of_another_kind_than_the_checkpoint_is_refused_with_its_line(
             'precision = "float32"',
             'precision = "int8"',
             6,
-            "precision is 'int8'",
-            "choose one of bfloat16, float32",
+            "precision is 'int8' and must be 'bfloat16' or 'float32'",
+            None,
         ),
         (
             "clip = 0.5",
             'name = "adam"',
             11,
-            "optimizer: name is 'adam'",
-            "choose one of adamw, muon",
+            "optimizer: name is 'adam' and must be 'adamw' or 'muon'",
+            None,
         ),
-        ("clip = 0.5", "clip = 0", 11, "optimizer: clip is 0, expected above 0, at most", None),
-        ("clip = 0.5", "clip = nan", 11, "optimizer: clip is nan, expected above 0, at", None),
-        ("seed = 1", "fresh = 1", 4, "fresh is 1, expected bool", None),
-        ("seed = 1", "base = 1", 4, "base is 1, expected str", None),
-        ("seed = 1", 'offline = "no"', 4, "offline is 'no', expected bool", None),
-        ('data = "data"', 'data = "a\\u0000b"', 2, "data is 'a\\x00b', expected text", None),
-        ('data = "data"', 'data = "a\\nb"', 2, "data is 'a\\nb', expected text", None),
+        ("clip = 0.5", "clip = 0", 11, "optimizer: clip is 0 and must be greater than 0", None),
+        (
+            "clip = 0.5",
+            "clip = nan",
+            11,
+            "optimizer: clip is nan and must be a finite number",
+            None,
+        ),
+        (
+            "general_share = 0.0",
+            'excluded = ["a", 1]',
+            15,
+            "seats: excluded is 1 and must be a valid string",
+            None,
+        ),
+        ("seed = 1", "fresh = 1", 4, "fresh is 1 and must be a valid boolean", None),
+        ("seed = 1", "base = 1", 4, "base is 1 and must be a valid string", None),
+        ("seed = 1", 'offline = "no"', 4, "offline is 'no' and must be a valid boolean", None),
+        (
+            'data = "data"',
+            'data = "a\\u0000b"',
+            2,
+            "data is 'a\\x00b' and must be a line of text",
+            None,
+        ),
+        ('data = "data"', 'data = "a\\nb"', 2, "data is 'a\\nb' and must be a line of text", None),
         ('data = "data"', f'data = "{5000 * "x"}"', 2, "data is 'xxxx", None),
         ("weight = 1.0", "weight = 1.0\na.b = 1", 20, "sources: unknown key 'a'", None),
-        ('data = "data"', 'data = ""', 2, "data is '', expected text", None),
+        ('data = "data"', 'data = ""', 2, "data is '' and must be a line of text", None),
         (
             "general_share = 0.0",
             "general_share = 2",
             15,
-            "seats: general_share is 2, expected 0 to",
+            "seats: general_share is 2 and must be less than or equal to 1",
             None,
         ),
-        ("memories = 2", "memories = 0", 24, "lengths: memories is 0, expected 1 to 4096", None),
-        ("chunks = 1", "chunks = 99999", 23, "lengths: chunks is 99999, expected 1 to 1024", None),
-        ("weight = 1.0", "weight = inf", 19, "sources: weight is inf, expected above 0", None),
-        ("[[sources]]", "[sources]", 17, "sources is not a list of tables", "write [[sources]]"),
+        (
+            "memories = 2",
+            "memories = 0",
+            24,
+            "lengths: memories is 0 and must be greater than or equal to 1",
+            None,
+        ),
+        (
+            "chunks = 1",
+            "chunks = 99999",
+            23,
+            "lengths: chunks is 99999 and must be less than or equal to 1024",
+            None,
+        ),
+        (
+            "weight = 1.0",
+            "weight = inf",
+            19,
+            "sources: weight is inf and must be a finite number",
+            None,
+        ),
+        (
+            "[[sources]]",
+            "[sources]",
+            17,
+            "sources is {'path': 'toy.jsonl', 'weight': 1.0} and must be a list",
+            "write [[sources]]",
+        ),
         ("[[lengths]]", "[[lenths]]", 21, "unknown key 'lenths'", "did you mean 'lengths'?"),
         ("seed = 1", "steps = 4", None, "not TOML: Cannot overwrite a value (at line 4", None),
         ("seed = 1", "seed = 1" + 5000 * "0", None, "not TOML: Exceeds the limit", None),
@@ -155,19 +197,11 @@ def test_what_is_wrong_is_named(
     assert hint is None or got_hint == hint
 
 
-def test_the_same_holds_for_recipes_made_in_python(tmp_path: Path) -> None:
-    recipe = read_recipe(write_recipe(tmp_path / "a.toml"))
-    with pytest.raises(RecipeError, match=r"learning_rate is -1\.0, expected above 0"):
-        replace(recipe.optimizer, learning_rate=-1.0)
-    with pytest.raises(RecipeError, match="lengths: questions is True, expected int"):
-        replace(recipe.lengths[0], questions=True)
-
-
 def test_a_key_is_found_in_its_own_table(tmp_path: Path) -> None:
     path = write_recipe(tmp_path / "a.toml")
     with path.open("a") as more:
         more.write('[[sources]]  # the second\n"weight" = 1.0\npath = 7\n')
-    assert refusal(path)[0] == f"{path}, line 29: sources: path is 7, expected str"
+    assert refusal(path)[0] == f"{path}, line 29: sources: path is 7 and must be a valid string"
 
 
 def test_files_that_are_no_toml_are_refused(tmp_path: Path) -> None:

@@ -52,8 +52,7 @@ from d2l.training.learners.learner import (
     gather_documents,
     list_documents,
 )
-from d2l.training.learners.recipe_table import MisfitError
-from d2l.training.learners.recipes import Length, Recipe, Tasks
+from d2l.training.learners.recipes import Length, MisfitError, Recipe, Tasks
 from d2l.training.learners.seats.lessons import TaskLesson, make_lessons
 from d2l.training.learners.seats.loss import ReadChunk, SeatedDecoder, batch_loss
 from d2l.training.learners.seats.moments import Batch, measure_moments
