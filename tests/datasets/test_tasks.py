@@ -1,6 +1,5 @@
 """Files of tasks: what is read of a row, what is wrong with one, and which tasks are held out."""
 
-import gzip
 import hashlib
 import json
 from pathlib import Path
@@ -30,9 +29,7 @@ def test_a_row_is_a_task_with_its_examples(tmp_path: Path) -> None:
     row = tiny_tasks.make_row(
         "ore", examples=[{"input": " a ", "output": "b", "outputs": ["b", "c"]}]
     )
-    path = tmp_path / "tasks.jsonl.gz"
-    path.write_bytes(gzip.compress(json.dumps(row).encode()))
-    (task,) = read_tasks(path)
+    (task,) = read_tasks(write(tmp_path / "tasks.jsonl", json.dumps(row)))
     assert task.name == "ore"
     assert task.descriptions[0] == "Say the ore of the word."
     assert len(task.descriptions) == 4
@@ -51,8 +48,6 @@ def test_rows_of_input_and_output_alone_are_one_task(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("[1]", "expected an object, got list"),
-        ("{", "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
         ('{"input": "a"}', "'output' is missing"),
         ('{"input": "", "output": "b"}', "expected text, got ''"),
         ('{"task": "a", "examples": []}', "'definition' is missing"),
@@ -76,17 +71,12 @@ def test_a_bad_row_is_named_by_its_line(tmp_path: Path, line: str, reason: str) 
 
 
 def test_bad_files_are_one_line(tmp_path: Path) -> None:
-    (tmp_path / "empty.jsonl").touch()
     twice = json.dumps(tiny_tasks.make_row("ore"))
     write(tmp_path / "twice.jsonl", twice, twice)
     write(tmp_path / "blank.jsonl", "")
-    write(tmp_path / "not.jsonl.gz", "x")
     for name, reason in (
-        ("missing.jsonl", "cannot be read (No such file or directory)"),
-        ("empty.jsonl", "the file is empty"),
         ("twice.jsonl", "has two tasks of the name 'ore'"),
         ("blank.jsonl", "holds no task"),
-        ("not.jsonl.gz", "cannot be read (Not a gzipped file"),
     ):
         with pytest.raises(TaskError) as found:
             read_tasks(tmp_path / name)

@@ -34,6 +34,7 @@ def test_rows_come_in_order_and_empty_lines_are_passed_over(tmp_path: Path) -> N
         (b'{"n": "x"}', "invalid literal for int() with base 10: 'x'"),
         (b"\xff", "'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"),
         (b"[" * 100_000, "maximum recursion depth exceeded"),
+        (b'{"n": ' + b"9" * 5000 + b"}", "Exceeds the limit"),
         (b'{"n": 1, "m": 2, "n": 3, "m": 1}', "'n' stands there twice"),
     ],
 )
@@ -53,14 +54,16 @@ def test_a_key_may_stand_twice_where_nothing_else_is_said(tmp_path: Path) -> Non
 
 
 def test_files_that_cannot_be_read_are_one_clear_error(tmp_path: Path) -> None:
-    cut = tmp_path / "cut.jsonl.gz"
-    cut.write_bytes(gzip.compress(b'{"n": 1}\n' * 9)[:-9])
+    cut, other = tmp_path / "cut.jsonl.gz", tmp_path / "other.jsonl.gz"
+    cut.write_bytes(gzip.compress(b"".join(b'{"n": %d}\n' % n for n in range(20_000)))[:-999])
+    other.write_bytes(b'{"n": 1}')
     (tmp_path / "empty.jsonl").touch()
     for path, message in (
         (tmp_path / "none.jsonl", "cannot be read (No such file or directory)"),
         (tmp_path, "cannot be read (Is a directory)"),
         (tmp_path / "empty.jsonl", "the file is empty"),
-        (cut, "cannot be read (Compressed file ended before the end-of-stream marker"),
+        (cut, "0: cannot be read (Compressed file ended before the end-of-stream marker"),
+        (other, "cannot be read (Not a gzipped file (b'{\"'))"),
     ):
         with pytest.raises(TaskError) as caught:
             read_rows(path, ROWS, make)
