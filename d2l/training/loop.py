@@ -8,23 +8,45 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
+from d2l.errors import CheckpointError
+from d2l.hypernets.network import Config, Network
 from d2l.hypernets.networks import open_network
-from d2l.training.kinds import find_kind
 from d2l.training.learners.distributed import Team, join_team
-from d2l.training.learners.learner import Figure, Learner, Materials, Row
+from d2l.training.learners.doc_to_lora.learner import gather_doc_to_lora, prepare_doc_to_lora
+from d2l.training.learners.learner import Figure, Learner, Materials, Row, count_documents
 from d2l.training.learners.recipes import Recipe, refuse_other_kinds
+from d2l.training.learners.seats.learner import count_seats_data, gather_seats, prepare_seats
+from d2l.training.learners.text_to_lora.learner import count_text, gather_text, prepare_text
 from d2l.training.optimizers import make_optimizers
 from d2l.training.run_folder import RunFolder, TrainingRun, begin_mean
 
 Watch = Callable[[Row], None]  # gets the log's row of each step
 Warn = Callable[[str], None]  # gets warnings
+
+
+@dataclass(frozen=True)
+class TrainingKind(Generic[Config]):
+    """Kind of network in training: `gather` reads its data, `count` counts them, `prepare` loads
+    the weights. The loop knows nothing else of a kind."""
+
+    gather: Callable[[Recipe, Network[Config]], Materials[Config]]
+    count: Callable[[Materials[Config]], list[Row]]
+    prepare: Callable[[Materials[Config], Path, Team], Learner]
+
+
+KINDS: dict[str, TrainingKind[Any]] = {
+    "seats": TrainingKind(gather_seats, count_seats_data, prepare_seats),
+    "doc_to_lora": TrainingKind(gather_doc_to_lora, count_documents, prepare_doc_to_lora),
+    "text_to_lora": TrainingKind(gather_text, count_text, prepare_text),
+}
 
 
 def ignore(_: object) -> None:
@@ -50,7 +72,7 @@ def train(
     folder = RunFolder(out)
     folder.open()
     with folder.alone() if team.is_main else nullcontext():
-        learner = find_kind(materials.config).prepare(materials, out, team)
+        learner = KINDS[materials.config.kind].prepare(materials, out, team)
         network = learner.network.train().requires_grad_(True)
         run = TrainingRun(network, make_optimizers(network, recipe))
         folder.load_state(run)
@@ -177,14 +199,17 @@ def stand_in(mean: AveragedModel | None, network: nn.Module) -> Iterator[None]:
 def check(recipe: Recipe, warn: Warn = ignore) -> list[Row]:
     """Read all of a recipe's data, no weights; returns counts by source and length."""
     materials = gather(recipe, warn)
-    return find_kind(materials.config).count(materials)
+    return KINDS[materials.config.kind].count(materials)
 
 
 def gather(recipe: Recipe, warn: Warn = ignore) -> Materials[Any]:
     """Find the checkpoint and its base, and read the data; raises D2LError. `warn` gets a warning
     if the recipe's base does not look like the checkpoint's."""
     network = open_network(recipe.checkpoint, base=recipe.base, offline=recipe.offline)
-    refuse_other_kinds(recipe, network.config.kind)
+    kind = network.config.kind
+    if kind not in KINDS:
+        raise CheckpointError(f"{recipe.checkpoint}: d2l trains no {kind} networks")
+    refuse_other_kinds(recipe, kind)
     for message in network.warnings:  # the base must be there and fit, before any data is read
         warn(message)
-    return find_kind(network.config).gather(recipe, network)
+    return KINDS[kind].gather(recipe, network)

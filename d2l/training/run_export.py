@@ -14,16 +14,23 @@ from safetensors.torch import save
 from d2l.errors import CheckpointError
 from d2l.files.atomic import building
 from d2l.hypernets.checkpoints import refuse_checkpoint
-from d2l.hypernets.formats.native import read_tensors
+from d2l.hypernets.formats.native import compact_tensors, compact_text, read_tensors
 from d2l.hypernets.networks import read_config
 from d2l.hypernets.protocol import HypernetConfig
-from d2l.training.kinds import find_kind, list_uses
+from d2l.hypernets.seats.config import SeatsConfig
 from d2l.training.learners.recipes import KINDS
 from d2l.training.run_folder import Row, RunFolder
 
 _WEIGHTS = "model.safetensors"
 _COPIED = ("config.json", "statistics.safetensors", "familiarity.safetensors")
 _AVERAGED = 50  # steps of the log behind the loss on the card
+_CALLED = {"seats": "seat", "doc_to_lora": "Doc-to-LoRA", "text_to_lora": "Text-to-LoRA"}
+_COMPACT = {"seats": compact_tensors, "text_to_lora": compact_text}
+#: Commands that use and measure a network, by what the network reads.
+_USES = {
+    "documents": ("d2l compile manual.pdf -o manual.lora", "d2l probe"),
+    "descriptions": ('t2l make "what the task is" -o task.lora', "t2l eval"),
+}
 
 
 def export_run(run: Path, target: Path, *, compact: bool = False, force: bool = False) -> Path:
@@ -41,8 +48,7 @@ def export_run(run: Path, target: Path, *, compact: bool = False, force: bool = 
             f"{run}: the run has saved no state yet", hint="let it go on until it has"
         )
     config = read_config(run)
-    compact_tensors = find_kind(config).compact if compact else None
-    if compact and compact_tensors is None:
+    if compact and config.kind not in _COMPACT:
         raise CheckpointError(
             f"{run}: only seat and text networks have a compact form", hint="leave --compact out"
         )
@@ -53,9 +59,10 @@ def export_run(run: Path, target: Path, *, compact: bool = False, force: bool = 
         for name in (*_COPIED, _WEIGHTS):
             if (run / name).is_file():
                 shutil.copyfile(run / name, folder / name)
-        if compact_tensors is not None:
+        if compact:
             # One metadata entry: safetensors writes several in an order that changes between runs.
-            data = save(compact_tensors(read_tensors(run / _WEIGHTS)), metadata={"format": "pt"})
+            tensors = _COMPACT[config.kind](read_tensors(run / _WEIGHTS))
+            data = save(tensors, metadata={"format": "pt"})
             (folder / _WEIGHTS).write_bytes(data)
         (folder / "README.md").write_text(card, "utf-8")
     return target
@@ -77,11 +84,11 @@ def write_card(run: Path, config: HypernetConfig, *, compact: bool) -> str:
     if rows:
         facts.append(("training time", f"{rows[-1]['seconds'] / 3600:.2f} hours"))
         facts += list(_describe_losses(rows[-_AVERAGED:]))
-    uses = list_uses(config)
+    uses = _list_uses(config)
     used = ", ".join(f"`{command} --checkpoint FOLDER`" for command, _ in uses)
     measured = ", ".join(f"`{command}`" for _, command in uses)
     parts = [
-        f"# A {find_kind(config).called} network for {config.base}\n",
+        f"# A {_CALLED[config.kind]} network for {config.base}\n",
         "Written by `d2l train` and `d2l checkpoints export`. Use it by naming this folder: "
         f"{used}.\n",
         _table(("", ""), facts),
@@ -90,6 +97,14 @@ def write_card(run: Path, config: HypernetConfig, *, compact: bool) -> str:
         f"before you pass the network on, and what you measured ({measured}).\n",
     ]
     return "\n".join(parts)
+
+
+def _list_uses(config: HypernetConfig) -> list[tuple[str, str]]:
+    """List the commands for a network; seat networks record what they read."""
+    reads = "descriptions" if config.kind == "text_to_lora" else "documents"
+    if isinstance(config, SeatsConfig):
+        reads = config.reads
+    return [use for read, use in _USES.items() if reads in (read, "both")]
 
 
 def _describe_losses(rows: Sequence[Row]) -> list[tuple[str, str]]:

@@ -1,6 +1,6 @@
 """Learner: a kind of network in training, as the loop sees it, and the data of a recipe.
 
-The loop knows nothing else of networks; `kinds` lists them.
+The loop knows nothing else of networks, and lists their kinds.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

@@ -54,8 +54,13 @@ from d2l.training.learners.learner import (
 )
 from d2l.training.learners.recipes import Length, MisfitError, Recipe, Tasks
 from d2l.training.learners.seats.lessons import TaskLesson, make_lessons
-from d2l.training.learners.seats.loss import ReadChunk, SeatedDecoder, batch_loss
-from d2l.training.learners.seats.moments import Batch, measure_moments
+from d2l.training.learners.seats.loss import (
+    Batch,
+    ReadChunk,
+    SeatedDecoder,
+    batch_loss,
+    measure_moments,
+)
 from d2l.training.learners.seats.start import change_config, load_start, read_own_statistics
 from d2l.training.learners.tasks import gather_tasks
 

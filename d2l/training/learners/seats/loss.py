@@ -1,4 +1,4 @@
-"""Loss of a seat network: the real adapter's effect, differentiable.
+"""Loss of a seat network: the real adapter's effect, differentiable; and its second moments.
 
 Memories of the network and exercises (prompts with their answers) in; a loss out, whose gradient
 reaches the network. Needs no files, no sampling and no steps.
@@ -10,8 +10,9 @@ layers above. Llama's decoder layer is spelled out here, so bases with another o
 walk.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -22,13 +23,15 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 from d2l.bases.activations import Activations
 from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.seats.network import SeatNetwork
+from d2l.hypernets.seats.seating import soften
 from d2l.hypernets.seats.second_moments import Statistics
 from d2l.hypernets.seats.shared import Shared, run_mlp
 from d2l.training.learners.document_data import Exercise
-from d2l.training.learners.seats.solve import Solver, impose
 
 #: The base's activations of one chunk, and the number of seats that it gets.
 ReadChunk = tuple[Activations, int]
+#: Memories, and the exercises behind each.
+Batch = tuple[Sequence[Sequence[ReadChunk]], Sequence[Sequence[Exercise]]]
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,65 @@ class BatchLoss:
     total: Tensor
     losses: Tensor  # (exercises,) mean over an answer's tokens, detached
     right: Tensor  # (exercises,) share of the answer's tokens that were the most likely
+
+
+class Solver:
+    """Solver for A of a memory, with gradients: the same A as `seating.solve_answers` gives; here
+    for one layer at a time, on the base's device, and mostly in fp32.
+
+    `epsilon`: the network's `solve_epsilon`; `like`: a tensor of the base, for the precision and
+    device of the solution.
+    """
+
+    def __init__(self, statistics: Statistics, *, epsilon: float, like: Tensor) -> None:
+        self._cholesky, self._epsilon = statistics.cholesky, epsilon
+        self._precise, self._device = like.dtype == torch.float32, like.device
+
+    @cached_property
+    def _whitening(self) -> Tensor:
+        """Inverses of the second moments' Cholesky factors: (layers, d_in, d_in).
+
+        fp32 for a base in less than fp32, whose rounding moves logits more; float64 otherwise.
+        """
+        identity = torch.eye(self._cholesky.shape[-1], dtype=self._cholesky.dtype)
+        inverse: Tensor = torch.linalg.solve_triangular(
+            self._cholesky, identity.expand_as(self._cholesky), upper=False
+        )
+        return inverse.to(self._device, torch.float64 if self._precise else torch.float32)
+
+    def solve(self, opening: Tensor, at: int) -> tuple[Tensor, Tensor]:
+        """Solve in the `at`th layer with seats, from openings' states (…, tokens, d_in). Returns A
+        of seats (…, seats, d_in), and P (…, seats, seats), their response to ordinary text."""
+        whitening = self._whitening[at]
+        whitened = opening.to(whitening.dtype) @ whitening.T  # (…, tokens, d_in)
+        exact = whitened.to(torch.float64)
+        gram = exact @ exact.mT  # (…, tokens, tokens)
+        gram.diagonal(dim1=-2, dim2=-1).add_(self._epsilon)
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram)).to(whitened.dtype)
+        answers = inverse[..., 1:, :] @ whitened @ whitening
+        return answers, inverse[..., 1:, 1:]
+
+
+def impose(
+    given: Sequence[Tensor], wanted: Sequence[Tensor], leak: Tensor, *, ridge: float
+) -> list[tuple[Tensor, Tensor]]:
+    """Compute the outputs of seats, and their changes (columns of B): of keys, then of values.
+
+    `given` are keys and values (…, tokens, kv_heads * head_dim) of tokens that begin with the
+    opening, `wanted` those of its seats, whose precision the results have; `leak` is P. Values give
+    way by `ridge`, as in seating.
+    """
+    n = leak.shape[-1]
+    pairs = []
+    for imposed, outputs, slack in zip(wanted, given, (0.0, ridge), strict=True):
+        own = outputs[..., 1 : n + 1, :].to(imposed.dtype)
+        lacking = imposed - own
+        if slack:
+            lacking = soften(lacking, leak.to(lacking.dtype), ridge=slack)
+            pairs.append((own + lacking, lacking))
+        else:  # exactly: own + lacking would add rounding, to the gradient too
+            pairs.append((imposed, lacking))
+    return pairs
 
 
 class SeatedDecoder:
@@ -107,10 +169,10 @@ class SeatedDecoder:
     ) -> tuple[Tensor, Tensor]:
         """Change keys and values as the adapter does: seats imposed, later tokens with the leak."""
         n_opening = wanted[0].shape[1] + 1
-        solved = self._solver.solve(h[:, :n_opening], at)
-        response = h[:, n_opening:] @ solved.answers.to(h.dtype).mT  # (memories, tokens, seats)
+        answers, own_response = self._solver.solve(h[:, :n_opening], at)
+        response = h[:, n_opening:] @ answers.to(h.dtype).mT  # (memories, tokens, seats)
         results = []
-        pairs = impose(given, wanted, solved.leak, ridge=self.config.value_ridge)
+        pairs = impose(given, wanted, own_response, ridge=self.config.value_ridge)
         for outputs, (imposed, lacking) in zip(given, pairs, strict=True):
             leak = response @ lacking.to(h.dtype)  # lacking: B, transposed
             parts = (outputs[:, :1], imposed.to(h.dtype), outputs[:, n_opening:] + leak)
@@ -242,3 +304,33 @@ def batch_loss(
     flat = [exercise for group in exercises for exercise in group]
     logits = decoder.logits(packed, keys, values, network.shared)
     return measure_loss(logits, flat, general_weight=general_weight)
+
+
+@torch.no_grad()
+def measure_moments(
+    network: SeatNetwork, decoder: SeatedDecoder, batches: Iterable[Batch]
+) -> Tensor:
+    """Measure the second moments of the adapted modules' inputs, memories in place: the mean of
+    x xᵀ over all tokens behind openings, float64 (layers, d_in, d_in) on the CPU.
+
+    Moments of the base alone miss the effect of memories and of a shared LoRA on the layers above:
+    there seats would respond to ordinary text more than necessary.
+    """
+    config = decoder.config
+    totals = torch.zeros(config.n_adapted_layers, config.hidden, config.hidden, dtype=torch.float64)
+    n_tokens = 0
+
+    def add(layer: int, inputs: Tensor) -> None:
+        """Count the inputs (tokens, d_in) of a layer."""
+        nonlocal n_tokens
+        x = inputs.to(torch.float32)
+        totals[layer] += (x.mT @ x).cpu().to(torch.float64)
+        n_tokens += len(x) if layer == 0 else 0
+
+    decoder.watch = add
+    try:
+        for memories, exercises in batches:
+            batch_loss(network, decoder, memories, exercises)
+    finally:
+        decoder.watch = None
+    return totals / max(n_tokens, 1)

@@ -12,8 +12,12 @@ from d2l.bases.activations import ActivationEncoder
 from d2l.hypernets.seats.seating import record_inputs, solve_answers
 from d2l.hypernets.seats.second_moments import read_statistics, write_statistics
 from d2l.training.learners.document_data import Exercise
-from d2l.training.learners.seats.loss import SeatedDecoder, write_memories
-from d2l.training.learners.seats.moments import Batch, measure_moments
+from d2l.training.learners.seats.loss import (
+    Batch,
+    SeatedDecoder,
+    measure_moments,
+    write_memories,
+)
 from tests.tiny_seats import make_causal, make_config, make_network, make_statistics
 
 CONFIG = make_config()
