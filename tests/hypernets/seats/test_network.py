@@ -14,7 +14,6 @@ from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
 from d2l.bases.activations import ActivationEncoder, Activations
 from d2l.errors import BaseModelError, CheckpointError, MergeError, OptionError
 from d2l.hypernets.options import MergeOptions
-from d2l.hypernets.protocol import Hypernetwork
 from d2l.hypernets.seats.network import (
     SeatNetwork,
     Seats,
@@ -182,7 +181,7 @@ def test_a_base_of_another_size_is_refused() -> None:
 def test_a_folder_gives_the_same_network_and_leaves_random_numbers_alone(tmp_path: Path) -> None:
     base = make_base()
     state = torch.random.get_rng_state()
-    seats: Hypernetwork = load_seats(write_checkpoint(tmp_path), base)
+    seats = load_seats(write_checkpoint(tmp_path), base)
     assert torch.equal(torch.random.get_rng_state(), state)
     activations = read_tiny(make_seats(base), 10)
     got, expected = seats.generate(activations, 4), make_seats(base).generate(activations, 4)
