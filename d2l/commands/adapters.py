@@ -199,7 +199,7 @@ def _describe_parts(info: AdapterInfo) -> str:
 
 
 def _describe_making(made: "Provenance") -> list[tuple[str, str]]:
-    """How it was made: from a description, or how the parts of documents were merged."""
+    """Describe the making: from a description, or by merging chunks of documents."""
     described = made.description
     if described is None:
         return [("merge", _describe_merge(made)), *_list_tasks(made)]

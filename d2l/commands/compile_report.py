@@ -1,4 +1,4 @@
-"""What `d2l compile` says of a plan and of a run, as text and as JSON."""
+"""Reports of `d2l compile` on a plan and on a run, as text and as JSON."""
 
 import json
 from collections.abc import Sequence
@@ -52,7 +52,7 @@ def show_preflight(
 
 
 def report_plan(plan: "CompilePlan") -> Report:
-    """What would be done, and how long it would take after loading."""
+    """Report a plan, with the estimated time after loading."""
     from d2l.compiler.timing import describe_estimate, estimate_seconds
 
     device = plan.device
@@ -230,7 +230,7 @@ def _describe_input(document: "Document") -> str:
 
 
 def _describe_tokens(plan: "CompilePlan") -> list[str]:
-    """What is read, and with parts who chooses among them."""
+    """Describe the tokens to read, and the choice among parts."""
     line = f"tokens      {plan.describe_tokens()}"
     if not plan.keeps_parts:
         return [line]

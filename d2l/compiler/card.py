@@ -1,6 +1,6 @@
-"""The texts that travel with an adapter: its model card, chat template and tokenizer files.
+"""Texts that travel with an adapter: its model card, chat template and tokenizer files.
 
-A plan in, text files by name out; opens nothing but the base's tokenizer.
+A plan in, text files by name out; opens only the base's tokenizer.
 """
 
 from pathlib import PurePath
@@ -23,7 +23,7 @@ from d2l.version import __version__
 
 
 def write_card(plan: CompilePlan, adapter: str = FOLDER) -> str:
-    """The model card: what is in the adapter, how to load it, and its limits."""
+    """Write the model card: content of the adapter, code that loads it, and its limits."""
     config, network = plan.config, plan.network
     parts, merge = _explain_parts(plan), _describe_merge(plan)
     names = [PurePath(document.name).name for document in plan.documents]
@@ -64,7 +64,7 @@ def _describe_merge(plan: CompilePlan) -> str:
 
 
 def _explain_parts(plan: CompilePlan) -> str:
-    """Lines on who reads the parts, where these are kept, and where their text stands."""
+    """Write lines on parts: their readers, their files, and their text."""
     if not plan.keeps_parts:
         return ""
     return (
@@ -76,7 +76,7 @@ def _explain_parts(plan: CompilePlan) -> str:
 
 
 def write_description_card(plan: TaskPlan, description: Description) -> str:
-    """The model card of an adapter that was made from a task description."""
+    """Write the model card of an adapter that was made from a task description."""
     config, network, text = plan.config, plan.network, description.text
     scale, own = network.explain_scale(plan.scaling), network.own_tokenizer
     beside = "" if plan.examples is None else f" and {len(plan.examples.rows)} solved examples"
@@ -112,7 +112,7 @@ def write_description_card(plan: TaskPlan, description: Description) -> str:
 
 
 def _describe_familiarity(familiarity: float | None) -> str:
-    """How alike the description is to those of training, if that is known."""
+    """Describe the familiarity of the description, if it is known."""
     if familiarity is None:
         return "unknown: the checkpoint does not say which descriptions it was trained on"
     return (

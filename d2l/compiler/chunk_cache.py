@@ -1,4 +1,4 @@
-"""The cache of compiled chunks and of adapters joined from them, by all that they depend on.
+"""The cache of compiled chunks, and of adapters joined from them, by all their dependencies.
 
 An entry counts only if its key and the digest of its content are right: damaged, foreign and
 misshapen entries are written anew.
@@ -32,7 +32,7 @@ from d2l.files.tensors import describe_tensor, find_tensors, view_bytes, write_t
 from d2l.hypernets.protocol import Assembled, ChunkWeights, HypernetConfig
 from d2l.version import __version__
 
-#: Raised with every change of what an entry holds.
+#: Raised with every change of an entry's content.
 _FORMAT = "1"
 _PACKAGE = Path(__file__).parents[1]
 #: Rooms whose code decides the values of an entry.
@@ -110,7 +110,7 @@ def look_up(plan: CompilePlan, *, base_dtype: torch.dtype) -> Cached:
 
     `base_dtype` is the precision that the base would run in: results differ by bits there.
     """
-    if not entries.max_bytes():  # refuses a size that is none before the work
+    if not entries.max_bytes():  # raises for an invalid size before the work
         return NOTHING
     common = _describe_run(plan, base_dtype)
     ranks = [chunk.rank for chunk in plan.chunks]
@@ -170,21 +170,21 @@ def _read_chunks(
 
 
 def round_part(part: ChunkWeights) -> Memory:
-    """A part in bf16, as the cache keeps it; parts.safetensors rounds it further."""
+    """Round a part to bf16 for the cache; parts.safetensors rounds it further."""
     assert isinstance(part, Memory)
     keys, values = part.keys.to(torch.bfloat16), part.values.to(torch.bfloat16)
     return Memory(keys.contiguous(), values.contiguous(), part.claims_seats)
 
 
 def lay_out(weights: ChunkWeights) -> ChunkWeights:
-    """The same values, laid out as they are read back, so that both give the same bits."""
+    """Lay out values in memory as if read from the cache, so that both give the same bits."""
     if isinstance(weights, Memory):
         return Memory(weights.keys.contiguous(), weights.values.contiguous(), weights.claims_seats)
     return lay_out_lora(weights)
 
 
 def lay_out_lora(weights: LoraWeights) -> LoraWeights:
-    """The same of LoRA weights."""
+    """Lay out LoRA weights like `lay_out`."""
     pairs = weights.factors.items()
     factors = {name: LoraFactors(f.a.contiguous(), f.b.contiguous()) for name, f in pairs}
     return replace(weights, factors=factors)
@@ -198,7 +198,7 @@ def _describe_run(plan: CompilePlan, base_dtype: torch.dtype) -> dict[str, str]:
     reader = plan.network.reader
     network = plan.network.digest_files()
     code = [path for room in _ROOMS for path in sorted((_PACKAGE / room).rglob("*.py"))]
-    # A version in development is many: the code that writes chunks counts.
+    # A version in development changes: the code that writes chunks counts, too.
     version_digest = join_digests([hashlib.sha256(path.read_bytes()).hexdigest() for path in code])
     return {
         "format": _FORMAT,
@@ -228,7 +228,7 @@ def _describe_whole(plan: CompilePlan, keys: Sequence[str]) -> str:
 
 
 def _describe_device(device: str) -> str:
-    """A device whose results are the same to the bit; on CPUs threads split sums, too."""
+    """Describe a device by all that changes bits of its results; on CPUs also the threads."""
     if devices.is_cuda(device):
         return f"cuda, {torch.cuda.get_device_name(device)}"
     if device != "cpu":
@@ -262,7 +262,7 @@ def _write(kind: str, value: ChunkWeights | Assembled, key: str) -> None:
 
 
 def _read(kind: str, key: str) -> ChunkWeights | Assembled | None:
-    """Read an entry's value; None where there is none, or its content differs from its key."""
+    """Read an entry's value; None if it is missing, or its content differs from its key."""
     path = entries.entry_path(kind, _digest(key))
     kept = find_tensors(path)
     if kept is None:
@@ -280,7 +280,7 @@ def _read(kind: str, key: str) -> ChunkWeights | Assembled | None:
 
 
 def _take_apart(value: ChunkWeights | Assembled) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors by name, and the rest as text."""
+    """Take a value apart: tensors by name, and the rest as text."""
     if isinstance(value, Memory):
         pair = {"keys": value.keys, "values": value.values}
         return _sort(pair), {"kind": "memory", "claims_seats": str(int(value.claims_seats))}
@@ -300,14 +300,14 @@ def _take_apart(value: ChunkWeights | Assembled) -> tuple[dict[str, Tensor], dic
 
 
 def _sort(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors on the CPU, in the order of their names."""
+    """Sort tensors by name, and move them to the CPU."""
     return {name: tensor.detach().cpu() for name, tensor in sorted(tensors.items())}
 
 
 def _put_together(
     tensors: Mapping[str, Tensor], fields: Mapping[str, str]
 ) -> ChunkWeights | Assembled:
-    """The value that `_take_apart` took apart."""
+    """Undo `_take_apart`."""
     memory = None
     if "keys" in tensors:
         claims = fields.get("claims_seats", "1") == "1"

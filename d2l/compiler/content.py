@@ -1,6 +1,6 @@
 """Plan and weights → adapter in memory: with its provenance, card, prompt and lock.
 
-Inputs have the names in them that may be passed on.
+These contain only names of inputs that may be passed on.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,10 +26,10 @@ def make_content(
     weights: LoraWeights,
     merge_error: Mapping[str, float],
 ) -> AdapterContent:
-    """Make the adapter of documents in memory, with where it came from; raises D2LError.
+    """Make the adapter of documents in memory, with its provenance; raises D2LError.
 
-    `weights` are those of `assembled` after --max-rank cut them, `merge_error` the relative error
-    that the cut cost each module's delta, empty without a cut.
+    `weights` are those of `assembled` after the cut by --max-rank, `merge_error` the relative error
+    of each module's delta by the cut, empty without one.
     """
     names, prompt = name_shared(plan), plan.network.describe_prompt(plan.rank)
     digests = plan.network.digest_all()
@@ -83,7 +83,7 @@ def _keep_parts(
 def make_described(
     plan: TaskPlan, assembled: Assembled, description: Description
 ) -> AdapterContent:
-    """Make the adapter of a task description in memory, with where it came from."""
+    """Make the adapter of a task description in memory, with its provenance."""
     names = name_places(plan.checkpoint.name, plan.options.base)
     if PurePath(description.embedder).is_absolute():  # else the checkpoint's name for all
         names |= name_places(description.embedder)

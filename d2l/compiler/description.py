@@ -33,8 +33,8 @@ def prepare(
     *,
     keep_examples: bool = False,
 ) -> TaskPlan:
-    """Plan the adapter of a task description, and of examples if there are any; with
-    `keep_examples` d2l.json will hold those that are read.
+    """Plan the adapter of a task description, and of examples if there are any; `keep_examples`
+    puts the chosen ones into d2l.json.
 
     Raises DescriptionError, CheckpointError, BaseModelError, TaskError or OptionError.
     """
@@ -62,7 +62,7 @@ def prepare(
 
 
 def _warn_unread(file: ExampleFile, record: ExamplesRecord) -> list[str]:
-    """Warn of labels that have no example among those that are read."""
+    """Warn of labels without a chosen example."""
     read = {file.examples[row - 1].outputs[0] for row in record.rows}
     missing = [label for label in list_labels(file.examples) if label not in read]
     if not missing:
@@ -77,7 +77,7 @@ def name_task(text: str) -> str:
 
 
 def run(plan: TaskPlan, loaded: Loaded) -> AdapterContent:
-    """Make the adapter of a description, in memory, with a network that `run.load` loaded.
+    """Make the adapter of a description, in memory, with the network of `run.load`.
 
     Raises D2LError.
     """

@@ -1,4 +1,4 @@
-"""The lock of an adapter: digests of everything that it was compiled from, and what has changed.
+"""The lock of an adapter: digests of all that it was compiled from, and the differences from it.
 
 Comparing needs no torch: files are found and digested, not parsed, and nothing is planned.
 """
@@ -69,7 +69,7 @@ class State:
         """Raise AdapterError that lists the differences, if there are any."""
         found = [difference.text for difference in self.differences]
         if found:
-            force = "" if self.may_replace else " and with --force"  # what is altered is kept
+            force = "" if self.may_replace else " and with --force"  # altered files are protected
             raise AdapterError(
                 f"{wanted}: {out} has drifted from its lock: {'; '.join(found)}",
                 hint=f"compile without {wanted}{force} to make it anew, and keep the new d2l.lock",
@@ -97,7 +97,7 @@ def describe(
             }
             for document in plan.documents
         ],
-        "skipped": [  # two of different folders may be called alike
+        "skipped": [  # two of different folders may have the same name
             {"name": names.get(name, name), "given_sha256": _digest_text(name)}
             for name, _ in plan.intake.skipped
         ],
@@ -138,7 +138,7 @@ def check(out: Path, request: Request, *, locked: bool = False) -> State | None:
     try:
         files = [Drift("file", f"file {text}") for text in altered]
         state = State(lock, (*_compare(lock, request), *files))
-    except (KeyError, TypeError, AttributeError) as error:  # JSON, and yet none of ours
+    except (KeyError, TypeError, AttributeError) as error:  # JSON, but no lock
         raise AdapterError(
             f"{out}: its d2l.lock is damaged ({error!r})",
             hint="compile the documents again: --force",
@@ -158,7 +158,7 @@ def _compare(lock: Mapping[str, Any], request: Request) -> Iterator[Drift]:
 
 
 def _compare_inputs(lock: Mapping[str, Any], request: Request) -> Iterator[Drift]:
-    """Bytes of the inputs, which are all that parsing depends on beside the tool."""
+    """Compare the bytes of the inputs, on which parsing depends."""
     then = {row["name"]: row["sha256"] for row in lock["inputs"]}
     skipped = {row["given_sha256"] for row in lock["skipped"]}
     try:
@@ -183,7 +183,7 @@ def _compare_inputs(lock: Mapping[str, Any], request: Request) -> Iterator[Drift
 
 
 def _digest_input(path: Path) -> str | None:
-    """SHA-256 of a file's bytes, all of them read; None where it cannot be read."""
+    """SHA-256 of a file's bytes, all of them read; None if it cannot be read."""
     try:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
@@ -217,7 +217,7 @@ def _compare_network(lock: Mapping[str, Any], request: Request) -> Iterator[Drif
 
 
 def _compare_bases(lock: Mapping[str, Any], request: Request) -> Iterator[Drift]:
-    """The base, a model of its own that reads, and second moments that were measured."""
+    """Compare the base, a separate reader, and measured second moments."""
     rows = [(lock["base"], request.base), (lock.get("reader"), None)]
     for row, override in rows:
         if row is None:

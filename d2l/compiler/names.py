@@ -9,17 +9,17 @@ from pathlib import PurePath
 SUFFIX = ".lora"
 _STDIN = "stdin"
 _UNNAMED = "document"
-#: Characters that some file system or shell would trip over.
+#: Characters that are a problem for some file system or shell.
 _ODD = re.compile(r"[^\w.+=@ -]")
 _LONGEST = 100  # characters of a name; file systems take 255 bytes
 
 
 def name_adapters(documents: Sequence[str]) -> list[str]:
-    """A folder name for the adapter of every document, by its name, none twice on any file system.
+    """Name the folder of every document's adapter, none twice on any file system.
 
-    "docs/manual.pdf" gives "manual.lora". Of those that would be called alike all get more of
-    their path: the suffix ("manual.pdf.lora"), then the folders above ("docs-manual.pdf.lora"),
-    and at last numbers.
+    "docs/manual.pdf" gives "manual.lora". Documents with the same name get more of their path: the
+    suffix ("manual.pdf.lora"), then the folders above ("docs-manual.pdf.lora"), and at last
+    numbers.
     """
     spellings = [list(spell(name)) for name in documents]
     used = [0] * len(documents)
@@ -38,7 +38,7 @@ def name_adapters(documents: Sequence[str]) -> list[str]:
 
 
 def spell(name: str) -> Iterator[str]:
-    """Ways to call a document's adapter, the shortest first."""
+    """List names for a document's adapter, the shortest first."""
     if name == "-":
         yield _STDIN
         return
@@ -52,7 +52,7 @@ def spell(name: str) -> Iterator[str]:
 
 
 def clean(name: str) -> str:
-    """Drop characters that do not belong into a file's name, and leading dots; maybe all."""
+    """Drop characters that a file's name should not have, and leading dots; maybe all."""
     plain = _ODD.sub("_", unicodedata.normalize("NFC", name)).strip(" .-")
     return plain[-_LONGEST:].strip(" .-")
 

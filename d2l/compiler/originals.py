@@ -55,7 +55,7 @@ class Originals:
 
     @property
     def text(self) -> str:
-        """All documents in one prompt."""
+        """Text of the documents, for one prompt."""
         return "\n\n".join(document.text for document in self.documents)
 
 

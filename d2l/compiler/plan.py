@@ -1,4 +1,4 @@
-"""Documents → plan: all that compiling will do, before any weights are loaded.
+"""Documents → plan of the compilation, before any weights are loaded.
 
 Reads the checkpoint's configuration and the base's config and tokenizer; `run` executes the plan.
 """
@@ -24,7 +24,7 @@ from d2l.hypernets.registry import CheckpointFiles
 
 @dataclass(frozen=True, repr=False)
 class CompilePlan:
-    """Everything that is decided before computing; `warnings` are for the user.
+    """Decisions before computing; `warnings` are for the user.
 
     `cut` holds the chunks with their ranks, and the tokens that were counted.
     """
@@ -95,7 +95,7 @@ class CompilePlan:
 
     @cached_property
     def device(self) -> str:
-        """The device that it will run on; raises BaseModelError if that is not there."""
+        """The device; raises BaseModelError if this machine lacks it."""
         return devices.pick_device(self.options.device)
 
     @property
@@ -146,7 +146,7 @@ def prepare(
     network: AnyNetwork | None = None,
     cut: Cut | None = None,
 ) -> CompilePlan:
-    """Plan the compilation of documents: chunks, rank and size, and everything checked.
+    """Plan the compilation of documents: chunks, rank and size, with all checks.
 
     `network`: of `open_network` for the same options, to open it once for many plans; `cut`: of an
     earlier plan of the same documents and options. Raises CheckpointError, BaseModelError,

@@ -1,6 +1,6 @@
-"""Before a first run: what it needs, whether this machine may have it, and whether it fits.
+"""Preflight of a first run: its files, this machine's access to them, disk and memory.
 
-Options in, facts and the first thing to do out. No more than configuration is downloaded.
+Options in, facts and the first fault out. Only configuration is downloaded.
 """
 
 from collections.abc import Mapping
@@ -23,8 +23,8 @@ from d2l.hypernets.options import CompileOptions, NetworkOptions
 
 @dataclass(frozen=True)
 class Preflight:
-    """The needs of a run. `needs`: the checkpoint and its models, None for what is on disk. No
-    `network` where the hub refuses one of them. `plan`: that of the documents, if there are any."""
+    """Needs of a run. `needs`: the checkpoint and its models, None for those on disk. No `network`
+    if the hub refuses one of them. `plan`: that of the documents, if there are any."""
 
     device: str
     needs: Mapping[str, Listing | None]
@@ -33,17 +33,17 @@ class Preflight:
 
     @property
     def missing(self) -> list[Listing]:
-        """What has to be fetched."""
+        """Files to download."""
         return [need for need in self.needs.values() if need is not None]
 
     @cached_property
     def disk(self) -> tuple[int, int]:
-        """Bytes of the disk that are free, and that are needed."""
+        """Free bytes of the disk, and bytes needed."""
         return free_bytes(), sum(need.missing_bytes for need in self.missing)
 
     @cached_property
     def gpu(self) -> tuple[str, int] | None:
-        """The GPU's name, and how many bytes of its memory are free."""
+        """The GPU's name, and the free bytes of its memory."""
         return _measure_gpu(self.device) if devices.is_cuda(self.device) else None
 
     @cached_property
@@ -59,7 +59,7 @@ class Preflight:
         return {n: own + network.estimate_memory(n, self.device) for n in lengths}
 
     def list_faults(self) -> list[D2LError]:
-        """What keeps the run from succeeding, first things first, each with what to do."""
+        """List faults that stop the run, the first to mend first, each with a hint."""
         faults = [need.refusal for need in self.missing if need.refusal is not None]
         free, needed = self.disk
         if needed > free:
@@ -69,7 +69,7 @@ class Preflight:
         return faults
 
     def list_doubts(self) -> list[D2LError]:
-        """The same of what is only estimated."""
+        """List possible faults, by estimates, each with a hint."""
         least = min(self.memory.values(), default=0)
         if self.gpu is None or least <= self.gpu[1]:
             return []
@@ -77,7 +77,7 @@ class Preflight:
         return [BaseModelError(message, hint="end what else runs there, or use another --device")]
 
     def describe(self) -> list[str]:
-        """For people, a fact a line."""
+        """Describe the facts, a line each."""
         width = max(map(len, self.needs))
         rows = [f"{name:<{width}}  {_describe_need(need)}" for name, need in self.needs.items()]
         lines = [f"{'' if n else 'needs':<12}{row}" for n, row in enumerate(rows)]
@@ -94,7 +94,7 @@ class Preflight:
         return lines
 
     def to_json(self) -> dict[str, Any]:
-        """For programs."""
+        """Describe the facts as JSON values."""
         faults = [*self.list_faults(), *self.list_doubts()]
         return {
             "device": self.device,
@@ -108,9 +108,9 @@ class Preflight:
 
 
 def look(options: NetworkOptions, intake: Intake | None = None) -> Preflight:
-    """Look at what a run would need; documents are planned if anything has to be fetched.
+    """List the needs of a run; documents are planned if files are missing.
 
-    Raises D2LError where the device, the checkpoint or a model is none at all.
+    Raises D2LError for an unknown device, checkpoint or model.
     """
     device = devices.pick_device(options.device)
     needs, network = open_to_plan(options.checkpoint, **options.locate())
@@ -131,7 +131,7 @@ def _count_bytes(network: AnyNetwork, listing: Listing | None) -> int:
 
 
 def _measure_gpu(device: str) -> tuple[str, int]:
-    """A GPU's name, and how many bytes of its memory are free."""
+    """Find a GPU's name, and the free bytes of its memory."""
     return torch.cuda.get_device_name(device), torch.cuda.mem_get_info(device)[0]
 
 

@@ -1,6 +1,6 @@
-"""Names that an adapter passes on: those of its inputs, without the folders of its maker.
+"""Names that an adapter passes on: those of its inputs, without its maker's folders.
 
-Names as given in, names to pass on out; and texts and provenance with one in place of the other.
+The user's names in, names to pass on out; and texts and provenance with the latter.
 """
 
 import re
@@ -16,12 +16,12 @@ from d2l.hypernets.registry import ALIASES
 if TYPE_CHECKING:
     from d2l.compiler.plan import CompilePlan
 
-#: Names as given, and what is passed on in their place.
+#: Names to pass on, by the user's names.
 Names = Mapping[str, str]
 
 
 def name_shared(plan: "CompilePlan") -> Names:
-    """Find the names to pass on, by those that a plan was given."""
+    """Find the names to pass on, by those of a plan."""
     if plan.options.keep_paths:
         return {}
     names = name_documents(plan.documents, [name for name, _ in plan.intake.skipped])
@@ -31,10 +31,10 @@ def name_shared(plan: "CompilePlan") -> Names:
 def name_documents(
     documents: Sequence[Document | Source], skipped: Iterable[str] = ()
 ) -> dict[str, str]:
-    """What each document is called in an adapter: its file's name, or its path within the folder
-    that was given; no two alike."""
+    """Name each document in an adapter: by its file, or its path within the folder that the user
+    named; no name twice."""
     wanted = {d.name: d.shared or PurePath(d.name).name for d in documents}
-    # Names without a folder stay: in texts, such a word may stand for something else.
+    # Names without a folder stay: such a word may mean something else in a text.
     names = {name: name for name, shared in wanted.items() if name == shared}
     for name, shared in wanted.items():
         if name not in names:
@@ -45,7 +45,7 @@ def name_documents(
 
 
 def _tell_apart(name: str, taken: Collection[str]) -> str:
-    """The name, with a number behind its stem where it is taken."""
+    """Add a number to the stem of a name that is taken."""
     path, shared, n = PurePath(name), name, 1
     while shared in taken:
         n += 1
@@ -54,7 +54,7 @@ def _tell_apart(name: str, taken: Collection[str]) -> str:
 
 
 def name_places(*given: str | None) -> dict[str, str]:
-    """Name checkpoints and bases that were given by a path."""
+    """Name checkpoints and bases that the user named by a path."""
     return {
         name: PurePath(name).name
         for name in given
@@ -63,8 +63,8 @@ def name_places(*given: str | None) -> dict[str, str]:
 
 
 def redact(text: str, names: Names) -> str:
-    """Replace the names in a text that were given by those to pass on, the longest names first.
-    Replacements are not replaced again."""
+    """Replace the user's names in a text by those to pass on, the longest names first. Replacements
+    are not replaced again."""
     given = sorted((name for name in names if name and name != names[name]), key=len, reverse=True)
     if not given:
         return text

@@ -1,7 +1,7 @@
-"""What an adapter's `d2l.json` says: where it came from, exactly enough to make it again.
+"""Provenance of adapters, the content of `d2l.json`: exact enough to make them again.
 
-A plan and its outcome in, `Provenance` out; one function a verb. No time stamps and no absolute
-paths of its own making: the same run gives the same bytes.
+A plan and its outcome in, `Provenance` out; a function for each verb. Without time stamps and
+absolute paths: the same run gives the same bytes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,7 +35,7 @@ TOOL = Tool(name="d2l", version=__version__)
 def describe_compile(
     plan: CompilePlan, prompt: Prompt, merge_error: Mapping[str, float]
 ) -> Provenance:
-    """Provenance of an adapter that was compiled of documents."""
+    """Describe the provenance of an adapter of documents."""
     slices = rank_slices(plan)
     options = {name: getattr(plan.options, name) for name in _OPTIONS}
     if plan.options.encoder != "plain":
@@ -77,7 +77,7 @@ def _describe_input(document: Document) -> Input:
 
 
 def _describe_findings(document: Document) -> dict[str, Any]:
-    """What was found in a document, counted; nothing where there was nothing."""
+    """Record the findings in a document; no key without findings."""
     said: dict[str, Any] = {}
     if document.include_hidden:
         said["include_hidden"] = True
@@ -110,8 +110,8 @@ def _describe_chunks(plan: CompilePlan, ranks: Sequence[Span | None]) -> tuple[C
 
 
 def rank_slices(plan: CompilePlan) -> list[tuple[int, int]]:
-    """[start, stop) of every chunk's ranks (or seats) before compression; all share them all
-    where seats are averaged."""
+    """List [start, stop) of every chunk's ranks (or seats) before compression; averaged seats
+    belong to all chunks."""
     if plan.network.averages_share and plan.options.merge == "average":
         return [(0, plan.cut.full_rank)] * len(plan.chunks)
     spans, start = [], 0
@@ -124,10 +124,10 @@ def rank_slices(plan: CompilePlan) -> list[tuple[int, int]]:
 def describe_description(
     plan: TaskPlan, prompt: Prompt, weights: LoraWeights, description: Description
 ) -> Provenance:
-    """Provenance of an adapter of a task description.
+    """Describe the provenance of an adapter of a task description.
 
-    If the network read it as a document, its chunks say which seats hold it, so that it can be
-    merged with documents and taken out again.
+    If the network read it as a document, its chunks have their seats, so that it can be merged with
+    documents and dropped again.
     """
     if plan.network.keeps_chunks:
         record = describe_compile(plan, prompt, {})
@@ -152,10 +152,10 @@ def describe_description(
 
 
 def shorten_all(values: Mapping[str, float]) -> dict[str, float]:
-    """Numbers with six significant digits, sorted by name."""
+    """Shorten numbers to six significant digits, sorted by name."""
     return {name: _short(value) for name, value in sorted(values.items())}
 
 
 def _short(value: float) -> float:
-    """Six significant digits: enough to see, and the same on every run."""
+    """Shorten to six significant digits, which every run reproduces."""
     return float(f"{value:.6g}")

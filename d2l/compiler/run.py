@@ -1,7 +1,6 @@
-"""Documents → adapter: `load` loads what executes a plan, `run` makes the adapter.
+"""Documents → adapter: `load` loads base and network for a plan, `run` makes the adapter.
 
-The pipeline that the package exists for, readable from top to bottom. Writes nothing, prints
-nothing.
+The main pipeline of the package, to be read from top to bottom. Writes nothing, prints nothing.
 """
 
 import time
@@ -35,7 +34,8 @@ def look_up(plan: CompilePlan) -> Cached:
 
 
 def load(plan: CompilePlan) -> Loaded:
-    """Load the base, up to the last layer that is read, and the network; raises D2LError."""
+    """Load the base, up to the last layer that the network reads, and the network; raises
+    D2LError."""
     loaded = plan.network.load(
         device=plan.device, dtype=_pick_base_dtype(plan), encoder=plan.options.encoder
     )
@@ -85,7 +85,7 @@ def _assemble(plan: CompilePlan, loaded: Loaded, watch: Progress, cached: Cached
             if _has_share(chunk):
                 yield share
 
-    # One by one: the network may join them without holding all.
+    # One by one: the network may join them without all in memory.
     written = Counted(write_each(), sum(map(_has_share, plan.chunks)))
     assembled = loaded.assemble(written, plan.options)
     assembled = replace(assembled, weights=chunk_cache.lay_out_lora(assembled.weights))
@@ -94,7 +94,7 @@ def _assemble(plan: CompilePlan, loaded: Loaded, watch: Progress, cached: Cached
 
 
 def _has_share(chunk: Chunk) -> bool:
-    """True if a chunk takes part in the adapter, which the chunks before may have filled."""
+    """True if a chunk has a share in the adapter; earlier chunks may fill it."""
     return bool(chunk.rank or not chunk.part_rank)
 
 

@@ -1,25 +1,25 @@
-"""How long compiling took in the last runs here, to say how long it will take.
+"""Estimates of compiling time, by the last runs on this machine.
 
-A plan in, seconds out. Kept in the cache folder; losing it only loses the estimate.
+A plan in, seconds out. The rates are in the cache folder; without them there is no estimate.
 """
 
 from d2l.compiler.plan import CompilePlan
 from d2l.files.cache import read_memory, write_memory
 
 _FILE = "rates.json"
-#: Runs that an estimate goes by: other work on the machine makes each of them slower or faster.
+#: Runs for an estimate: other work on the machine makes each run slower or faster.
 _RUNS = 5
 
 
 def estimate_seconds(plan: CompilePlan, device: str) -> tuple[float, float] | None:
-    """The shortest and the longest time after loading, at the rates of the last runs on this
-    machine; None if there were none."""
+    """Estimate the shortest and the longest time after loading, at the rates of the last runs on
+    this machine; None without any."""
     rates = _read_rates(_key(plan, device))
     return (plan.n_tokens / max(rates), plan.n_tokens / min(rates)) if rates else None
 
 
 def describe_estimate(seconds: tuple[float, float] | None) -> str:
-    """For people: "1.8 to 4.3 s after loading, by the last runs here"."""
+    """Describe an estimate: "1.8 to 4.3 s after loading, by the last runs here"."""
     if seconds is None:
         return "not known before the first run on this machine"
     low, high = (f"{value:,.1f}" for value in seconds)
@@ -28,7 +28,7 @@ def describe_estimate(seconds: tuple[float, float] | None) -> str:
 
 
 def remember_rate(plan: CompilePlan, device: str, seconds: float) -> None:
-    """Store tokens a second of a finished run; short runs say little and are left out."""
+    """Store tokens a second of a finished run, unless it was too short."""
     if plan.n_tokens >= 256 and seconds > 0:
         key = _key(plan, device)
         rates = [*_read_rates(key), plan.n_tokens / seconds][-_RUNS:]

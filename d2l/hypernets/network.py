@@ -1,4 +1,4 @@
-"""A hypernetwork without its weights: all that planning, records and cards ask of it.
+"""A hypernetwork without its weights, for planning, records and cards.
 
 `Network` is a checkpoint that was opened: files, configuration and base. Each kind of network is
 one subclass in its own folder; `networks.py` lists them. `LoadedNetwork` has the weights.
@@ -117,7 +117,7 @@ class Network(ABC, Generic[Config]):
     #: d2l.json lists the chunks with their ranks, so that they can be taken out again.
     keeps_chunks: ClassVar[bool] = True
 
-    # ---- what each kind of network says ---------------------------------------------------------
+    # ---- facts of each kind of network ----------------------------------------------------------
 
     @property
     @abstractmethod
@@ -154,7 +154,7 @@ class Network(ABC, Generic[Config]):
         self, description: Document, examples: Sequence[Example]
     ) -> tuple[Cut, tuple[int, ...]]:
         """Cut a description and some of its examples: the chunk of both, and the indices of the
-        examples that it holds. Raises CheckpointError, or TaskError if no example fits."""
+        examples in it. Raises CheckpointError, or TaskError if no example fits."""
         del description, examples
         raise CheckpointError(
             f"{self.files.name}: reads descriptions, and no examples",
@@ -221,7 +221,7 @@ class Network(ABC, Generic[Config]):
         del n_tokens
         return 0
 
-    # ---- what they have in common ---------------------------------------------------------------
+    # ---- common methods -------------------------------------------------------------------------
 
     def require(self, reads: str) -> None:
         """Raise CheckpointError unless the network reads "documents", or "descriptions"."""
@@ -251,7 +251,7 @@ class Network(ABC, Generic[Config]):
         return LoadedNetwork(hypernet, ActivationEncoder(model, reading), device)
 
     def pick_dtype(self, device: str) -> torch.dtype:
-        """Precision that the base runs in on a device."""
+        """Pick the precision of the base on a device."""
         return torch.float32 if self.imposes_on_base else pick_dtype(device)
 
     def estimate_memory(self, n_tokens: int, device: str) -> int:

@@ -18,7 +18,7 @@ ChunkWeights = LoraWeights | Memory
 
 @dataclass(frozen=True)
 class Cut:
-    """Documents or a description, cut into chunks, with all that follows from their lengths.
+    """Documents or a description, cut into chunks, with numbers of tokens and ranks.
 
     `n_tokens`: of each document's text, without any template, by its name. `rank`: that the chunks
     share, or seats; `full_rank`: before --max-rank. `keeps_parts`: the adapter keeps a part of each

@@ -1,4 +1,4 @@
-"""How a seat network compiles documents and task descriptions: all but the weights."""
+"""Compiling documents and task descriptions with a seat network: everything but the weights."""
 
 import json
 import shlex
@@ -51,7 +51,7 @@ FORMAT = replace(
     read_config=lambda path: read_config(path / CONFIG_FILE),
 )
 
-#: What a tokenizer needs to know that is not in tokenizer.json.
+#: Settings of a tokenizer that are not in tokenizer.json.
 _TOKENIZER_KEYS = (
     "bos_token",
     "clean_up_tokenization_spaces",
@@ -72,12 +72,12 @@ class LoadedSeats(LoadedNetwork):
     def read_task(
         self, description: Document, chunks: Sequence[Chunk], *, has_examples: bool
     ) -> TaskReading:
-        """Read a description as a document, or turns of a chat, whose own keys and values are
-        their memory: a seat a token."""
+        """Read a description as a document, or turns of a chat, whose own keys and values become
+        the memory: a seat a token."""
         config, read = self.network.config, self.encode(chunks[0].token_ids)
         written: list[ChunkWeights]
         if has_examples:
-            # A pass over the description alone would tell next to the same: turns begin with it.
+            # Turns begin with the description: a separate pass over it would give nearly the same.
             alone = self.network.cut((description,), CompileOptions()).chunks[0].token_ids
             n_shared = count_shared(alone, chunks[0].token_ids)
             described = read.first(max(n_shared - len(config.read_opening), 1))
@@ -163,7 +163,7 @@ class SeatsNetwork(Network[SeatsConfig]):
                     n_seats = self._count_part(len(piece.token_ids), options)
                     chunk = keep_part(chunk, document, n_seats)
                 chunks.append(chunk)
-        ranks = [chunk.rank for chunk in chunks]  # which --max-rank bounded as they were shared out
+        ranks = [chunk.rank for chunk in chunks]  # --max-rank has bounded their sharing
         rank = max(ranks) if options.merge == "average" else sum(ranks)
         warnings = () if keeps else self._warn(chunks, n_tokens)
         return Cut(tuple(chunks), n_tokens, rank, rank, keeps, held, tuple(warnings))
@@ -176,13 +176,13 @@ class SeatsNetwork(Network[SeatsConfig]):
         return Cut((chunk,), self.count_tokens((description,)), chunk.rank, chunk.rank), chosen
 
     def _count_part(self, n_tokens: int, options: CompileOptions) -> int:
-        """Seats of a part: as many as its text would get alone."""
+        """Count the seats of a part: as many as its text would get alone."""
         config, density = self.config, options.tokens_per_seat
         config = config if density is None else set_density(config, density)
         return count_seats(n_tokens, config=config, max_seats=options.max_rank)
 
     def _pack(self, document: Document, limit: int, chunking: str) -> list[Piece]:
-        """The document's text in pieces, without the words that the network reads before each."""
+        """Pack the document's text into pieces, without the words that the network reads before."""
         text, tokenizer = document.text, self.tokenizer
         if chunking == "stable":
             starts = document.heading_starts
@@ -225,8 +225,8 @@ class SeatsNetwork(Network[SeatsConfig]):
         ]
 
     def describe_prompt(self, rank: int) -> PromptFiles:
-        """The prompt with the opening of `rank` seats. Its files are tokenizer and chat template:
-        `AutoTokenizer.from_pretrained` and `apply_chat_template` alone make the prompt."""
+        """Describe the prompt with the opening of `rank` seats. Its files are tokenizer and chat
+        template: `AutoTokenizer.from_pretrained` and `apply_chat_template` make the prompt."""
         config = self.config
         texts = {CHAT_TEMPLATE: chat_template(config, rank), **copy_tokenizer(self.base)}
         longest = describe_prompt(config, config.max_seats).opening
@@ -269,7 +269,7 @@ class SeatsNetwork(Network[SeatsConfig]):
 
     @cached_property
     def familiarity(self) -> Familiarity | None:
-        """Descriptions of training, if they lie beside the weights; raises CheckpointError."""
+        """Descriptions of training, if their file is beside the weights; raises CheckpointError."""
         return read_familiarity(self.files.path, self.config.hidden)
 
     @property
@@ -328,10 +328,10 @@ class SeatsNetwork(Network[SeatsConfig]):
 
 
 def copy_tokenizer(base: BaseFiles) -> dict[str, str]:
-    """The base's tokenizer, without the base's own chat template, which must not win.
+    """Copy the base's tokenizer, without the base's own chat template, which would take precedence.
 
-    Its class becomes the one that takes tokenizer.json as it is and that every transformers
-    knows: Llama's class of version 5 rebuilds its own, and version 4 cannot load those of 5.
+    Its class becomes the one that takes tokenizer.json unchanged in all versions of transformers:
+    Llama's class of version 5 rebuilds its own, and version 4 cannot load the classes of 5.
     """
     folder = base.folder
     texts = {"tokenizer.json": read_compact(folder / "tokenizer.json")}
@@ -352,19 +352,19 @@ def copy_tokenizer(base: BaseFiles) -> dict[str, str]:
 
 
 def embed(read: Activations, config: SeatsConfig) -> Tensor:
-    """(hidden,) float32 on the CPU, of length √hidden: the mean of one layer's states over the
-    tokens of a description's first chunk, which the network reads anyway. Raises BaseModelError
-    where it is not finite.
+    """Embed a description: (hidden,) float32 on the CPU, of length √hidden, the mean of one layer's
+    states over the tokens of its first chunk, which the network reads anyway. Raises BaseModelError
+    if it is not finite.
     """
     states = read.hidden[_pick_state(config)]  # (tokens, hidden)
     return scale_embedding(states.float().mean(dim=0), config.base)
 
 
 def _pick_state(config: SeatsConfig) -> int:
-    """Which of the states that the network reads: the last but one, if a layer wrote it.
+    """Pick one of the states that the network reads: the last but one, if a layer wrote it.
 
     Of the fifth, tenth, fifteenth, twentieth and last layer of the default's base, the fifteenth
-    told descriptions from other texts best; it reads all of these but the last.
+    best separated descriptions from other texts; the network reads all of these but the last.
     """
     written = [place for place, layer in enumerate(config.features) if layer > 0]
     return written[-2] if len(written) > 1 else len(config.features) - 1
