@@ -8,10 +8,9 @@ import hashlib
 import json
 import random
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import overload
 
 import torch
 from torch import Tensor
@@ -30,7 +29,7 @@ _ENDS = ("id_ends", "text_ends", "question_ends")
 _NAMES = ("ids", "texts", "questions", "groups", *_ENDS)
 
 
-class PassageStore(Sequence[Passage]):
+class PassageStore:
     """Immutable sequence of passages, each made when it is read.
 
     Tensors, of n passages: `ids` int32, all token ids in a row; `texts` and `questions` uint8, the
@@ -72,16 +71,10 @@ class PassageStore(Sequence[Passage]):
     def __len__(self) -> int:
         return len(self._tensors["groups"])
 
-    @overload
-    def __getitem__(self, index: int) -> Passage: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Passage]: ...
-    def __getitem__(self, index: int | slice) -> Passage | list[Passage]:
-        if isinstance(index, slice):
-            return [self[own] for own in range(*index.indices(len(self)))]
-        number = index + len(self) if index < 0 else index
-        if not 0 <= number < len(self):
-            raise IndexError(index)
+    def __iter__(self) -> Iterator[Passage]:
+        return map(self.__getitem__, range(len(self)))
+
+    def __getitem__(self, number: int) -> Passage:
         text = bytes(self._slice("texts", "text_ends", number).tolist()).decode()
         questions = json.loads(bytes(self._slice("questions", "question_ends", number).tolist()))
         return Passage(
