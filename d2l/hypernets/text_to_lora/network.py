@@ -161,11 +161,10 @@ class TextToLora(nn.Module):
             self.mean_recon_target = self._targets()
             self.std_recon_target = self._targets()
 
-    def generate(self, embedding: Tensor, *, own_scaling: bool = False) -> LoraWeights:
-        """Write the weights of a description.
+    def generate(self, embedding: Tensor) -> LoraWeights:
+        """Write the weights of a description, float32 on the CPU, with the scale alpha / rank.
 
-        `embedding`: (embedding_size,), of length √embedding_size. The result is float32 on the
-        CPU, its scale that of `TextToLoraConfig.scaling`.
+        `embedding`: (embedding_size,), of length √embedding_size.
         """
         config = self.config
         factors = {}
@@ -174,7 +173,7 @@ class TextToLora(nn.Module):
                 for layer in range(config.n_layers):
                     name = module_path(layer, module)
                     factors[name] = LoraFactors(a[layer].cpu().clone(), b[layer].cpu().clone())
-        return LoraWeights(config.base, config.scaling(own=own_scaling), factors)
+        return LoraWeights(config.base, config.scaling(own=False), factors)
 
     def encode(self, embedding: Tensor) -> Tensor:
         """Encode a description: (latent_size / 2,)."""

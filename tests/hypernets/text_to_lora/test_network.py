@@ -136,12 +136,10 @@ def test_the_order_of_modules_matters() -> None:
 
 
 def test_scale_is_alpha_over_rank_unless_the_files_own_is_asked_for() -> None:
-    network = make_network(make_config(rank=4, scale=2.0))
-    embedding = torch.ones(6)
-    assert network.generate(embedding).scale == 2.0
-    assert network.generate(embedding, own_scaling=True).scale == 4.0
-    plain = make_network(make_config(rank=4, rank_stabilized=False))
-    assert plain.generate(embedding, own_scaling=True).scale == 2.0
+    config = make_config(rank=4, scale=2.0)
+    assert make_network(config).generate(torch.ones(6)).scale == 2.0
+    assert config.scaling(own=True) == 4.0
+    assert make_config(rank=4, rank_stabilized=False).scaling(own=True) == 2.0
 
 
 def test_configuration_survives_json() -> None:
