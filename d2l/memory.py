@@ -26,8 +26,7 @@ def memory_errors() -> Iterator[None]:
 
 
 def refuse_shortage(error: BaseException) -> None:
-    """Raise OutOfMemoryError if an error is that of a full memory, which no file is to blame
-    for."""
+    """Raise OutOfMemoryError if an error comes from a full memory, and not from a file."""
     shortage = explain_shortage(error)
     if shortage is not None:
         raise shortage from error
