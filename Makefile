@@ -5,7 +5,7 @@ BASE := qwen2.5-coder-0.5b
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup base demo test test-all test-engines test-vllm test-gpu fmt lint types docs check dist speed fuzz clean
+.PHONY: help setup base demo test test-all test-engines test-vllm test-gpu fmt lint types docs lines check dist speed fuzz clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -83,6 +83,12 @@ types: setup ## check types
 docs: setup ## rewrite the generated parts of all documents, and the schema of d2l.json
 	$(BIN)/python tests/tools/generated_docs.py
 	$(BIN)/python tests/tools/provenance_schema.py
+
+lines: ## print the lines of Python in each room, and in all
+	@for room in d2l/*/ tests/; do \
+		printf '%7d  %s\n' "$$(find $$room -name '*.py' -exec cat {} + | wc -l)" "$$room"; \
+	done
+	@printf '%7d  d2l/\n' "$$(find d2l -name '*.py' -exec cat {} + | wc -l)"
 
 check: lint types test-all ## lint, types and all tests (which also fail when a document is stale)
 

@@ -86,7 +86,7 @@ def create_checkpoint(
 
     Writes config.json and second moments. `d2l train` starts from them with `fresh = true`.
     """
-    from d2l.training.learners.seats.create import CreateOptions, create
+    from d2l.training.create import CreateOptions, create
 
     options = CreateOptions(base, seats, width, system, device, offline)
     with console.ProgressBar("reading plain text") as steps:
@@ -100,7 +100,7 @@ def calibrate(options: "NetworkOptions", dry_run: DryRun = False) -> None:
 
     Takes minutes on a CPU.
     """
-    from d2l.hypernets.seats import calibrate as pipeline
+    from d2l.hypernets import calibrate as pipeline
 
     plan = pipeline.prepare(options)
     if dry_run:

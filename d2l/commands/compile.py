@@ -75,10 +75,11 @@ def compile_command(
             return
         force = state is not None and state.may_replace
     if not dry_run:
+        refuse_adapter(out, force=force)
+    if to and not dry_run:
         from d2l.runtimes.export import refuse_beside
 
-        refuse_adapter(out, force=force)
-        beside = refuse_beside(out, to or (), force=force)
+        beside = refuse_beside(out, to, force=force)
 
     with console.ProgressBar("reading") as progress:
         intake = read_inputs(inputs, reading, progress)

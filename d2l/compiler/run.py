@@ -78,7 +78,7 @@ def _assemble(plan: CompilePlan, loaded: Loaded, watch: Progress, cached: Cached
     """Read the chunks, write their weights and join them."""
     parts = list[Memory]()
 
-    def write_each() -> Iterator[ChunkWeights]:
+    def _write_each() -> Iterator[ChunkWeights]:
         for chunk in watch(plan.chunks, "compiling"):
             share, part = _write_chunk(chunk, loaded, cached)
             parts.extend([] if part is None else [part])
@@ -86,7 +86,7 @@ def _assemble(plan: CompilePlan, loaded: Loaded, watch: Progress, cached: Cached
                 yield share
 
     # One by one: the network may join them without all in memory.
-    written = Counted(write_each(), sum(map(_has_share, plan.chunks)))
+    written = Counted(_write_each(), sum(map(_has_share, plan.chunks)))
     assembled = loaded.assemble(written, plan.options)
     assembled = replace(assembled, weights=chunk_cache.lay_out_lora(assembled.weights))
     cached.keep_assembled(assembled, plan.config.bias_rank)

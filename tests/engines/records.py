@@ -9,7 +9,7 @@ from datetime import date
 from functools import cache
 
 from d2l.evaluation.metrics import contains_answer
-from d2l.runtimes.runs import RUNS, Run, read_runs
+from d2l.runtimes.runs import RUNS, EngineRun, read_runs
 from tests.engines.engine import Engine, Logits, Scored, compare_changes
 from tests.engines.peft import Peft
 
@@ -18,8 +18,10 @@ Questions = tuple[tuple[str, tuple[str, ...]], ...]
 N_PROMPTS = 10
 
 
-def measure(engine: Engine, peft: Peft, network: str, seats: int, questions: Questions) -> Run:
-    """What `Run` says, over ten of the questions as prompts, and over all of them as questions."""
+def measure(
+    engine: Engine, peft: Peft, network: str, seats: int, questions: Questions
+) -> EngineRun:
+    """Measure an engine: ten of the questions as prompts, and all of them as questions."""
     cosines, differences, equal = [], [], 0
     for ids, changes, expected in ask_peft(peft, questions):
         if engine.has_logits:
@@ -29,7 +31,7 @@ def measure(engine: Engine, peft: Peft, network: str, seats: int, questions: Que
         by_peft = expected if tokens == [t for t, _ in expected] else peft.score(ids, tokens)
         differences += [abs(a - b) for (_, a), (_, b) in zip(answer, by_peft, strict=True)]
         equal += by_peft is expected
-    run = Run(
+    run = EngineRun(
         engine.name,
         f"{engine.how}{engine.package} {engine.version}",
         f"{date.today():%Y-%m-%d}",
@@ -62,7 +64,7 @@ def count_answered(engine: Engine, questions: Questions) -> int:
     return sum(contains_answer(engine.ask(q), list(references)) for q, references in questions)
 
 
-def save_run(run: Run) -> None:
+def save_run(run: EngineRun) -> None:
     """Put a run into the file, in place of the run before."""
     read_runs.cache_clear()  # another process may have saved one
     others = [r for r in read_runs() if (r.engine, r.network) != (run.engine, run.network)]
@@ -72,7 +74,7 @@ def save_run(run: Run) -> None:
     read_runs.cache_clear()
 
 
-def keep(run: Run) -> None:
+def keep(run: EngineRun) -> None:
     """Save the run, if that is asked for; then its answers must be as many as PEFT's, within two
     standard errors of the difference."""
     if os.environ.get("D2L_RECORD"):

@@ -1,16 +1,23 @@
 """Opening a network: its configuration at once, its base when asked, and only one that fits."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
+from d2l.adapters.peft_folder import read_adapter
 from d2l.errors import BaseModelError, CheckpointError
+from d2l.hypernets import networks
+from d2l.hypernets.formats.native import write_folder
 from d2l.hypernets.networks import open_network, open_seats
 from d2l.hypernets.seats.config import SeatsConfig
 from tests import tiny
+from tests.command import Command
 
 BASE = "tiny-org/llama-tiny"
+FOREIGN = Path(__file__).parents[1] / "data" / "foreign"
 
 
 def deepen(folder: Path) -> None:
@@ -55,3 +62,44 @@ def test_a_network_without_seats_is_refused_by_who_needs_them(place: Path) -> No
     with pytest.raises(CheckpointError, match="rows: is a doc_to_lora network, which has no seats"):
         open_seats("rows")
     assert isinstance(open_seats("seats").config, SeatsConfig)
+
+
+@pytest.fixture
+def _packages_are_listed_anew() -> Iterator[None]:
+    networks.list_networks.cache_clear()
+    yield
+    networks.list_networks.cache_clear()
+
+
+@pytest.mark.usefixtures("_packages_are_listed_anew")
+def test_another_package_brings_a_network_by_its_entry_point(
+    working_folder: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The package lies on the path as if it were installed: a module and an entry point."""
+    monkeypatch.syspath_prepend(str(FOREIGN))
+    tiny.write_base(working_folder / "llama", "llama")
+    fields = {"base": BASE, "n_layers": tiny.N_LAYERS, "d_in": [tiny.INNER], "d_out": [tiny.HIDDEN]}
+    Path("ones").mkdir()
+    write_folder(Path("ones"), "ones", fields, {"none": torch.ones(1)})
+    Path("note.txt").write_text("The pump stands in the harbor.", "utf-8")
+    words = ("compile", "note.txt", "-o", "note.lora", "--checkpoint", "ones", "--base", "llama")
+    done = command(*words, "--offline", "--device", "cpu")
+    assert done.code == 0, done.err
+    made = json.loads(Path("note.lora", "d2l.json").read_text("utf-8"))
+    assert made["checkpoint"]["network"] == "ones"
+    weights = read_adapter(Path("note.lora"))
+    factors = weights.factors["model.layers.2.mlp.down_proj"]
+    assert torch.equal(factors.b @ factors.a, torch.ones(tiny.HIDDEN, tiny.INNER))
+
+
+@pytest.mark.usefixtures("_packages_are_listed_anew")
+def test_a_package_whose_network_cannot_be_imported_is_named(
+    working_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = working_folder / "d2l_gone-1.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: d2l-gone\nVersion: 1.0\n")
+    (folder / "entry_points.txt").write_text("[d2l.networks]\ngone = d2l_gone:Network\n")
+    monkeypatch.syspath_prepend(str(working_folder))
+    with pytest.raises(CheckpointError, match="d2l_gone:Network: the network gone cannot be"):
+        open_network("smollm2-135m", offline=True)

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from d2l.bases.models import find_base
+from d2l.hypernets.calibrate import measure, prepare
 from d2l.hypernets.options import CompileOptions
-from d2l.hypernets.seats.calibrate import measure, prepare
 from d2l.hypernets.seats.config import read_config
 from tests import tiny
 from tests.command import Command
