@@ -1,11 +1,14 @@
-"""A toy training task for the tiny seat network: a recipe and its data."""
+"""A toy training task for the tiny networks: a recipe, its data, and a run of it."""
 
 import json
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from d2l.training import loop
 from d2l.training.learners.recipes import TABLES, Recipe
+from d2l.training.loop import Row
+from tests import tiny
 
 _RECIPE: dict[str, Any] = {
     "checkpoint": "seats",
@@ -23,7 +26,7 @@ _OF_KINDS: dict[str, dict[str, Any]] = {
     "doc_to_lora": {"recitation_share": 0.0},
     "text_to_lora": {},
 }
-_LISTS = """\
+LISTS = """\
 [[sources]]
 path = "toy.jsonl"
 weight = 1.0
@@ -68,7 +71,7 @@ def write_recipe(path: Path, kind: str = "seats", **changes: Any) -> Path:
     for name, value in values.items():
         lines.setdefault(find_table(name, kind), []).append(f"{name} = {json.dumps(value)}")
     parts = [lines.pop(""), *([f"[{title}]", *keys] for title, keys in lines.items())]
-    text = "\n\n".join(["\n".join(part) for part in parts] + [_LISTS])
+    text = "\n\n".join(["\n".join(part) for part in parts] + [LISTS])
     path.write_text(text, "utf-8")
     return path
 
@@ -90,3 +93,22 @@ def write_data(folder: Path) -> Path:
     path = folder / "toy.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in ROWS), "utf-8")
     return path
+
+
+def write_place(folder: Path, **network: Any) -> Path:
+    """A folder with the tiny base, a seat network and the toy data."""
+    tiny.write_base(folder / tiny.base_name("llama"), "llama")
+    tiny.write_seats(folder / "seats", **network)
+    write_data(folder / "data")
+    return folder
+
+
+def train(recipe: Recipe, out: str) -> list[Row]:
+    """The rows of a run's log."""
+    rows: list[Row] = []
+    loop.train(recipe, Path(out), watch=rows.append)
+    return rows
+
+
+def read_log(run: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (run / "log.jsonl").read_text("utf-8").splitlines()]

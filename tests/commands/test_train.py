@@ -11,16 +11,13 @@ from d2l.commands.train import TrainingView
 from d2l.training.recipe_files import read_recipe
 from tests import tiny
 from tests.command import Command
-from tests.recipes import write_data, write_recipe
+from tests.recipes import write_place, write_recipe
 
 
 @pytest.fixture
 def place(working_folder: Path) -> Path:
     """A working folder with a base, a network and data to train it with."""
-    tiny.write_base(working_folder / "tiny-org" / "llama-tiny", "llama")
-    tiny.write_seats(working_folder / "seats", repeats=3)
-    write_data(working_folder / "data")
-    return working_folder
+    return write_place(working_folder, repeats=3)
 
 
 @pytest.mark.usefixtures("place")

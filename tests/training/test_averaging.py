@@ -11,8 +11,7 @@ from safetensors.torch import load_file
 from d2l.training import loop as pipeline
 from d2l.training.learners.recipes import Recipe
 from d2l.training.recipe_files import read_recipe
-from tests import tiny
-from tests.recipes import change, write_data, write_recipe
+from tests.recipes import change, write_place, write_recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -22,9 +21,7 @@ STEPS = 8
 @pytest.fixture
 def recipe(working_folder: Path) -> Recipe:
     """Eight steps on the toy data, of which the last half is averaged."""
-    tiny.write_base(working_folder / "tiny-org" / "llama-tiny", "llama")
-    tiny.write_seats(working_folder / "seats")
-    write_data(working_folder / "data")
+    write_place(working_folder)
     path = write_recipe(
         working_folder / "a.toml", steps=STEPS, averaged_share=0.5, save_minutes=1e-9
     )

@@ -22,10 +22,9 @@ from d2l.training.learners.recipes import DataSource, Length, Recipe
 from d2l.training.loop import learning_rate, progress
 from d2l.training.recipe_files import read_recipe
 from d2l.training.run_folder import RunFolder, TrainingRun
-from tests import tiny
 from tests.command import Command
 from tests.processes import make_environment, run_python
-from tests.recipes import change, write_data, write_recipe
+from tests.recipes import change, read_log, write_place, write_recipe
 from tests.refusals import refuse
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -34,14 +33,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture
 def place(working_folder: Path) -> Path:
     """A working folder with the tiny network, its base and the toy data."""
-    tiny.write_base(working_folder / "tiny-org" / "llama-tiny", "llama")
-    tiny.write_seats(working_folder / "seats")
-    write_data(working_folder / "data")
-    return working_folder
-
-
-def read_log(run: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (run / "log.jsonl").read_text("utf-8").splitlines()]
+    return write_place(working_folder)
 
 
 def curve(run: Path) -> list[tuple[float, float]]:

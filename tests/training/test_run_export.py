@@ -12,7 +12,7 @@ from d2l.training import loop as pipeline
 from d2l.training.recipe_files import read_recipe
 from tests import tiny
 from tests.command import Command
-from tests.recipes import write_data, write_recipe
+from tests.recipes import write_place, write_recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -24,10 +24,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         patch.setenv("D2L_CACHE_DIR", str(place / "cache"))
-        tiny.write_base(place / "tiny-org" / "llama-tiny", "llama")
-        tiny.write_seats(place / "seats")
+        write_place(place)
         tiny.write_doc_to_lora(place / "public", "llama")
-        write_data(place / "data")
         (place / "notes.txt").write_text("The pump stands in the harbor.", "utf-8")
         for name, kind in (("seats", "seats"), ("public", "doc_to_lora")):
             recipe = read_recipe(write_recipe(place / f"{name}.toml", kind, checkpoint=name))

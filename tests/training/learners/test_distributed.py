@@ -13,7 +13,7 @@ from d2l.training.learners.distributed import join_team
 from d2l.training.recipe_files import read_recipe
 from tests import tiny
 from tests.processes import run_python
-from tests.recipes import write_data, write_recipe
+from tests.recipes import read_log, write_place, write_recipe
 
 #: Steps of one memory, too, of which one of two processes gets none.
 _ANOTHER_LENGTH = """
@@ -29,17 +29,11 @@ weight = 1.0
 @pytest.fixture
 def recipe(working_folder: Path) -> Path:
     """A recipe with batches that two processes cannot halve."""
-    tiny.write_base(working_folder / "tiny-org" / "llama-tiny", "llama")
-    tiny.write_seats(working_folder / "seats")
-    write_data(working_folder / "data")
+    write_place(working_folder)
     path = write_recipe(working_folder / "a.toml", steps=12, device="cpu")
     text = path.read_text("utf-8").replace("memories = 2", "memories = 3")
     path.write_text(text + _ANOTHER_LENGTH, "utf-8")
     return path
-
-
-def read_log(run: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (run / "log.jsonl").read_text("utf-8").splitlines()]
 
 
 @pytest.mark.slow

@@ -29,11 +29,6 @@ CONFIG = tiny.make_seats_config()
 
 
 @pytest.fixture
-def tokenizer(tmp_path: Path) -> BaseTokenizer:
-    return BaseTokenizer(tiny.write_base(tmp_path / "base", "llama"))
-
-
-@pytest.fixture
 def recipe(tmp_path: Path) -> Recipe:
     write_data(tmp_path)
     return replace(read_recipe(write_recipe(tmp_path / "a.toml")), data=str(tmp_path))

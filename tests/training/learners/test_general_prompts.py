@@ -27,11 +27,6 @@ def causal() -> Any:
     return tiny.make_causal("llama")
 
 
-@pytest.fixture
-def tokenizer(tmp_path: Path) -> BaseTokenizer:
-    return BaseTokenizer(tiny.write_base(tmp_path / "base", "llama"))
-
-
 def test_sampled_prompts_are_finished_differ_and_follow_from_the_seed(
     causal: Any, tokenizer: BaseTokenizer
 ) -> None:

@@ -16,7 +16,7 @@ from d2l.training.recipe_files import read_recipe
 from tests import tiny
 from tests.command import Command
 from tests.hypernets.networks import write_released
-from tests.recipes import change, write_data, write_recipe
+from tests.recipes import change, train, write_place, write_recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -24,17 +24,10 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture
 def recipe(working_folder: Path) -> Recipe:
     """A recipe for a tiny public network, in a working folder with its base and the toy data."""
-    tiny.write_base(working_folder / "tiny-org" / "llama-tiny", "llama")
+    write_place(working_folder)
     tiny.write_doc_to_lora(working_folder / "public", "llama")
-    write_data(working_folder / "data")
     changes = {"checkpoint": "public", "steps": 30, "learning_rate": 0.03}
     return read_recipe(write_recipe(working_folder / "a.toml", "doc_to_lora", **changes))
-
-
-def train(recipe: Recipe, out: str) -> list[Row]:
-    rows: list[Row] = []
-    pipeline.train(recipe, Path(out), watch=rows.append)
-    return rows
 
 
 @pytest.mark.slow

@@ -1,7 +1,6 @@
 """Seat networks in training: seats and exercises from what is drawn, fresh weights, limits."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -10,25 +9,13 @@ from d2l.errors import RecipeError
 from d2l.training.learners.document_data import Asked, Drawn, Passage
 from d2l.training.learners.recipes import Recipe
 from d2l.training.learners.seats.learner import check_lengths, plan_memories, share_seats
-from d2l.training.recipe_files import read_recipe
 from tests import tiny
-from tests.recipes import write_recipe
 
 CONFIG = tiny.make_seats_config()
 TEXTS = (
     "The pump stands in the harbor.",
     "The lantern in the meadow is lit at 21:40 by the keeper.",
 )
-
-
-@pytest.fixture
-def tokenizer(tmp_path: Path) -> BaseTokenizer:
-    return BaseTokenizer(tiny.write_base(tmp_path / "base", "llama"))
-
-
-@pytest.fixture
-def recipe(tmp_path: Path) -> Recipe:
-    return read_recipe(write_recipe(tmp_path / "a.toml"))
 
 
 def test_memories_of_a_step_have_equally_many_seats_and_questions_their_template(

@@ -26,7 +26,7 @@ from d2l.training.learners.tasks import gather_tasks
 from d2l.training.recipe_files import read_recipe
 from tests import tiny, tiny_tasks
 from tests.command import Command
-from tests.recipes import write_data
+from tests.recipes import LISTS, write_place
 from tests.tiny_seats import make_causal
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -50,18 +50,7 @@ excluded = ["lie"]
 held_out = 1
 descriptions = 3
 """
-DOCUMENTS = """
-[[sources]]
-path = "toy.jsonl"
-weight = 1.0
-
-[[lengths]]
-tokens = 24
-chunks = 1
-memories = 2
-questions = 2
-weight = 1.0
-"""
+DOCUMENTS = f"\n{LISTS}"
 TASKS = """
 [[sources]]
 path = "tasks.jsonl"
@@ -78,12 +67,10 @@ weight = 1.0
 """
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def place(working_folder: Path) -> Path:
     """A working folder with the tiny network, its base, documents and tasks."""
-    tiny.write_base(working_folder / "tiny-org" / "llama-tiny", "llama")
-    tiny.write_seats(working_folder / "seats", repeats=3)
-    write_data(working_folder / "data")
+    write_place(working_folder, repeats=3)
     tiny_tasks.write_tasks(working_folder / "data" / "tasks.jsonl")
     return working_folder
 
@@ -98,11 +85,6 @@ def refuse(*parts: str) -> str:
     with pytest.raises(RecipeError) as refused:
         read(*parts)
     return refused.value.message
-
-
-@pytest.fixture
-def tokenizer(place: Path) -> BaseTokenizer:
-    return BaseTokenizer(place / "tiny-org" / "llama-tiny")
 
 
 def draw_all(lessons: Any, recipe: Recipe, n_steps: int = 40, **changes: Any) -> Iterator[Any]:

@@ -10,17 +10,11 @@ from safetensors.torch import load_file
 from d2l.errors import RecipeError
 from d2l.training.learners.recipes import Recipe
 from d2l.training.learners.seats.start import change_config, load_start
-from d2l.training.recipe_files import read_recipe
 from tests import tiny
-from tests.recipes import change, write_recipe
+from tests.recipes import change
 
 CONFIG = tiny.make_seats_config()
 BASE_CONFIG = tiny.make_causal("llama").config
-
-
-@pytest.fixture
-def recipe(tmp_path: Path) -> Recipe:
-    return read_recipe(write_recipe(tmp_path / "a.toml"))
 
 
 def test_a_fresh_network_is_drawn_from_the_seed_and_needs_no_weights_file(

@@ -28,7 +28,7 @@ from d2l.training.learners.text_to_lora.data import (
 from d2l.training.recipe_files import read_recipe
 from tests import tiny, tiny_tasks
 from tests.command import Command
-from tests.recipes import change
+from tests.recipes import change, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -38,12 +38,6 @@ def recipe(working_folder: Path) -> Recipe:
     """A recipe of a few steps, in a working folder with all that it names."""
     tiny_tasks.write_place(working_folder)
     return read_recipe(Path("a.toml"))
-
-
-def train(recipe: Recipe, out: str) -> list[Row]:
-    rows: list[Row] = []
-    pipeline.train(recipe, Path(out), watch=rows.append)
-    return rows
 
 
 def test_it_learns_to_answer_by_the_description(recipe: Recipe, command: Command) -> None:
