@@ -14,6 +14,7 @@ from d2l.bases.tokenizers import BaseTokenizer
 from d2l.errors import BaseModelError
 from tests import tiny
 from tests.bases.hard_texts import HARD
+from tests.slow import slow_after
 
 BASES = ("tiny", "HuggingFaceTB/SmolLM2-135M-Instruct", "Qwen/Qwen2.5-Coder-0.5B-Instruct")
 
@@ -40,7 +41,7 @@ def with_merges(merges: list[Any]) -> str:
     return json.dumps(document)
 
 
-@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("base", slow_after(2, *BASES))
 def test_it_encodes_as_the_original_and_is_much_shorter(base: str, tmp_path: Path) -> None:
     original = read_original(base)
     compact = compact_tokenizer(original)

@@ -210,16 +210,10 @@ def test_a_description_unlike_those_of_training_is_a_warning_and_strict_refuses_
 ) -> None:
     done = command.t2l("make", TASK, "-o", "a", *CHECKPOINT, "--strict", "--json")
     assert (done.code, done.err) == (0, "")
-    told = json.loads(done.out)["familiarity"]
-    assert told > 0.9
-    assert read_json("a")["description"]["familiarity"] == told  # type: ignore[index]
-    assert f"| familiarity of the task | {told:.2f} of 1" in Path("a", "README.md").read_text()
-    done = command.t2l("make", strange, "-o", "b", *CHECKPOINT, "--json")
-    values = json.loads(done.out)
-    assert values["familiarity"] < 0.1
-    assert values["warnings"][0].startswith("the description is unlike those that seats was")
+    assert json.loads(done.out)["familiarity"] > 0.9
     done = command.t2l("make", strange, "-o", "c", *CHECKPOINT, "--strict")
     assert done.code == 1
+    assert "the description is unlike those that seats was trained on (fam" in done.err
     assert not Path("c").exists()
 
 

@@ -27,6 +27,9 @@ def selector(byte: int) -> str:
         "".join(f"{char}\u3164\u115f" for char in "hello there"),
         "\u05d0 \u2067abc\u2069",
         "\u05d0 \u202babc",
+        "admin \u2067name\u2069",
+        "pay\u200d\u2060pal",
+        "a" + "\u3164" * 5,
         "good \x1b[8mhidden words\x1b[0m",
         "good \x1b[0;31;8mhidden words\x1b[0m",
         "good \x9b38;5;7;8mhidden words",
@@ -63,6 +66,7 @@ def test_runs_of_any_of_them_are_told_once(char: str) -> None:
         "가\u115f\u1160나 ㄱ\u3164",
         "\x1b[1;38;5;8mgray\x1b[0m \x1b[38;2;8;8;8mblack\x1b[0m \x1b[31mred\x1b[0m",
         "One\u200b and two\u200b, copied from a page.",
+        "葛\U000e0101城",
     ],
 )
 def test_characters_that_scripts_and_signs_need_are_not(text: str) -> None:

@@ -29,23 +29,14 @@ def test_inputs_are_read_in_the_order_given_and_folders_by_path(tmp_path: Path) 
     (tmp_path / "folder").mkdir()
     write(tmp_path, z="last letter first")
     write(tmp_path / "folder", b="two", a="one")
+    (tmp_path / "folder" / "photo.png").write_bytes(b"\x89PNG")
     intake = read_inputs(names([tmp_path / "z.txt", tmp_path / "folder"]), ReadOptions())
     assert [document.text for document in intake.documents] == ["last letter first", "one", "two"]
     assert [document.name for document in intake.documents] == names(
         [tmp_path / "z.txt", tmp_path / "folder" / "a.txt", tmp_path / "folder" / "b.txt"]
     )
     assert intake.documents[0].digest == hashlib.sha256(b"last letter first").hexdigest()
-    assert (intake.skipped, intake.ignored) == ((), ())
-
-
-def test_files_of_folders_that_no_reader_takes_are_listed(tmp_path: Path) -> None:
-    write(tmp_path, a="one")
-    (tmp_path / "photo.png").write_bytes(b"\x89PNG")
-    (tmp_path / "tool.exe").write_bytes(b"MZ")
-    (tmp_path / ".hidden.txt").write_text("not even listed")
-    intake = read_inputs([str(tmp_path)], ReadOptions())
-    assert [document.text for document in intake.documents] == ["one"]
-    assert sorted(intake.ignored) == names([tmp_path / "photo.png", tmp_path / "tool.exe"])
+    assert (intake.skipped, intake.ignored) == ((), (str(tmp_path / "folder" / "photo.png"),))
 
 
 def test_one_bad_input_fails_the_run(tmp_path: Path) -> None:

@@ -96,11 +96,6 @@ def test_worker_that_cannot_start_is_a_bug_and_not_the_documents_fault() -> None
         explain_death(1, b"no module")
 
 
-def test_limits_above_nothing_are_demanded() -> None:
-    with pytest.raises(DocumentError, match=r"^--max-chars 0: not above 0$"):
-        ReadLimits(max_chars=0)
-
-
 def test_progress_counts_pages() -> None:
     seen: list[tuple[int, int]] = []
     read_bytes(PDF, "a.pdf", on_progress=lambda done, total: seen.append((done, total)))

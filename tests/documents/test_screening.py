@@ -316,31 +316,13 @@ def test_tags_are_taken_out_and_counted_but_for_flags() -> None:
     ("text", "what"),
     [
         ("if access \u202e\u2066// check\u2069", "controls of direction"),
-        ("admin \u2067name\u2069", "controls of direction"),
         ("pay\u200bpal", "zero-width characters inside words"),
-        ("pay\u200d\u2060pal", "zero-width characters inside words"),
         ("a" + "\U000e0101" * 9, "runs of invisible characters"),
-        ("a" + "\u3164" * 5, "runs of invisible characters"),
     ],
 )
 def test_characters_that_cannot_be_seen_are_told(text: str, what: str) -> None:
     (found,) = look(f"\n{text}")
     assert (found.kind, found.what, found.lines) == ("characters", what, (2,))
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "می\u200cخواهم",  # Persian joins no letters here
-        "👩\u200d👩\u200d👧 and ❤\ufe0f",
-        "क्\u200dष",
-        "\u200fשלום\u200e \u2067עולם\u2069",
-        "葛\U000e0101城",
-        "soft\u00adhyphen",
-    ],
-)
-def test_characters_that_scripts_need_are_not(text: str) -> None:
-    assert look(text) == ()
 
 
 def test_findings_name_pages_and_lines_count_on_through_sections() -> None:

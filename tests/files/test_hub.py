@@ -322,6 +322,3 @@ def test_without_a_network_the_cache_is_used(server: Hub) -> None:
     folder = fetch_model(REPO, offline=False)
     server.metadata_error = (500, "")
     assert fetch_model(REPO, offline=False) == folder
-
-
-# ---- digests ------------------------------------------------------------------------------------

@@ -7,12 +7,7 @@ import pytest
 
 from d2l.files import renames
 from d2l.files.renames import exchange, move_if_free, sync
-
-
-def fill(path: Path, text: str) -> Path:
-    path.mkdir()
-    (path / "mark").write_text(text)
-    return path
+from tests.files.test_atomic import fill
 
 
 @pytest.mark.skipif(sys.platform not in ("linux", "darwin"), reason="no such call there")

@@ -29,8 +29,6 @@ from tests.compiled import (
     KINDS,
     Compile,
     Compiled,
-    family_of,
-    generate,
     make_dense,
     read_files,
     write_prompt,
@@ -210,24 +208,16 @@ def test_ollama_wants_a_gguf_file_of_the_base(compiled: Compile, tmp_path: Path)
         run(done, "ollama", tmp_path / "out", base=str(done.base))
 
 
-@pytest.mark.parametrize(
-    ("template", "says"),
-    [
-        ("{{ 1 / 0 }}", "ZeroDivisionError: division by zero"),
-        ("{{ '%09999999999d' % 1 }}", "it uses more than 1 GB of memory"),
-    ],
-)
-def test_a_strangers_template_is_rendered_apart(
-    template: str, says: str, compiled: Compile, tmp_path: Path
-) -> None:
+def test_a_strangers_template_is_rendered_apart(compiled: Compile, tmp_path: Path) -> None:
     adapter = shutil.copytree(compiled("seats").adapter, tmp_path / "a.lora")
-    (adapter / "chat_template.jinja").write_text(template)
+    (adapter / "chat_template.jinja").write_text("{{ '%09999999999d' % 1 }}")
     base = str(write_gguf_base(compiled("seats").root))
     options = ExportOptions("ollama", base=base, offline=True)
     with pytest.raises(AdapterError) as caught:
         export.run(adapter, tmp_path / "out", options)
     assert caught.value.message == (
-        f"{adapter / 'chat_template.jinja'}: the chat template cannot be used ({says})"
+        f"{adapter / 'chat_template.jinja'}: the chat template cannot be used "
+        "(it uses more than 1 GB of memory)"
     )
     assert not (tmp_path / "out").exists()
 
@@ -331,14 +321,3 @@ def test_force_replaces_exports_only(compiled: Compile, tmp_path: Path) -> None:
             run(done, to, tmp_path / name, force=True)
     run(done, "gguf", tmp_path / "own.gguf")
     run(done, "gguf", tmp_path / "own.gguf", force=True)
-
-
-def test_dense_answers_differ_from_the_bases(compiled: Compile) -> None:
-    """What the comparisons above rest on: the adapters change what is answered."""
-    done = compiled("seats")
-    prompt = write_prompt("Where is the pump?")
-    answers = [
-        generate(m, prompt, 8)
-        for m in (make_dense("seats", done.adapter), tiny.make_causal(family_of("seats")))
-    ]
-    assert answers[0] != answers[1]

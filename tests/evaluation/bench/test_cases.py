@@ -112,6 +112,7 @@ def test_manuals_lie_beside_their_questions(tmp_path: Path) -> None:
             draw_manuals(Words(), files=[path], limit=2)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not MANUALS.is_dir(), reason="needs the manuals")
 def test_evidence_stands_in_the_text_that_is_read_of_manuals() -> None:
     questions = read_questions(MANUALS / "questions.jsonl", need_document=True)
