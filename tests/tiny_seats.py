@@ -14,6 +14,7 @@ import transformers
 from safetensors.torch import save_file
 from torch import nn
 
+from d2l.adapters.weights import Memory
 from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.seats.network import SeatNetwork, Seats
 from d2l.hypernets.seats.second_moments import Statistics
@@ -121,6 +122,12 @@ def make_causal(vocab_size: int = 64) -> transformers.LlamaForCausalLM:
 def make_base(vocab_size: int = 64) -> nn.Module:
     """The base without its head."""
     return make_causal(vocab_size).model
+
+
+def make_memory(n_seats: int = 9, layers: int = 2) -> Memory:
+    """A random memory of the tiny network."""
+    generator = torch.Generator().manual_seed(4)
+    return Memory(*torch.randn(2, layers, n_seats, 16, generator=generator))
 
 
 def make_statistics(config: SeatsConfig | None = None) -> Statistics:

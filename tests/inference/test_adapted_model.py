@@ -72,16 +72,14 @@ def test_asking_loads_one_tokenizer(compiled: Compile, monkeypatch: pytest.Monke
     assert loaded == [done.adapter, done.base]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["llama", "seats"])
 def test_the_base_alone_answers_without_adapter_and_opening(kind: str, compiled: Compile) -> None:
     done = compiled(kind)
     asker = load(done)
     before = asker.ask(QUESTION)
     expected = generate(tiny.make_causal(family_of(kind)), write_prompt(QUESTION), N_TOKENS)
     assert asker.ask_alone(QUESTION) == expected
-    assert asker.ask(QUESTION) == before  # the adapter is on again
-    if kind != "gemma2":  # whose random weights always say the same
-        assert before != expected
+    assert asker.ask(QUESTION) == before != expected  # the adapter is on again
 
 
 def test_the_base_is_found_by_the_name_in_the_adapter(
@@ -173,6 +171,9 @@ def test_a_prompt_without_the_opening_is_refused(compiled: Compile, tmp_path: Pa
     )
     assert error.hint == ("chat_template.jinja was changed, or the base's tokenizer is another one")
     assert asker.ask_alone(QUESTION) == load(compiled("seats")).ask_alone(QUESTION)
+    (adapter / "chat_template.jinja").unlink()
+    without = load(compiled("seats"), adapter)
+    assert refuse(lambda: without.ask(QUESTION)).message == error.message
 
 
 def test_an_opening_beyond_the_vocabulary_is_one_clear_error(
@@ -194,6 +195,7 @@ def test_an_opening_beyond_the_vocabulary_is_one_clear_error(
     ]
 
 
+@pytest.mark.slow
 def test_patterns_are_tried_before_peft_matches_them(compiled: Compile, tmp_path: Path) -> None:
     done = compiled("llama")
     adapter = copy_adapter(done, tmp_path)
@@ -202,15 +204,6 @@ def test_patterns_are_tried_before_peft_matches_them(compiled: Compile, tmp_path
     assert error.message == (
         "adapter_config.json: target_modules has patterns that take more than 5 seconds"
     )
-
-
-def test_a_seats_adapter_without_its_tokenizer_is_refused_too(
-    compiled: Compile, tmp_path: Path
-) -> None:
-    adapter = copy_adapter(compiled("seats"), tmp_path)
-    (adapter / "chat_template.jinja").unlink()
-    error = refuse(lambda: load(compiled("seats"), adapter).ask(QUESTION))
-    assert error.message.startswith(f"{adapter}: the prompt does not begin with")
 
 
 def test_code_beside_an_adapter_is_not_run_nor_is_the_user_asked(

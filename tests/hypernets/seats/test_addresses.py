@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from d2l.adapters.weights import LoraWeights, Memory
+from d2l.adapters.weights import LoraWeights
 from d2l.errors import OptionError
 from d2l.hypernets.options import MergeOptions
 from d2l.hypernets.seats.network import Seats
@@ -17,6 +17,7 @@ from tests.tiny_seats import (
     make_base,
     make_causal,
     make_config,
+    make_memory,
     make_network,
     make_statistics,
 )
@@ -37,10 +38,6 @@ def addresses(seats: Seats) -> Addresses:
     found = seats.network.shared
     assert isinstance(found, Addresses)
     return found
-
-
-def make_memory(n_seats: int = N_SEATS) -> Memory:
-    return Memory(*torch.randn(2, 2, n_seats, 16, generator=torch.Generator().manual_seed(4)))
 
 
 def test_each_word_of_the_opening_gets_its_direction_and_the_head_none(

@@ -21,6 +21,7 @@ from tests.tiny_seats import (
     make_base,
     make_causal,
     make_config,
+    make_memory,
     make_network,
     make_shared_config,
     make_statistics,
@@ -37,12 +38,6 @@ from tests.tools.seat_goldens import (
 N_SEATS = 9
 OPENING = make_config().opening(N_SEATS)
 ALL_CASES = ("note", "short", "page", "long", "merged")
-
-
-def make_memory(n_seats: int = N_SEATS, layers: int = 2) -> Memory:
-    generator = torch.Generator().manual_seed(4)
-    keys, values = torch.randn(2, layers, n_seats, 16, generator=generator)
-    return Memory(keys, values)
 
 
 def seat(

@@ -1,12 +1,17 @@
 import pytest
 import torch
 
-from d2l.adapters.weights import Memory
 from d2l.errors import OptionError
 from d2l.hypernets.options import MergeOptions
 from d2l.hypernets.seats.network import Seats
 from d2l.hypernets.seats.shared import SharedLora
-from tests.tiny_seats import make_base, make_network, make_shared_config, make_statistics
+from tests.tiny_seats import (
+    make_base,
+    make_memory,
+    make_network,
+    make_shared_config,
+    make_statistics,
+)
 
 CONFIG = make_shared_config()
 
@@ -21,11 +26,6 @@ def shared() -> SharedLora:
 @pytest.fixture
 def seats() -> Seats:
     return Seats(CONFIG, make_network(CONFIG), make_statistics(CONFIG), make_base())
-
-
-def make_memory(n_seats: int = 5) -> Memory:
-    generator = torch.Generator().manual_seed(4)
-    return Memory(*torch.randn(2, 2, n_seats, 16, generator=generator))
 
 
 def test_a_fresh_one_changes_nothing() -> None:

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from d2l.adapters.weights import LoraWeights, Memory
 from d2l.hypernets.seats.seating import record_inputs, soften
-from tests.hypernets.seats.test_seating import OPENING, make_memory, seat, watch_projections
-from tests.tiny_seats import make_base, make_causal, make_config, make_statistics
+from tests.hypernets.seats.test_seating import OPENING, seat, watch_projections
+from tests.tiny_seats import make_base, make_causal, make_config, make_memory, make_statistics
 
 RIDGE = 2.0
 

@@ -15,17 +15,13 @@ from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.seats.network import Seats
 from d2l.inference.parts.prefix import PrefixMaker, without_seats
 from tests import tiny, tiny_seats
+from tests.tiny_seats import make_memory
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 Load = Callable[[Any, LoraWeights], Any]
 OPENING = list(range(5, 18))  # of 12 seats
 REST = [2, 1, 30, 31, 40, 33]
 LAYERS = [1, 2]
-
-
-def make_memory(n_seats: int) -> Memory:
-    generator = torch.Generator().manual_seed(4)
-    return Memory(*torch.randn(2, len(LAYERS), n_seats, 16, generator=generator))
 
 
 def read(tuned: Any, ids: list[int], cache: Any = None) -> torch.Tensor:
@@ -94,7 +90,10 @@ def make_random(family: str) -> LoraWeights:
 def test_a_memory_in_front_is_read_as_if_projections_had_given_it(
     family: str, n_seats: int, with_peft: Load
 ) -> None:
-    tuned, memory = with_peft(tiny.make_causal(family), make_random(family)), make_memory(n_seats)
+    tuned, memory = (
+        with_peft(tiny.make_causal(family), make_random(family)),
+        make_memory(n_seats, len(LAYERS)),
+    )
     ids = [*OPENING[: 1 + n_seats], *REST]
     expected = read_imposed(tuned, memory, ids)
     torch.testing.assert_close(read_behind(tuned, memory, OPENING), expected, atol=1e-4, rtol=1e-4)
@@ -110,7 +109,7 @@ def test_a_memory_in_front_is_read_as_if_projections_had_given_it(
 def test_it_is_the_seated_adapter_but_for_what_its_seats_answer_to_ordinary_text(
     make_config: Callable[[], SeatsConfig], n_seats: int, with_peft: Load
 ) -> None:
-    config, memory = make_config(), make_memory(n_seats)
+    config, memory = make_config(), make_memory(n_seats, len(LAYERS))
     network, statistics = tiny_seats.make_network(config), tiny_seats.make_statistics(config)
     seats = Seats(config, network, statistics, tiny_seats.make_base())
     weights = seats.assemble([memory], MergeOptions()).weights
@@ -143,7 +142,10 @@ def test_seats_are_on_again_behind_a_block_that_fails(with_peft: Load) -> None:
 def test_a_memory_that_does_not_fit_is_refused(
     n_seats: int, n_layers: int, with_peft: Load
 ) -> None:
-    tuned, memory = with_peft(tiny.make_causal("llama"), make_random("llama")), make_memory(n_seats)
+    tuned, memory = (
+        with_peft(tiny.make_causal("llama"), make_random("llama")),
+        make_memory(n_seats, len(LAYERS)),
+    )
     maker = PrefixMaker(tuned, OPENING, LAYERS)
     with pytest.raises(AdapterError, match=f"a part of {n_seats} seats in {n_layers} layers"):
         maker.make_cache(Memory(memory.keys[:n_layers], memory.values[:n_layers]))
