@@ -45,6 +45,11 @@ def smollm2(smollm2_files: BaseFiles) -> BaseTokenizer:
 
 
 @pytest.fixture(scope="module")
+def qwen(qwen_files: BaseFiles) -> BaseTokenizer:
+    return BaseTokenizer(qwen_files.folder)
+
+
+@pytest.fixture(scope="module")
 def own(smollm2_files: BaseFiles) -> tokenizers.Tokenizer:
     return make_reference((smollm2_files.folder / "tokenizer.json").read_text("utf-8"))
 
@@ -173,14 +178,6 @@ def test_endless_white_space_does_not_break_the_fast_encoding(
     assert tiny_tokenizer.encode(text) == expected
 
 
-@pytest.mark.parametrize("text", HARD, ids=lambda text: ascii(text[:12]))
-def test_tiny_tokenizer_has_a_fast_encoding_that_is_equal(
-    tiny_tokenizer: BaseTokenizer, text: str
-) -> None:
-    assert tiny_tokenizer.fast is not None
-    assert tiny_tokenizer.encode(text) == encode(make_reference(tiny.tokenizer_json()), text)
-
-
 @pytest.mark.parametrize(
     ("pre_tokenizer", "normalizer"),
     [
@@ -237,16 +234,15 @@ def change(document: dict[str, Any], **changes: Any) -> dict[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", sorted(DOCUMENTS.glob("*.txt")) + sorted(DOCUMENTS.glob("*.md")))
-def test_qwen_counts_fast_what_it_counts_slowly(qwen_files: BaseFiles, path: Path) -> None:
-    tokenizer, text = BaseTokenizer(qwen_files.folder), path.read_text("utf-8")[:20_000]
-    assert tokenizer.fast is not None
-    assert tokenizer.encode(text) == tokenizer.encode_slow(text)
+def test_qwen_counts_fast_what_it_counts_slowly(qwen: BaseTokenizer, path: Path) -> None:
+    text = path.read_text("utf-8")[:20_000]
+    assert qwen.fast is not None
+    assert qwen.encode(text) == qwen.encode_slow(text)
 
 
 @pytest.mark.slow
-def test_qwen_counts_hard_texts_alike(qwen_files: BaseFiles) -> None:
-    tokenizer = BaseTokenizer(qwen_files.folder)
-    odd = [text for text in HARD if tokenizer.encode(text) != tokenizer.encode_slow(text)]
+def test_qwen_counts_hard_texts_alike(qwen: BaseTokenizer) -> None:
+    odd = [text for text in HARD if qwen.encode(text) != qwen.encode_slow(text)]
     assert odd == []
 
 

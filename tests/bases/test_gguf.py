@@ -190,10 +190,6 @@ def test_only_the_pre_tokenizer_named_smollm_splits_digits(gguf_file: Path, tmp_
     assert split_text(prepare_folder(plain), "in  187") == ["in", "Ġ", "Ġ187"]
 
 
-def test_built_in_base_splits_digits(smollm2_files: BaseFiles) -> None:
-    assert split_text(smollm2_files.folder, "in  187") == ["in", "ĠĠ", "1", "8", "7"]
-
-
 def test_folder_is_made_once(gguf_file: Path) -> None:
     folder = prepare_folder(gguf_file)
     ensure_weights(gguf_file, folder)

@@ -18,6 +18,7 @@ from d2l.bases.families import FAMILIES, find_family
 from d2l.bases.models import BaseFiles, find_base, load_causal, load_frozen
 from d2l.errors import BaseModelError
 from tests import tiny
+from tests.bases.test_shards import write_shards
 from tests.refusals import refuse
 
 NAME = "tiny-org/llama-tiny"
@@ -43,28 +44,15 @@ def change_config(folder: Path, **changes: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "kind"),
-    [
-        ("", "OSError"),
-        ("{", "OSError"),
-        ("[]", "ValueError"),
-        ("null", "TypeError"),
-        ("{}", "ValueError"),
-        ('{"model_type": "no-such-type"}', "ValueError"),
-        ('{"model_type": ["llama"]}', "TypeError"),
-    ],
-)
-def test_config_of_no_model_is_refused(base: Path, text: str, kind: str) -> None:
-    (base / "config.json").write_text(text)
-    message, hint = refusal(load, base)
-    assert message == f"{base}: config.json is not that of a known model"
-    assert hint is not None
-    assert hint.startswith(f"{kind}: ")
-
-
-@pytest.mark.parametrize(
     ("changes", "word"),
     [
+        ("", "OSError: "),
+        ("{", "OSError: "),
+        ("[]", "ValueError: "),
+        ("null", "TypeError: "),
+        ("{}", "ValueError: "),
+        ({"model_type": "no-such-type"}, "ValueError: "),
+        ({"model_type": ["llama"]}, "TypeError: "),
         ({"hidden_size": "wide"}, "hidden_size"),
         ({"hidden_size": None}, "hidden_size"),
         ({"num_attention_heads": 0}, "ZeroDivisionError"),
@@ -72,10 +60,13 @@ def test_config_of_no_model_is_refused(base: Path, text: str, kind: str) -> None
         ({"dtype": "no-such-type"}, "no-such-type"),
     ],
 )
-def test_config_with_impossible_values_is_refused(
-    base: Path, changes: dict[str, Any], word: str
+def test_config_of_no_model_is_refused(
+    base: Path, changes: str | dict[str, Any], word: str
 ) -> None:
-    change_config(base, **changes)
+    if isinstance(changes, str):
+        (base / "config.json").write_text(changes)
+    else:
+        change_config(base, **changes)
     message, hint = refusal(load, base)
     assert message == f"{base}: config.json is not that of a known model"
     assert hint is not None
@@ -222,26 +213,9 @@ def test_truncated_weights_are_refused(base: Path, size: int) -> None:
     assert hint.startswith("SafetensorError: ")
 
 
-def write_shards(folder: Path) -> None:
-    """Split the weights in two files with an index."""
-    weights = load_file(folder / "model.safetensors")
-    (folder / "model.safetensors").unlink()
-    shards: dict[str, dict[str, torch.Tensor]] = {"1": {}, "2": {}}
-    for name, tensor in weights.items():
-        shards["2" if ".layers.2." in name else "1"][name] = tensor
-    index = {}
-    for number, tensors in shards.items():
-        file = f"model-0000{number}-of-00002.safetensors"
-        save_file(tensors, folder / file, {"format": "pt"})
-        index |= dict.fromkeys(tensors, file)
-    total = sum(tensor.nbytes for tensor in weights.values())
-    text = json.dumps({"metadata": {"total_size": total}, "weight_map": index})
-    (folder / "model.safetensors.index.json").write_text(text)
-
-
 def test_shards_are_one_model_and_a_missing_one_is_refused(base: Path) -> None:
     whole = load(base).state_dict()
-    write_shards(base)
+    write_shards(base, 2)
     assert all(torch.equal(t, whole[name]) for name, t in load(base).state_dict().items())
     digests = [hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(base.glob("*.safe*rs"))]
     assert len(digests) == 2

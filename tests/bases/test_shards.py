@@ -9,24 +9,28 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from d2l.bases.models import BaseFiles
-from d2l.bases.shards import list_shards, list_tensors, refuse_quantized, rewrite
+from d2l.bases.shards import list_shards, list_tensors, rewrite
 from d2l.errors import BaseModelError
 from tests import tiny
 
 
-def write_sharded(folder: Path) -> BaseFiles:
-    """A tiny base in three shards, as transformers writes large ones."""
-    tiny.write_base(folder, "llama")
+def write_shards(folder: Path, n_shards: int) -> None:
+    """Cut the weights into shards, as transformers writes large ones."""
     tensors = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
     names, weight_map = sorted(tensors), {}
-    for index in range(3):
-        shard = f"model-0000{index + 1}-of-00003.safetensors"
-        part = {name: tensors[name] for name in names[index::3]}
+    for index in range(n_shards):
+        shard = f"model-0000{index + 1}-of-0000{n_shards}.safetensors"
+        part = {name: tensors[name] for name in names[index::n_shards]}
         save_file(part, folder / shard, {"format": "pt"})
         weight_map |= dict.fromkeys(part, shard)
     index_file = {"metadata": {"total_size": 0}, "weight_map": weight_map}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index_file))
+
+
+def write_sharded(folder: Path) -> BaseFiles:
+    """A tiny base in three shards."""
+    write_shards(tiny.write_base(folder, "llama"), 3)
     return BaseFiles("tiny", folder)
 
 
@@ -106,13 +110,3 @@ def test_damaged_bases_are_named(tmp_path: Path) -> None:
         path.unlink()
     with pytest.raises(BaseModelError, match="no safetensors weights"):
         list_shards(base)
-
-
-def test_quantized_bases_are_refused(tmp_path: Path) -> None:
-    base = tiny.write_base(tmp_path / "base", "llama")
-    refuse_quantized(BaseFiles("tiny", base))
-    config = json.loads((base / "config.json").read_text())
-    config["quantization_config"] = {"quant_method": "gptq", "bits": 4}
-    (base / "config.json").write_text(json.dumps(config))
-    with pytest.raises(BaseModelError, match=r"is quantized \(gptq\)"):
-        refuse_quantized(BaseFiles("tiny", base))
