@@ -11,7 +11,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save, save_file
 
-from d2l.adapters.find import refuse_adapter
 from d2l.adapters.peft_folder import (
     DTYPES,
     AdapterContent,
@@ -140,20 +139,6 @@ def test_text_of_any_kind_can_be_written(tmp_path: Path) -> None:
 # ---- what stands at the target ------------------------------------------------------------------
 
 
-def test_an_existing_target_is_refused_without_force(tmp_path: Path) -> None:
-    out = write_adapter(make_content(), tmp_path / "a.lora")
-    before = read_files(out)
-    for refuse in (
-        lambda: write_adapter(make_content(), out),
-        lambda: refuse_adapter(out, force=0),
-    ):
-        with pytest.raises(AdapterError) as caught:
-            refuse()
-        assert caught.value.message == f"{out} exists already"
-        assert caught.value.hint == "choose another -o, or replace it: --force"
-    assert read_files(out) == before
-
-
 def test_force_replaces_an_adapter_whole(tmp_path: Path) -> None:
     memory = Memory(torch.zeros(2, 3, 4), torch.zeros(2, 3, 4))
     out = write_adapter(make_content(memory=memory), tmp_path / "a.lora")
@@ -161,29 +146,6 @@ def test_force_replaces_an_adapter_whole(tmp_path: Path) -> None:
     assert "memory.safetensors" not in read_files(out)
     assert read_adapter(out).rank == 2
     assert [path.name for path in tmp_path.iterdir()] == ["a.lora"]
-
-
-@pytest.mark.parametrize("there", ["file", "folder", "empty", "link", "broken link"])
-def test_force_never_replaces_anything_but_an_adapter_folder(there: str, tmp_path: Path) -> None:
-    out = tmp_path / "a.lora"
-    if there == "file":
-        out.write_text("notes")
-    elif there in ("folder", "empty"):
-        out.mkdir()
-        if there == "folder":
-            (out / "adapter_config.json").write_text("{}")
-    else:
-        target = tmp_path / "target"
-        if there == "link":
-            write_adapter(make_content(), target)
-        out.symlink_to(target)
-    before = sorted(path.name for path in tmp_path.rglob("*"))
-    with pytest.raises(AdapterError) as caught:
-        write_adapter(make_content(), out, force=True)
-    assert caught.value.message == f"{out} exists and was not written by d2l"
-    assert caught.value.hint == "choose another -o: d2l replaces only its own files"
-    assert sorted(path.name for path in tmp_path.rglob("*")) == before
-    assert out.is_symlink() == there.endswith("link")
 
 
 @contextmanager
@@ -228,37 +190,16 @@ def test_reading_back_gives_the_factors_that_were_written(tmp_path: Path) -> Non
         assert torch.equal(back.factors[name].b, 0.5 * factors.b)
 
 
-def test_scale_of_other_tools_is_alpha_over_rank_or_its_root(tmp_path: Path) -> None:
-    out = write_adapter(make_content(make_weights("llama", rank=4)), tmp_path / "a")
-    config = read_json(out / "adapter_config.json") | {"lora_alpha": 6}
-    (out / "adapter_config.json").write_text(json.dumps(config))
-    assert read_adapter(out).scale == 1.5
-    (out / "adapter_config.json").write_text(json.dumps(config | {"use_rslora": True}))
-    assert read_adapter(out).scale == 3.0
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"r": 0}, "r is 0, expected a positive rank"),
-        ({"lora_alpha": "x"}, "lora_alpha is 'x', expected a number"),
-        ({"lora_alpha": None}, "lora_alpha is None, expected a number"),
-        (
-            {"r": 200_000},
-            "model.layers.0.mlp.down_proj has rank 200000 there, and 3 in "
-            "adapter_model.safetensors",
-        ),
-    ],
-)
-def test_a_config_with_wrong_values_is_one_clear_error(
-    changes: dict[str, Any], message: str, tmp_path: Path
-) -> None:
+def test_a_config_of_another_rank_is_one_clear_error(tmp_path: Path) -> None:
     out = write_adapter(make_content(), tmp_path / "a.lora")
     config = read_json(out / "adapter_config.json")
-    (out / "adapter_config.json").write_text(json.dumps(config | changes))
+    (out / "adapter_config.json").write_text(json.dumps(config | {"r": 200_000}))
     with pytest.raises(AdapterError) as caught:
         read_adapter(out)
-    assert caught.value.message == f"{out / 'adapter_config.json'}: {message}"
+    assert caught.value.message == (
+        f"{out / 'adapter_config.json'}: model.layers.0.mlp.down_proj has rank 200000 there, "
+        "and 3 in adapter_model.safetensors"
+    )
 
 
 def test_tensors_that_do_not_fit_together_are_named(tmp_path: Path) -> None:

@@ -31,22 +31,16 @@ def test_an_adapter_of_d2l_is_replaced(tmp_path: Path) -> None:
     assert read_version(tmp_path / "a.lora") == 2
 
 
-@pytest.mark.parametrize("provenance", [None, "{}", '{"format": 1, "tool": {"name": "other"}}'])
+@pytest.mark.parametrize("provenance", [None, "{}", '{"format": 1, "tool": {"name": "other"}}', ""])
 def test_an_adapter_of_another_tool_is_not(provenance: str | None, tmp_path: Path) -> None:
-    out = tmp_path / "own"
-    write_version(out, 1)
-    (out / "d2l.json").unlink()
-    if provenance is not None:
-        (out / "d2l.json").write_text(provenance)
-    assert refusal(out) == f"{out} exists and was not written by d2l"
-
-
-def test_a_whole_adapter_of_another_tool_is_not_either(tmp_path: Path) -> None:
+    """Without provenance, with a little, or with a whole one (the last)."""
     out = tmp_path / "own"
     write_version(out, 1)
     made = json.loads((out / "d2l.json").read_text("utf-8"))
-    (out / "d2l.json").write_text(json.dumps(made | {"tool": {"name": "other", "version": "1"}}))
-    assert read_info(out).provenance is not None
+    (out / "d2l.json").unlink()
+    if provenance is not None:
+        whole = json.dumps(made | {"tool": {"name": "other", "version": "1"}})
+        (out / "d2l.json").write_text(provenance or whole)
     assert refusal(out) == f"{out} exists and was not written by d2l"
 
 
