@@ -32,7 +32,7 @@ MOST_CLIMBS = 2
 NETWORK = ("--checkpoint", "seats", "--offline")
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def place(working_folder: Path, command: Command) -> Path:
     """A working folder with all that the commands below need, an adapter of two notes among it."""
     tiny.write_base(working_folder / "tiny-org" / "llama-tiny", "llama")
@@ -111,7 +111,6 @@ def prints(module: str) -> bool:
     return module in ("commands/console.py", "commands/streams.py")
 
 
-@pytest.mark.usefixtures("place")
 @pytest.mark.parametrize(
     ("arguments", "work"),
     [

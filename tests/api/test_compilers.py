@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 TASK = "open the copper valve"
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def place(working_folder: Path) -> Path:
     """A working folder with a base, a network of each kind that finds it there, and a note."""
     for kind in ("llama", "seats"):
@@ -32,7 +32,6 @@ def place(working_folder: Path) -> Path:
     return working_folder
 
 
-@pytest.mark.usefixtures("place")
 def test_one_line_compiles_a_path_and_is_what_the_command_writes(
     command: Callable[..., object], tmp_path: Path
 ) -> None:
@@ -44,7 +43,6 @@ def test_one_line_compiles_a_path_and_is_what_the_command_writes(
     )
 
 
-@pytest.mark.usefixtures("place")
 @pytest.mark.parametrize("checkpoint", ["public", "seats"])
 def test_planning_reads_no_weights_and_compiling_reads_them_once(
     checkpoint: str, monkeypatch: pytest.MonkeyPatch
@@ -77,7 +75,6 @@ class CountedLoad:
         return self._load(*arguments, **options)  # type: ignore[arg-type]
 
 
-@pytest.mark.usefixtures("place")
 def test_a_text_is_a_document_of_its_own_name() -> None:
     document = d2l.Document.from_text("The pump is red.", name="a note")
     assert document.digest == hashlib.sha256(b"The pump is red.").hexdigest()
@@ -88,7 +85,6 @@ def test_a_text_is_a_document_of_its_own_name() -> None:
     assert adapter.name == "a note.lora"
 
 
-@pytest.mark.usefixtures("place")
 def test_a_plan_is_for_its_own_compiler_and_has_its_options() -> None:
     public, seats = (d2l.Compiler.from_pretrained(name) for name in ("public", "seats"))
     plan = seats.plan("note.txt")
@@ -99,7 +95,6 @@ def test_a_plan_is_for_its_own_compiler_and_has_its_options() -> None:
     assert plan.options.device in ("cpu", "cuda", "mps")
 
 
-@pytest.mark.usefixtures("place")
 def test_what_cannot_be_is_told_by_the_first_call_that_can_know() -> None:
     with pytest.raises(CheckpointError, match="checkpoint 'nope' not found"):
         d2l.Compiler.from_pretrained("nope")
@@ -126,7 +121,6 @@ def test_what_cannot_be_is_told_by_the_first_call_that_can_know() -> None:
         compiler.plan("note.txt", dtype="int4")
 
 
-@pytest.mark.usefixtures("place")
 def test_the_base_of_a_public_network_runs_in_the_precision_asked_for() -> None:
     full, half = (
         d2l.Compiler.from_pretrained("public", device="cpu", dtype=dtype)("note.txt")
@@ -154,7 +148,6 @@ def test_reading_options_reach_the_readers(place: Path) -> None:
 # ---- tasks --------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("place")
 def test_descriptions_are_planned_made_and_loaded_for_once(
     command: Callable[..., object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,7 +214,6 @@ def test_the_base_of_an_adapter_is_loaded_for_peft(place: Path) -> None:
         d2l.load_base(folder, dtypes="bf16")  # type: ignore[call-arg]
 
 
-@pytest.mark.usefixtures("place")
 def test_an_adapter_answers_and_loads_its_base_once(monkeypatch: pytest.MonkeyPatch) -> None:
     adapter = d2l.compile("note.txt", checkpoint="seats", device="cpu")
     question, asked = "Where is the pump?", d2l.AdaptedModel.from_pretrained(adapter)
@@ -251,7 +243,6 @@ def test_an_adapter_that_cannot_be_set_leaves_the_one_before(
         assert len(model.model.peft_config) == 1
 
 
-@pytest.mark.usefixtures("place")
 def test_an_adapter_written_in_another_precision_has_the_lock_of_one_compiled_in_it(
     tmp_path: Path,
 ) -> None:

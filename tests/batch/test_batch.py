@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 N_DOCUMENTS = 6
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def place(working_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a base, a network and short documents."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -209,7 +209,6 @@ def test_an_adapter_that_was_altered_is_not_replaced_without_force(
     assert card.read_bytes() == whole
 
 
-@pytest.mark.usefixtures("place")
 def test_exit_code_2_says_that_nothing_could_be_begun(command: Command) -> None:
     assert command("batch", "nowhere", *words()).code == 2
     assert command("batch", "docs", *words("--shard", "3/2")).code == 2
@@ -219,7 +218,6 @@ def test_exit_code_2_says_that_nothing_could_be_begun(command: Command) -> None:
     assert done.err.splitlines()[0].startswith("error: no row can be done: ")
 
 
-@pytest.mark.usefixtures("place")
 def test_a_dry_run_counts_and_writes_nothing(command: Command) -> None:
     done = command("batch", "docs", *words("--dry-run", "--json"))
     values = json.loads(done.out)
@@ -347,7 +345,6 @@ def wait_until_gone(pids: list[int]) -> bool:
     return False
 
 
-@pytest.mark.usefixtures("place")
 def test_a_row_that_ends_every_process_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("d2l.batch.pool.TRIES", 2)
     rows = [BatchRow("x", "x.lora", ("docs/0.txt",)), BatchRow("y", "y.lora", ("docs/1.txt",))]
@@ -375,7 +372,6 @@ class Late:
         return (os.getpid, ())
 
 
-@pytest.mark.usefixtures("place")
 def test_rows_of_odd_numbers_and_names_fail_in_one_line_of_ours() -> None:
     worker = Worker(make_job())
     long = BatchRow("long", "y" * 300, ("docs/0.txt",))

@@ -18,7 +18,7 @@ from tests.compiled import write_files
 SECRET = "not to be printed"
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def place(working_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a network that is the default, and no known base."""
     tiny.write_seats(working_folder / "seats")
@@ -70,7 +70,6 @@ def test_what_keeps_compile_from_working_is_exit_code_1(
     assert "named in D2L_CHECKPOINT not found" in json.loads(done.out)["network"]["fault"]
 
 
-@pytest.mark.usefixtures("place")
 def test_cards_are_told_with_their_memory_and_precision(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,7 +94,6 @@ def test_all_variables_of_d2l_are_looked_at() -> None:
     assert names == {name for name in shown if name.startswith("D2L_")}
 
 
-@pytest.mark.usefixtures("place")
 def test_extras_are_those_of_the_package(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = [
         "torch>=2",
@@ -112,7 +110,6 @@ def test_extras_are_those_of_the_package(command: Command, monkeypatch: pytest.M
     ]
 
 
-@pytest.mark.usefixtures("place")
 @pytest.mark.parametrize("form", [(), ("--json",)])
 def test_tokens_are_not_printed(
     form: tuple[str, ...], command: Command, monkeypatch: pytest.MonkeyPatch

@@ -16,7 +16,7 @@ NOTES = "The filter is rinsed every 14 days. The pump stands in the harbor."
 COMPILE = ("compile", "notes.txt", "-o", "notes.lora", "--checkpoint", "seats", "--offline")
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def place(working_folder: Path) -> Path:
     """A working folder with a document, a base and a checkpoint that finds it."""
     tiny.write_base(working_folder / "tiny-org" / "llama-tiny", "llama")
@@ -29,7 +29,6 @@ def test_choices_are_those_of_the_dictionary() -> None:
     assert list(get_args(cli_options.Target)) == [*EXPORTERS, *TARGETS]
 
 
-@pytest.mark.usefixtures("place")
 def test_an_export_says_what_it_wrote_and_how_to_load_it(command: Command) -> None:
     assert command(*COMPILE).code == 0
     words = ("export", "notes.lora", "--offline")
@@ -52,7 +51,6 @@ def test_an_export_says_what_it_wrote_and_how_to_load_it(command: Command) -> No
     }
 
 
-@pytest.mark.usefixtures("place")
 def test_what_stands_in_the_way_is_one_line_and_what_to_do(command: Command) -> None:
     assert command(*COMPILE).code == 0
     done = command("export", "notes.lora", "--to", "mlx", "-o", "notes.txt")

@@ -21,7 +21,7 @@ COMPILE = ("compile", "notes.txt", "-o", "notes.lora", "--checkpoint", "checkpoi
 COMPILE = (*COMPILE, "--device", "cpu")
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def place(one_thread: None, working_folder: Path, command: Command) -> Path:  # noqa: ARG001
     """A folder with an adapter, compiled on one thread as later runs are: the cache asks that."""
     write_files(working_folder, "seats")
@@ -122,7 +122,6 @@ def test_locked_finds_each_drift_and_writes_nothing(
     assert command(*COMPILE, *base(), *forced).code == 0  # what the hint says can be done
 
 
-@pytest.mark.usefixtures("place")
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -231,7 +230,6 @@ def test_a_second_run_takes_about_as_long_as_inspect(place: Path) -> None:
     assert best["compile"] <= 1.5 * best["inspect"], best
 
 
-@pytest.mark.usefixtures("place")
 def test_the_second_run_counts_what_the_cache_held(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ from tests.command import Command
 from tests.processes import run_python
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def place(working_folder: Path) -> Path:
     """A working folder with a document, a base and two checkpoints that find their base in it."""
     tiny.write_base(working_folder / "tiny-org" / "llama-tiny", "llama")
@@ -267,7 +267,6 @@ def test_loss_is_told_with_quiet_and_refused_by_strict(place: Path, command: Com
     assert command(*words, "-o", "l.lora", "--strict").code == 1
 
 
-@pytest.mark.usefixtures("place")
 def test_offline_opens_no_socket(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a socket was opened")
@@ -285,7 +284,6 @@ def test_offline_opens_no_socket(command: Command, monkeypatch: pytest.MonkeyPat
     assert command("checkpoints", "ls").code == 0
 
 
-@pytest.mark.usefixtures("place")
 def test_checkpoints_are_listed_shown_and_converted(command: Command) -> None:
     rows = json.loads(command("checkpoints", "ls", "--json").out)["checkpoints"]
     assert [row["name"] for row in rows] == list(ALIASES)

@@ -20,7 +20,7 @@ from tests import tiny
 from tests.command import Command
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def place(working_folder: Path) -> Path:
     """A network that says which weights it was made on; two bases that compute the same."""
     base = tiny.write_base(working_folder / "one" / "llama-tiny", "llama")
@@ -105,7 +105,6 @@ def test_after_calibration_the_same_network_fits_both(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("place")
 def test_a_network_that_knows_its_own_bases_sizes_keeps_its_moments_on_another(
     command: Command, with_peft: Callable[..., Any]
 ) -> None:

@@ -33,7 +33,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def place(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(trained)
     monkeypatch.setenv("D2L_CACHE_DIR", str(trained / "cache"))
@@ -88,8 +88,7 @@ def test_the_compact_form_is_smaller_and_within_half_a_step(
     assert (target / "model.safetensors").read_bytes() == written
 
 
-def test_what_is_no_run_is_refused(place: Path, tmp_path: Path, command: Command) -> None:
-    assert place.is_dir()
+def test_what_is_no_run_is_refused(tmp_path: Path, command: Command) -> None:
     young = tmp_path / "young"
     young.mkdir()
     (young / "log.jsonl").touch()
@@ -116,9 +115,8 @@ def test_what_is_no_run_is_refused(place: Path, tmp_path: Path, command: Command
 
 
 def test_only_checkpoints_are_replaced_and_only_when_asked(
-    place: Path, tmp_path: Path, command: Command
+    tmp_path: Path, command: Command
 ) -> None:
-    assert place.is_dir()
     target = tmp_path / "out"
     export = ("checkpoints", "export", "runs/seats", "-o", target)
     assert command(*export).code == 0

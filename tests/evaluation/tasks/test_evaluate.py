@@ -36,7 +36,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def place(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(trained)
     monkeypatch.setenv("D2L_CACHE_DIR", str(trained / "cache"))
@@ -48,9 +48,8 @@ def find(values: list[dict[str, Any]], **keys: Any) -> dict[str, Any]:
     return row
 
 
-def test_a_network_is_asked_task_by_task(place: Path, command: Command) -> None:
+def test_a_network_is_asked_task_by_task(command: Command) -> None:
     """It has learned both, and the base knows neither."""
-    assert place
     done = command.t2l("eval", "tasks.jsonl", "--checkpoint", "run", "--json")
     assert (done.code, done.err) == (0, "")
     found = json.loads(done.out)
@@ -100,7 +99,7 @@ def test_likelihood_in_the_prompt_is_the_bases_own(place: Path, command: Command
     assert got == pytest.approx(sum(prompted) / len(prompted), abs=1e-4)
 
 
-def test_an_adapter_is_asked_a_file(place: Path, command: Command, tmp_path: Path) -> None:
+def test_an_adapter_is_asked_a_file(command: Command, tmp_path: Path) -> None:
     adapter = tmp_path / "ore.lora"
     assert (
         command.t2l("make", TASKS[0]["definition"], "-o", adapter, "--checkpoint", "run").code == 0
@@ -120,18 +119,16 @@ def test_an_adapter_is_asked_a_file(place: Path, command: Command, tmp_path: Pat
     found = json.loads(command.t2l("eval", adapter, bare, "--limit", 4, "--json").out)
     assert find(found["rows"], arm="adapter")["score"] == 1
     assert find(found["rows"], arm="prompt")["n"] == 4  # by the adapter's own description
-    assert place
 
 
-def test_held_out_tasks_are_those_of_the_recipe(place: Path, command: Command) -> None:
+def test_held_out_tasks_are_those_of_the_recipe(command: Command) -> None:
     asked = ("eval", "--checkpoint", "run", "--held-out", "a.toml", "--json")
     found = json.loads(command.t2l(*asked).out)
     assert {row["task"] for row in found["rows"]} == {"echo"}
-    assert place
 
 
 def test_a_seat_network_is_asked_with_the_openings_of_its_adapters(
-    place: Path, command: Command, tmp_path: Path
+    command: Command, tmp_path: Path
 ) -> None:
     """The base's own arms have no opening, so they are those beside any other network."""
     seats = tiny.write_seats(tmp_path / "seats", repeats=3, reads="descriptions")
@@ -146,11 +143,10 @@ def test_a_seat_network_is_asked_with_the_openings_of_its_adapters(
             assert found == expected
         own, alone = (find(rows, task=task, arm=arm) for arm in ("adapter", "base"))
         assert own["nll"] != alone["nll"]
-    assert place
 
 
 def test_examples_that_are_too_long_are_counted(
-    place: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+    command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = ("eval", "tasks.jsonl", "--checkpoint", "run", "--json")
     monkeypatch.setattr("d2l.evaluation.tasks.arms.MAX_INPUT", 2)
@@ -165,7 +161,6 @@ def test_examples_that_are_too_long_are_counted(
     assert 0 < kept < 6
     assert find(rows["rows"], task="ore", arm="adapter")["n"] == kept
     assert "examples that are too long" in rows["remarks"][0]
-    assert place
 
 
 @pytest.mark.parametrize(

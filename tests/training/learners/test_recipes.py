@@ -78,7 +78,6 @@ def test_a_table_of_another_kind_than_the_checkpoint_is_refused_with_its_line(
         ("chunks = 1", "", 21, "lengths: missing key 'chunks'", None),
         ("steps = 3", "", None, "the recipe never ends", "set steps, hours, or both"),
         ("steps = 3", 'steps = "3"', 3, "steps is '3' and must be a valid integer", None),
-        ("steps = 3", "steps = true", 3, "steps is True and must be a valid integer", None),
         (
             "recitation_share = 0.0",
             "recitation_share = 0.2\ncloze_share = 0.9",
@@ -98,13 +97,6 @@ def test_a_table_of_another_kind_than_the_checkpoint_is_refused_with_its_line(
         ),
         ("clip = 0.5", "clip = 0", 11, "optimizer: clip is 0 and must be greater than 0", None),
         (
-            "clip = 0.5",
-            "clip = nan",
-            11,
-            "optimizer: clip is nan and must be a finite number",
-            None,
-        ),
-        (
             "general_share = 0.0",
             'excluded = ["a", 1]',
             15,
@@ -112,7 +104,6 @@ def test_a_table_of_another_kind_than_the_checkpoint_is_refused_with_its_line(
             None,
         ),
         ("seed = 1", "fresh = 1", 4, "fresh is 1 and must be a valid boolean", None),
-        ("seed = 1", "base = 1", 4, "base is 1 and must be a valid string", None),
         (
             'data = "data"',
             'data = "a\\u0000b"',
@@ -120,7 +111,6 @@ def test_a_table_of_another_kind_than_the_checkpoint_is_refused_with_its_line(
             "data is 'a\\x00b' and must be a line of text",
             None,
         ),
-        ('data = "data"', 'data = "a\\nb"', 2, "data is 'a\\nb' and must be a line of text", None),
         ('data = "data"', f'data = "{5000 * "x"}"', 2, "data is 'xxxx", None),
         ("weight = 1.0", "weight = 1.0\na.b = 1", 20, "sources: unknown key 'a'", None),
         ('data = "data"', 'data = ""', 2, "data is '' and must be a line of text", None),
@@ -145,7 +135,6 @@ def test_a_table_of_another_kind_than_the_checkpoint_is_refused_with_its_line(
             "sources is {'path': 'toy.jsonl', 'weight': 1.0} and must be a list",
             "write [[sources]]",
         ),
-        ("[[lengths]]", "[[lenths]]", 21, "unknown key 'lenths'", "did you mean 'lengths'?"),
         ("seed = 1", "steps = 4", None, "not TOML: Cannot overwrite a value (at line 4", None),
         ("seed = 1", "seed = 1" + 5000 * "0", None, "not TOML: Exceeds the limit", None),
         ("seed = 1", "seed = " + 5000 * "[", None, "not TOML: ", None),

@@ -179,7 +179,6 @@ def test_descriptions_get_seats_by_the_networks_rule_as_t2l_make_gives_them(
     ("parts", "reads"),
     [((DOCUMENTS,), "documents"), ((TASKS,), "descriptions"), ((DOCUMENTS, TASKS), "both")],
 )
-@pytest.mark.usefixtures("place")
 def test_the_network_says_what_its_recipe_trains_it_to_read(
     parts: tuple[str, ...], reads: str
 ) -> None:
@@ -218,7 +217,6 @@ def test_one_network_learns_to_read_both(place: Path, command: Command) -> None:
     assert {row["task"] for row in json.loads(asked.out)["rows"]} == {"echo"}
 
 
-@pytest.mark.usefixtures("place")
 def test_what_one_run_embedded_the_next_one_finds(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,7 +243,6 @@ def test_what_one_run_embedded_the_next_one_finds(
     assert texts
 
 
-@pytest.mark.usefixtures("place")
 def test_a_run_knows_its_descriptions_where_some_are_held_out(command: Command) -> None:
     read(TASKS)
     assert command("train", "a.toml", "--out", "run", "--offline").code == 0
@@ -265,7 +262,6 @@ def test_a_run_knows_its_descriptions_where_some_are_held_out(command: Command) 
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("place")
 def test_a_task_is_learned_from_its_description(command: Command) -> None:
     """Two tasks that ask alike and answer otherwise: only the description tells them apart."""
     recipe = read(TASKS)
@@ -288,7 +284,6 @@ def test_a_task_is_learned_from_its_description(command: Command) -> None:
         assert nll[task, task] < nll[other, task] - 0.5
 
 
-@pytest.mark.usefixtures("place")
 def test_tasks_are_drawn_where_there_are_some_and_nowhere_else() -> None:
     message = "a.toml: a source holds tasks, and no length draws any"
     assert refuse(DOCUMENTS, TASKS.partition("[[lengths]]")[0]) == message
@@ -296,7 +291,6 @@ def test_tasks_are_drawn_where_there_are_some_and_nowhere_else() -> None:
     assert refuse(DOCUMENTS, TASKS[TASKS.index("[[lengths]]") :]) == message
 
 
-@pytest.mark.usefixtures("place")
 def test_keys_about_tasks_are_refused_where_there_are_none(command: Command) -> None:
     Path("a.toml").write_text(RECIPE.replace('excluded = ["lie"]\n', "") + DOCUMENTS, "utf-8")
     done = command("train", "a.toml", "--dry-run")
