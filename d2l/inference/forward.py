@@ -1,6 +1,5 @@
 """Forward passes of asking and measuring: token ids behind a cache → states and logits."""
 
-import contextlib
 from typing import Any
 
 import peft
@@ -9,32 +8,25 @@ from torch import Tensor
 
 from d2l.bases.activations import cache_keyword
 from d2l.bases.models import read_out
-from d2l.inference.shared_prefix import Prefix, attending, mask_rest
 
 #: Tokens of a long prompt that are read at a time: a server can stop only between two layers, and a
 #: layer of more tokens takes seconds.
 PIECE = 512
 
 
-def extend(
-    model: Any, ids: Tensor, *, mask: Tensor, cache: Any, prefix: Prefix | None = None
-) -> tuple[Any, Tensor]:
-    """Read ids (rows, tokens) behind a prefix and a cache: (cache, states (rows, tokens, hidden)
-    for the head). `mask` (rows, tokens) covers prefix, cache and ids."""
+def extend(model: Any, ids: Tensor, *, mask: Tensor, cache: Any) -> tuple[Any, Tensor]:
+    """Read ids (rows, tokens) behind a cache: (cache, states (rows, tokens, hidden) for the head).
+    `mask` (rows, tokens) covers cache and ids."""
     causal = find_causal(model)
     positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
     keyword = cache_keyword(causal)
-    with contextlib.ExitStack() as block:
-        if prefix is not None:
-            block.enter_context(attending(causal, prefix))
-            mask = mask_rest(mask, prefix, ids.shape[1])
-        output = causal.model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            use_cache=True,
-            **{keyword: cache},
-        )
+    output = causal.model(
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=positions,
+        use_cache=True,
+        **{keyword: cache},
+    )
     return getattr(output, keyword), output.last_hidden_state
 
 

@@ -18,8 +18,7 @@ import torch
 from torch import Tensor
 
 from d2l.bases.models import batched
-from d2l.inference.forward import extend, find_causal, read_logits
-from d2l.inference.shared_prefix import Prefix, can_attend, take_prefix
+from d2l.inference.forward import extend, read_logits
 
 Ids = Sequence[int]
 
@@ -42,13 +41,12 @@ class GenerationSettings:
 
 @dataclass
 class _Read:
-    """Prompts that a model has read: the cache behind their common `prefix`, the mask of both
-    (rows, tokens; 0 for padding), and the logits after the last token (rows, vocabulary)."""
+    """Prompts that a model has read: their cache, its mask (rows, tokens; 0 for padding), and the
+    logits after the last token (rows, vocabulary)."""
 
     cache: Any
     mask: Tensor
     logits: Tensor
-    prefix: Prefix | None = None
 
 
 def score_answers(
@@ -124,18 +122,15 @@ def _read(model: Any, prompts: Sequence[Ids], pad: int) -> _Read:
         rests.append([pad] * n_pads + list(ids[n_shared:]))
         masks.append([1] * n_shared + [0] * n_pads + [1] * (len(ids) - n_shared))
     mask = torch.tensor(masks, device=model.device)  # (rows, tokens)
-    cache, prefix = None, None
+    cache = None
     if n_shared:
         whole = torch.ones((1, n_shared), dtype=mask.dtype, device=mask.device)
         first = torch.tensor([list(prompts[0][:n_shared])], device=model.device)
         cache, _ = extend(model, first, mask=whole, cache=None)
-        if can_attend(find_causal(model)):
-            cache, prefix = None, take_prefix(cache)
-        else:
-            cache.batch_repeat_interleave(len(prompts))
+        cache.batch_repeat_interleave(len(prompts))
     rest = torch.tensor(rests, device=model.device)
-    cache, hidden = extend(model, rest, mask=mask, cache=cache, prefix=prefix)
-    return _Read(cache, mask, read_logits(model, hidden[:, -1]), prefix)
+    cache, hidden = extend(model, rest, mask=mask, cache=cache)
+    return _Read(cache, mask, read_logits(model, hidden[:, -1]))
 
 
 def _count_shared(model: Any, prompts: Sequence[Ids]) -> int:
@@ -168,7 +163,7 @@ def _force(model: Any, read: _Read, answers: Sequence[Ids], pad: int) -> list[Te
         counted = [[1] * (longest - 1 - n) + [0] * n for n in n_pads]
         mask = torch.cat([read.mask, torch.tensor(counted, device=read.mask.device)], dim=1)
         ids = torch.tensor(inputs, device=read.mask.device)
-        _, hidden = extend(model, ids, mask=mask, cache=read.cache, prefix=read.prefix)
+        _, hidden = extend(model, ids, mask=mask, cache=read.cache)
         logits = torch.cat([logits, read_logits(model, hidden)], dim=1)
     return [row[: len(ids)] for row, ids in zip(logits, answers, strict=True)]
 
@@ -217,6 +212,6 @@ def _continue(model: Any, read: _Read, settings: GenerationSettings) -> list[tup
             cache.batch_select_indices(rest)
             chosen, mask, rows = chosen[rest], mask[rest], [rows[index] for index in indices]
         mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
-        cache, hidden = extend(model, chosen[:, None], mask=mask, cache=cache, prefix=read.prefix)
+        cache, hidden = extend(model, chosen[:, None], mask=mask, cache=cache)
         logits = read_logits(model, hidden[:, -1])
     return [tuple(answer) for answer in answers]

@@ -13,10 +13,9 @@ from d2l.inference.adapted_model import AdaptedModel
 from d2l.inference.chat_prompts import user_turn
 from d2l.inference.likelihood import GenerationSettings, score_answers, score_behind
 from d2l.inference.parts.choose import PartOptions
-from d2l.inference.shared_prefix import can_attend
 
-#: Prompts that are read together; of one text that all of them share more, since it is read once.
-_BATCH, _SIDE_BY_SIDE = 8, 64
+#: Prompts that are read together.
+_BATCH = 8
 
 
 class Query(NamedTuple):
@@ -77,11 +76,8 @@ def answer_alone(
             n_answer = max(most, len(row.wanted))
             prompt, cuts[number] = asker.prompt_about(row.text, row.question, n_answer=n_answer)
             prompts.append(prompt)
-    same = len({row.text for row in asked}) == 1 and asked[0].text is not None
     with asker.model.disable_adapter():
-        shares = same and can_attend(asker.model.get_base_model())
-        batch = _SIDE_BY_SIDE if shares else _BATCH
-        answers = _answer_batch(asker, prompts, asked, most, batch)
+        answers = _answer_batch(asker, prompts, asked, most)
     return [answer._replace(n_cut=cut) for answer, cut in zip(answers, cuts, strict=True)]
 
 
@@ -90,10 +86,9 @@ def _answer_batch(
     prompts: Sequence[list[int]],
     asked: Sequence[Query],
     max_tokens: int,
-    batch: int = _BATCH,
 ) -> list[ScoredAnswer]:
     end, decode = asker.end_token(), asker.base_tokenizer.decode
-    settings = GenerationSettings(max_tokens, batch, end=end, pad=end)
+    settings = GenerationSettings(max_tokens, _BATCH, end=end, pad=end)
     scored = score_answers(asker.model, prompts, [row.wanted for row in asked], settings)
     return [
         ScoredAnswer(str(decode(ids, skip_special_tokens=True)).strip(), log_probs)

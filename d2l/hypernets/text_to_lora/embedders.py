@@ -5,7 +5,7 @@ safetensors only, and never runs code that comes with a model.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from d2l.bases.activations import cache_keyword
 from d2l.bases.chat import Chat, make_chat
 from d2l.bases.devices import pick_dtype
 from d2l.bases.models import BaseFiles, load_frozen
@@ -53,8 +52,6 @@ _TRIPLES = (
         "Its moon has craters, and no air",
     ),
 )
-#: Tokens, padding included, of a pass that embeds many descriptions.
-_PASS_TOKENS = 2048
 #: Mean cosine distance of unrelated sentences below which an embedder is useless.
 _LEAST_FAR = 0.003
 
@@ -62,8 +59,7 @@ _LEAST_FAR = 0.003
 class Embedder:
     """Embeds descriptions: `embed(text)` is the vector that networks read.
 
-    `tokenize(text, limit)` gives at most `limit` ids, `read(ids)` the vector of one token, and an
-    optional `read_all` the vectors of several texts, padded to the same length.
+    `tokenize(text, limit)` gives at most `limit` ids, `read(ids)` the vector of one token.
     """
 
     def __init__(
@@ -73,13 +69,11 @@ class Embedder:
         read: Callable[[list[int]], Tensor],
         *,
         window: int,
-        read_all: Callable[[list[list[int]]], Tensor] | None = None,
     ) -> None:
         self.name = name
         self.window = window  # longest description, in tokens
         self._tokenize = tokenize
         self._read = read
-        self._read_all = read_all
 
     def count_left_out(self, text: str) -> int:
         """Count the tokens of a description behind the window, which are not read."""
@@ -94,34 +88,6 @@ class Embedder:
         with torch.inference_mode():
             ids = self._tokenize(format_description(text), self.window)
             return scale_embedding(self._read(ids), self.name)
-
-    def embed_all(self, texts: Sequence[str]) -> Tensor:
-        """Embed many texts: (texts, hidden). Several go through the model at once, which is a few
-        times as fast and rounds differently."""
-        if self._read_all is None:
-            return torch.stack([self.embed(text) for text in texts])
-        lines = [self._tokenize(format_description(text), self.window) for text in texts]
-        found: dict[int, Tensor] = {}
-        with torch.inference_mode():
-            for group in _group_by_length(lines):
-                vectors = self._read_all([lines[place] for place in group])
-                found |= {
-                    place: scale_embedding(one, self.name)
-                    for place, one in zip(group, vectors, strict=True)
-                }
-        return torch.stack([found[place] for place in range(len(lines))])
-
-
-def _group_by_length(lines: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Group the indices of lines, short lines first, by at most `_PASS_TOKENS` padded tokens; a
-    longer line is a group of its own."""
-    groups: list[list[int]] = []
-    for place in sorted(range(len(lines)), key=lambda place: len(lines[place])):
-        if groups and (len(groups[-1]) + 1) * len(lines[place]) <= _PASS_TOKENS:
-            groups[-1].append(place)
-        else:
-            groups.append([place])
-    return groups
 
 
 def format_description(text: str) -> str:
@@ -184,35 +150,10 @@ def load_base_embedders(
         last: Tensor = states[0, -1]
         return last
 
-    def read_all(lines: list[list[int]]) -> Tensor:
-        shared = _count_shared(lines)  # the beginning of a chat is read once
-        cached = {}
-        if shared:
-            keyword = cache_keyword(model)
-            first = torch.tensor([lines[0][:shared]], device=device)
-            cache = getattr(model(first, use_cache=True), keyword)
-            cache.batch_repeat_interleave(len(lines))
-            cached = {keyword: cache}
-        longest = max(map(len, lines))  # padded behind, where no token attends
-        padded = [[*line[shared:], *[0] * (longest - len(line))] for line in lines]
-        states = model(torch.tensor(padded, device=device), use_cache=bool(cached), **cached)
-        places = [len(line) - 1 - shared for line in lines]
-        last: Tensor = states.last_hidden_state[range(len(lines)), places]
-        return last
-
     return (
-        Embedder(base.name, tokenize, read, window=MAX_TOKENS, read_all=read_all),
-        Embedder(base.name, ask, read, window=MAX_TOKENS, read_all=read_all),
+        Embedder(base.name, tokenize, read, window=MAX_TOKENS),
+        Embedder(base.name, ask, read, window=MAX_TOKENS),
     )
-
-
-def _count_shared(lines: Sequence[Sequence[int]]) -> int:
-    """Count the tokens in the common beginning of lines, less than any line has; 0 for one line."""
-    if len(lines) < 2:
-        return 0
-    most = min(map(len, lines)) - 1
-    first = lines[0]
-    return next((n for n in range(most) if any(line[n] != first[n] for line in lines)), most)
 
 
 def load_encoder(files: BaseFiles, *, device: str) -> Embedder:

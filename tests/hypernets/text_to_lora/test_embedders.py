@@ -103,19 +103,6 @@ def test_base_may_read_a_description_as_a_question(
     assert short.count_left_out("pump " * 99) > 80
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2"])
-def test_many_descriptions_at_once_are_what_they_are_one_by_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str
-) -> None:
-    """Padded to one length, and with the beginning of the chat read once for all of them."""
-    monkeypatch.setattr("d2l.hypernets.text_to_lora.embedders._PASS_TOKENS", 60)  # several passes
-    files = BaseFiles("base", tiny.write_base(tmp_path / family, family))
-    texts = ["pump", "open the copper valve", "a filter", "pump " * 80, "the pump and the valve"]
-    for embedder in load_base_embedders(files, device="cpu"):
-        wanted = torch.stack([embedder.embed(text) for text in texts])
-        torch.testing.assert_close(embedder.embed_all(texts), wanted, atol=1e-4, rtol=0)
-
-
 def test_the_base_embeds_in_the_precision_that_is_asked_for(tmp_path: Path) -> None:
     files = BaseFiles("base", tiny.write_base(tmp_path / "llama", "llama"))
     exact, _ = load_base_embedders(files, device="cpu")

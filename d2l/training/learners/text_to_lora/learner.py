@@ -152,7 +152,7 @@ def embed_descriptions(
             device=device,
             dtype=dtype,
         )
-        return embedder.embed_all(texts)
+        return torch.stack([embedder.embed(text) for text in texts])
 
     most = recipe.text_to_lora.descriptions
     return fit_familiarity(tasks, most=most, embedder=str(decisive), embed=embed_all)
