@@ -4,7 +4,6 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,16 +61,6 @@ class Adapter(AdapterContent):
             f"Adapter({self.name!r}, base={weights.base!r}, rank={weights.rank}, "
             f"{len(weights.factors)} modules)"
         )
-
-    def _repr_html_(self) -> str:
-        """Show a small table in notebooks."""
-        provenance, size = self.provenance, sum(t.nbytes for t in self.to_state_dict().values())
-        rows = [("adapter", self.name), ("base", self.weights.base), ("rank", self.weights.rank)]
-        if provenance is not None:
-            rows.append(("inputs", ", ".join(item.name for item in provenance.inputs)))
-        rows.append(("size", f"{size / 1e6:.1f} MB"))
-        cells = (f"<tr><th>{name}</th><td>{escape(str(value))}</td></tr>" for name, value in rows)
-        return f"<table>{''.join(cells)}</table>"
 
     @cached_property
     def model(self) -> "AdaptedModel":

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from d2l.adapters import info as names
 from d2l.adapters.info import read_info
 from d2l.commands import console
+from d2l.commands.export import describe
 from d2l.documents.intake import describe_skipped, refuse_warnings
 
 if TYPE_CHECKING:
@@ -117,16 +118,11 @@ def report_run(
         row = f"cache       {n_chunks:,} {unit}: {n_cached:,} cached, {cached.n_read:,} read"
         lines += [row] if n_cached else []
     if exports:
-        values["exports"] = [_describe_export(done) for done in exports]
+        values["exports"] = [describe(done) for done in exports]
         lines += [
             f"export      {done.path} ({_size(done.size_bytes)}): {done.load}" for done in exports
         ]
     return Report("\n".join(lines), values)
-
-
-def _describe_export(done: "ExportResult") -> dict[str, Any]:
-    path = str(done.path)
-    return {"export": path, "to": done.to, "size_bytes": done.size_bytes, "load": done.load}
 
 
 def report_unchanged(out: Path, state: "State", *, strict: bool) -> None:

@@ -236,81 +236,37 @@ def list_aliases() -> Iterator[tuple[Alias, Path | None]]:
 # networks, four bytes a value. Several public repositories name the commit that they downloaded;
 # for SakanaAI/doc-to-lora none is known.
 _TEXT_TO_LORA = "6e571eda2188b216f027263cd28c99c0fdcf2fa3"
+_GEMMA, _MISTRAL = "google/gemma-2-2b-it", "mistralai/Mistral-7B-Instruct-v0.2"
+_QWEN, _LLAMA = "Qwen/Qwen3-4B-Instruct-2507", "meta-llama/Llama-3.1-8B-Instruct"
+_LICENSES = {_GEMMA: "Gemma", _LLAMA: "Llama 3.1"}  # of bases; of all others Apache-2.0
+
+
+def _of_documents(name: str, base: str, n_bytes: int, folder: str) -> Alias:
+    """A public Doc-to-LoRA network."""
+    license, location = _LICENSES.get(base, "Apache-2.0"), f"SakanaAI/doc-to-lora:{folder}"
+    return Alias(name, "doc_to_lora", base, license, n_bytes, location)
+
+
+def _of_tasks(name: str, base: str, n_bytes: int, folder: str) -> Alias:
+    """A public Text-to-LoRA network."""
+    license = _LICENSES.get(base, "Apache-2.0")
+    location = f"SakanaAI/text-to-lora:trained_t2l/{folder}"
+    return Alias(name, "text_to_lora", base, license, n_bytes, location, _TEXT_TO_LORA)
+
+
+_QWEN_CODER = "Qwen/Qwen2.5-Coder-0.5B-Instruct"
+_SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
 ALIASES: dict[str, Alias] = {
     alias.name: alias
     for alias in (
-        Alias(
-            name="qwen2.5-coder-0.5b",
-            network="seats",
-            base="Qwen/Qwen2.5-Coder-0.5B-Instruct",
-            license="Apache-2.0",
-            size_bytes=26_200_000,
-        ),
-        Alias(
-            name="smollm2-135m",
-            network="seats",
-            base="HuggingFaceTB/SmolLM2-135M-Instruct",
-            license="Apache-2.0",
-            size_bytes=16_700_000,
-        ),
-        Alias(
-            name="sakana/gemma-2-2b",
-            network="doc_to_lora",
-            base="google/gemma-2-2b-it",
-            license="Gemma",
-            size_bytes=1_261_000_000,
-            location="SakanaAI/doc-to-lora:gemma_2b_d2l",
-        ),
-        Alias(
-            name="sakana/gemma-2-2b-demo",
-            network="doc_to_lora",
-            base="google/gemma-2-2b-it",
-            license="Gemma",
-            size_bytes=1_261_000_000,
-            location="SakanaAI/doc-to-lora:gemma_demo",
-        ),
-        Alias(
-            name="sakana/mistral-7b",
-            network="doc_to_lora",
-            base="mistralai/Mistral-7B-Instruct-v0.2",
-            license="Apache-2.0",
-            size_bytes=2_297_000_000,
-            location="SakanaAI/doc-to-lora:mistral_7b_d2l",
-        ),
-        Alias(
-            name="sakana/qwen3-4b",
-            network="doc_to_lora",
-            base="Qwen/Qwen3-4B-Instruct-2507",
-            license="Apache-2.0",
-            size_bytes=1_684_000_000,
-            location="SakanaAI/doc-to-lora:qwen_4b_d2l",
-        ),
-        Alias(
-            name="sakana/mistral-7b-t2l",
-            network="text_to_lora",
-            base="mistralai/Mistral-7B-Instruct-v0.2",
-            license="Apache-2.0",
-            size_bytes=263_000_000,
-            revision=_TEXT_TO_LORA,
-            location="SakanaAI/text-to-lora:trained_t2l/mistral_7b_t2l",
-        ),
-        Alias(
-            name="sakana/llama-3.1-8b-t2l",
-            network="text_to_lora",
-            base="meta-llama/Llama-3.1-8B-Instruct",
-            license="Llama 3.1",
-            size_bytes=960_000_000,
-            revision=_TEXT_TO_LORA,
-            location="SakanaAI/text-to-lora:trained_t2l/llama_8b_t2l",
-        ),
-        Alias(
-            name="sakana/gemma-2-2b-t2l",
-            network="text_to_lora",
-            base="google/gemma-2-2b-it",
-            license="Gemma",
-            size_bytes=570_000_000,
-            revision=_TEXT_TO_LORA,
-            location="SakanaAI/text-to-lora:trained_t2l/gemma_2b_t2l",
-        ),
+        Alias("qwen2.5-coder-0.5b", "seats", _QWEN_CODER, "Apache-2.0", 26_200_000),
+        Alias("smollm2-135m", "seats", _SMOLLM2, "Apache-2.0", 16_700_000),
+        _of_documents("sakana/gemma-2-2b", _GEMMA, 1_261_000_000, "gemma_2b_d2l"),
+        _of_documents("sakana/gemma-2-2b-demo", _GEMMA, 1_261_000_000, "gemma_demo"),
+        _of_documents("sakana/mistral-7b", _MISTRAL, 2_297_000_000, "mistral_7b_d2l"),
+        _of_documents("sakana/qwen3-4b", _QWEN, 1_684_000_000, "qwen_4b_d2l"),
+        _of_tasks("sakana/mistral-7b-t2l", _MISTRAL, 263_000_000, "mistral_7b_t2l"),
+        _of_tasks("sakana/llama-3.1-8b-t2l", _LLAMA, 960_000_000, "llama_8b_t2l"),
+        _of_tasks("sakana/gemma-2-2b-t2l", _GEMMA, 570_000_000, "gemma_2b_t2l"),
     )
 }

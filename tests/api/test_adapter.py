@@ -108,14 +108,6 @@ def test_plans_and_models_print_one_short_line(compiled: Compile, tmp_path: Path
     assert len(repr(done.plan)) < 300
 
 
-def test_a_notebook_shows_a_table(compiled: Compile) -> None:
-    adapter = d2l.Adapter.from_pretrained(compiled("seats").adapter)
-    table = replace(adapter, name="<b>.lora")._repr_html_()
-    assert "<th>adapter</th><td>&lt;b&gt;.lora</td>" in table
-    assert f"<th>rank</th><td>{adapter.weights.rank}</td>" in table
-    assert [word for word in ("inputs", "size") if f"<th>{word}</th>" not in table] == []
-
-
 @pytest.mark.parametrize(
     "call",
     [
