@@ -166,8 +166,7 @@ def _warn_of_fewer(
     if all(map(_has_parts, parents)):
         return [
             "questions choose among the parts of all adapters; the one memory that other engines "
-            f"load has room for {sum(after):,} of their {sum(before):,} seats, and less comes back "
-            "of it"
+            f"load holds {sum(after):,} of their {sum(before):,} seats, so it recalls less"
         ]
     names = [PurePath(parent.name).name for parent in parents]
     rows = list(zip(parents, names, before, after, strict=True))

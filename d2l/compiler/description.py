@@ -67,7 +67,7 @@ def _warn_unread(file: ExampleFile, record: ExamplesRecord) -> list[str]:
     missing = [label for label in list_labels(file.examples) if label not in read]
     if not missing:
         return []
-    return [f"no example of {', '.join(map(repr, missing))} has room: the adapter sees none"]
+    return [f"no example of {', '.join(map(repr, missing))} fits: the adapter sees none"]
 
 
 def name_task(text: str) -> str:

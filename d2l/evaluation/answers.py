@@ -38,7 +38,7 @@ class MarkedAnswer:
 
     `nll`: nats a token of the first reference with its end; of a question without an answer, of
     the trained refusal. `silent`: the answer is a refusal. `part`: index of the part that answered.
-    `n_cut`: tokens of the document that the prompt had no room for.
+    `n_cut`: tokens of the document that did not fit into the prompt.
     """
 
     text: str

@@ -72,8 +72,8 @@ class Engine:
             block.enter_context(stoppable(adapted.model, is_due))
             prompt, n_left_out = block.enter_context(_reading(adapted, order))
             n_prompt, choice = len(prompt.ids), prompt.choice
-            room = self.window - n_prompt
-            if room < 1:
+            n_left = self.window - n_prompt
+            if n_left < 1:
                 raise RequestError(
                     400,
                     f"the prompt has {n_prompt:,} tokens, and this base reads {self.window:,}",
@@ -90,7 +90,7 @@ class Engine:
                 texts.append(piece.text)
                 emit(piece)
 
-            most = min(order.max_tokens, room)
+            most = min(order.max_tokens, n_left)
             ending = generate(adapted, prompt, order.chat, most, emit=pass_on, is_due=is_due)
             text = "".join(texts)
             citations = adapted.cite(text, choice)

@@ -82,8 +82,8 @@ def test_labels_take_turns_and_those_without_room_are_warned_of(maker: TaskCompi
     assert plan.examples is not None
     assert plan.examples.rows[:2] == (1, 5)
     assert not {3, 4} & set(plan.examples.rows)
-    assert plan.warnings[-1] == "no example of 'b' has room: the adapter sees none"
-    with pytest.raises(TaskError, match="none of 1 examples fits"):
+    assert plan.warnings[-1] == "no example of 'b' fits: the adapter sees none"
+    with pytest.raises(TaskError, match="all 1 examples are too long"):
         maker.plan(TASK, examples=[(long, "b")])
     maker.load(plan)
     states = torch.arange(3.0).view(1, 3, 1)

@@ -112,7 +112,7 @@ class SeatsConfig:
         }
         for rule, holds in rules.items():
             if not holds:
-                raise CheckpointError(f"expected that {rule}, and it is not so")
+                raise CheckpointError(f"the configuration breaks a rule: {rule}")
 
     @property
     def kind(self) -> str:

@@ -34,12 +34,12 @@ def cut_turns(
     text = description.text
     chosen = choose_examples(config, tokenizer, text, examples)
     if not chosen:
+        most = max(config.max_seats - len(tokenizer.encode(f"{text}\n\n")), 0) // 3
         raise TaskError(
-            f"none of {len(examples):,} examples fits: one may have a third of the network's "
-            f"{config.max_seats} tokens, less those of the description",
+            f"all {len(examples):,} examples are too long: at most {most} tokens each here",
             hint="shorten them, or the description",
         )
-    ids = write_turns(config, tokenizer, text, [examples[place] for place in chosen])
+    ids = write_turns(config, tokenizer, text, [examples[index] for index in chosen])
     n_seats = max(len(ids), config.min_seats)
     whole = (*config.read_opening, *ids)
     return Chunk(0, whole, "", description.name, n_seats, (0, len(text))), tuple(chosen)
@@ -70,30 +70,30 @@ def choose_examples(
     are least similar to those of the chosen. An example takes at most a third of the seats.
     """
     around = len(config.before_answer) + len(config.after_opening)
-    room = config.max_seats - len(tokenizer.encode(f"{description}\n\n"))
+    n_left = config.max_seats - len(tokenizer.encode(f"{description}\n\n"))
     sizes, words = {}, {}
-    for place, example in enumerate(examples[:_CONSIDERED]):
+    for index, example in enumerate(examples[:_CONSIDERED]):
         text = f"{example.input}\n{example.outputs[0]}"
-        sizes[place] = len(tokenizer.encode(text)) + around
-        words[place] = set(text.lower().split())
+        sizes[index] = len(tokenizer.encode(text)) + around
+        words[index] = set(text.lower().split())
     labels = list_labels(examples)
-    fit = {place: size for place, size in sizes.items() if size <= max(room, 0) / 3}
-    kinds = {place: examples[place].outputs[0] if labels else "" for place in fit}
+    fit = {index: size for index, size in sizes.items() if size <= max(n_left, 0) / 3}
+    kinds = {index: examples[index].outputs[0] if labels else "" for index in fit}
     left = _take_short(fit, kinds)
     chosen = list[int]()
     while left and len(chosen) < max(MOST, len(labels)):
-        counts = Counter(kinds[place] for place in chosen if labels)
-        place = min(
+        counts = Counter(kinds[index] for index in chosen if labels)
+        index = min(
             left,
-            key=lambda place: (
-                counts[kinds[place]],
-                max((_alike(words[place], words[other]) for other in chosen), default=0.0),
-                place,
+            key=lambda index: (
+                counts[kinds[index]],
+                max((_alike(words[index], words[other]) for other in chosen), default=0.0),
+                index,
             ),
         )
-        chosen.append(place)
-        room -= sizes[place]
-        left = [other for other in left if other != place and sizes[other] <= room]
+        chosen.append(index)
+        n_left -= sizes[index]
+        left = [other for other in left if other != index and sizes[other] <= n_left]
     return chosen
 
 
@@ -101,7 +101,7 @@ def _take_short(sizes: Mapping[int, int], kinds: Mapping[int, str]) -> list[int]
     """List the indices of the shorter half of every kind; all of a few."""
     taken = list[int]()
     for kind in set(kinds.values()):
-        by_size = sorted((place for place in sizes if kinds[place] == kind), key=sizes.__getitem__)
+        by_size = sorted((index for index in sizes if kinds[index] == kind), key=sizes.__getitem__)
         taken += by_size[: max(MOST, len(by_size) // 2)]
     return sorted(taken)
 

@@ -205,7 +205,7 @@ def test_configurations_that_do_not_say_so_are_of_networks_that_read_documents()
     del raw["reads"]
     assert SeatsConfig.from_json(raw).reads == "documents"
     assert SeatsConfig.from_json(raw | {"reads": "both"}).reads == "both"
-    for wrong, message in (("tasks", "expected that reads is one of documents, descriptions, both"),
+    for wrong, message in (("tasks", "a rule: reads is one of documents, descriptions, both"),
                            (["both"], "field reads is not of type str")):  # fmt: skip
         with pytest.raises(CheckpointError, match=message):
             SeatsConfig.from_json(raw | {"reads": wrong})
