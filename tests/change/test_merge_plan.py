@@ -43,7 +43,7 @@ def test_of_adapters_with_parts_only_the_one_memory_loses_seats(tmp_path: Path) 
     plan = prepare(folders * 4, checkpoint=str(done.checkpoint), offline=True)
     (warning,) = plan.warnings
     assert warning.startswith("questions choose among the parts of all adapters; the one memory")
-    assert f"room for {sum(plan.after)} of their {sum(plan.before)} seats" in warning
+    assert f"holds {sum(plan.after)} of their {sum(plan.before)} seats" in warning
 
 
 def test_adapters_that_will_be_forgotten_are_named_with_what_to_do(tmp_path: Path) -> None:
