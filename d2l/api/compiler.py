@@ -50,9 +50,9 @@ class _Compiler(Generic[Options]):
 
     @memory_errors()
     def load(self, plan: CompilePlan, cached: Cached = NOTHING) -> None:
-        """Load the weights unless they are loaded, or `found` leaves nothing to compute.
+        """Load the weights unless they are loaded, or `cached` leaves nothing to compute.
 
-        A call does it, too. `found` is what `look_up` gave. Raises D2LError.
+        A call loads, too. `cached` is the result of `look_up`. Raises D2LError.
         """
         self._refuse_others(plan)
         if self._loaded is None and cached.assembled is None:
