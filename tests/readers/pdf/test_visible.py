@@ -350,7 +350,7 @@ def test_the_end_of_a_line_far_off_the_page_is_hidden() -> None:
     ],
     ids=["areas over text", "shadings", "a line of many runs", "glyphs", "text over text"],
 )
-def test_twice_as_much_on_a_page_takes_about_twice_as_long(
+def test_four_times_as_much_on_a_page_takes_about_four_times_as_long(
     make: Callable[[int], str], n: int
 ) -> None:
     def measure(n: int) -> float:
@@ -359,4 +359,5 @@ def test_twice_as_much_on_a_page_takes_about_twice_as_long(
         return time.process_time() - start
 
     measure(10)
-    assert min(measure(2 * n) for _ in range(3)) < 2.5 * min(measure(n) for _ in range(3))
+    # A square law would take 16 times as long; a busy machine doubles a time at worst.
+    assert min(measure(2 * n) for _ in range(3)) < 8 * min(measure(n // 2) for _ in range(3))
