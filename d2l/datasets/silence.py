@@ -6,6 +6,11 @@ import re
 #: no part answers. Parts are weighed by the probability of its first token, which is "The" alone:
 #: right answers can begin with the same token, and are then held back.
 SILENCE = "The document does not say."
+#: System text for bases that answer without training; `--system` replaces it.
+INSTRUCTION = (
+    "Answer the question from the text alone, in the language of the question. If the text does "
+    f'not answer it, say "{SILENCE}"'
+)
 
 _NOT = r"(?:does not|doesn't|do not|don't|did not|didn't|has not|hasn't|never)"
 _SAID = (
