@@ -161,15 +161,23 @@ class BaseTokenizer:
         return DocumentTemplate(before, after)
 
     def render_chat(
-        self, turns: Sequence[Mapping[str, str]], *, taking: str, opening: bool = True
+        self,
+        turns: Sequence[Mapping[str, str]],
+        *,
+        taking: str,
+        opening: bool = True,
+        **settings: object,
     ) -> str:
         """Render turns by the chat template, with the opening of an answer or without.
 
-        Raises BaseModelError if there is no template that takes them; `taking` names their content.
+        `settings` are variables of the template. Raises BaseModelError if there is no template that
+        takes them; `taking` names their content.
         """
         try:
             return str(
-                self.chat.apply_chat_template(turns, tokenize=False, add_generation_prompt=opening)
+                self.chat.apply_chat_template(
+                    turns, tokenize=False, add_generation_prompt=opening, **settings
+                )
             )
         except (TemplateError, TypeError, ValueError) as error:
             raise BaseModelError(
