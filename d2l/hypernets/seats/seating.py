@@ -3,11 +3,10 @@
 A memory, the frozen base, its statistics and the opening's token ids in, LoRA weights out.
 
 All is fp32 on the base's device, but the solves are float64 on the CPU: the second moments are so
-ill-conditioned that solving in fp32 moves logits by 7e-3. A base in less than fp32 is copied to
-fp32 for one pass; the seats then fit the rounded weights, which are used later.
+ill-conditioned that solving in fp32 moves logits by 7e-3. The pass through a base in less than fp32
+computes in fp32; the seats then fit the rounded weights, which are used later.
 """
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +18,7 @@ from torch.utils.hooks import RemovableHandle
 from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
 from d2l.bases.families import module_path
 from d2l.errors import BaseModelError, MergeError, ShapeError
+from d2l.hypernets.seats.exact import run_exact
 from d2l.hypernets.seats.second_moments import Statistics
 from d2l.hypernets.seats.shared import Shared
 
@@ -210,20 +210,16 @@ def run_imposed(
     watch: Watch,
 ) -> None:
     """Run the opening through the base in fp32, the memory imposed on its first seats."""
-    model = base_model
-    if any(parameter.dtype != torch.float32 for parameter in model.parameters()):
-        model = copy.deepcopy(base_model).to(torch.float32)
     hooks: list[RemovableHandle] = []
     try:
         for index, layer in enumerate(layers):
             outputs = (memory.keys[index], memory.values[index])
             for name, wanted in zip(MODULES, outputs, strict=True):
-                module = find_projection(model, layer, name)
+                module = find_projection(base_model, layer, name)
                 hooks.append(module.register_forward_hook(_impose(wanted, name, watch)))
         if shared is not None:
-            hooks += shared.attach(model, n_seats=memory.n_seats)
-        device = next(model.parameters()).device
-        model(torch.tensor([list(opening)], device=device), use_cache=False)
+            hooks += shared.attach(base_model, n_seats=memory.n_seats)
+        run_exact(base_model, opening)
     finally:
         for handle in hooks:
             handle.remove()

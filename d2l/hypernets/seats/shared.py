@@ -18,6 +18,7 @@ from d2l.adapters.weights import LoraFactors, pad_factors
 from d2l.bases.families import module_path
 from d2l.errors import OptionError
 from d2l.hypernets.seats.config import SeatsConfig
+from d2l.hypernets.seats.exact import run_exact
 
 _GATE, _DOWN = "gate_proj", "down_proj"
 
@@ -240,15 +241,11 @@ def find_layer(model: Any, number: int) -> tuple[Tensor, Any]:
 def read_inputs(model: Any, number: int, ids: Sequence[int]) -> Tensor:
     """Read the inputs of a layer's MLP for these tokens: fp32 (tokens, hidden)."""
     found: list[Tensor] = []
-    layers = model.layers
-    hook = layers[number].mlp.register_forward_pre_hook(
-        lambda _module, inputs: found.append(inputs[0][0].to(torch.float32))
+    hook = model.layers[number].mlp.register_forward_pre_hook(
+        lambda _module, inputs: found.append(inputs[0][0])
     )
-    model.layers = layers[: number + 1]  # layers above would take most of the time
     try:
-        device = next(model.parameters()).device
-        model(torch.tensor([list(ids)], device=device), use_cache=False)
+        run_exact(model, ids, n_layers=number + 1)  # layers above would take most of the time
     finally:
-        model.layers = layers
         hook.remove()
     return found[0]

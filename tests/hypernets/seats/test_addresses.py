@@ -1,5 +1,6 @@
 """Addresses: what an adapter of them adds is what training sees, and other text is left alone."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -131,6 +132,17 @@ def test_a_base_that_computes_the_same_otherwise_gets_the_same(addresses: Addres
         addresses.fit(base, CONFIG.opening(CONFIG.max_seats))
         results.append(run_mlp(base.layers[0], 0, x, addresses, n_seats=N_SEATS))
     torch.testing.assert_close(results[1], results[0], atol=1e-4, rtol=1e-4)
+
+
+def test_a_base_in_bf16_gets_the_same_as_its_copy_in_fp32(addresses: Addresses) -> None:
+    rounded = make_base().to(torch.bfloat16)
+    found = []
+    for base in (rounded, copy.deepcopy(rounded).to(torch.float32)):
+        addresses.fit(base, CONFIG.opening(CONFIG.max_seats))
+        found.append(addresses.factors(rank=N_SEATS))
+    for name, factors in found[0].items():
+        assert torch.equal(factors.a, found[1][name].a)
+        assert torch.equal(factors.b, found[1][name].b)
 
 
 def test_an_opening_without_words_has_none(addresses: Addresses) -> None:

@@ -11,11 +11,14 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from d2l.adapters.weights import LoraWeights, Memory
+from d2l.bases.models import find_base, load_frozen
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.errors import BaseModelError, MergeError, ShapeError
 from d2l.hypernets.seats.config import SeatsConfig
+from d2l.hypernets.seats.exact import run_exact
 from d2l.hypernets.seats.seating import Seating, find_projection, record_inputs, seat_memory
 from d2l.hypernets.seats.shared import SharedLora
+from tests import tiny
 from tests.slow import slow_after
 from tests.tiny_seats import (
     make_base,
@@ -181,14 +184,40 @@ def test_adapters_fit_every_adapted_layer_and_share_no_storage() -> None:
     assert len({t.untyped_storage().data_ptr() for t in tensors}) == len(tensors)
 
 
-def test_a_base_in_bf16_is_seated_in_fp32_and_left_as_it_was() -> None:
+@pytest.mark.parametrize("shares", [False, True])
+def test_a_base_in_bf16_is_seated_as_its_copy_in_fp32_and_left_as_it_was(shares: bool) -> None:
     rounded = make_base().to(torch.bfloat16)
-    weights = seat(rounded)
-    exact = seat(copy.deepcopy(rounded).to(torch.float32))
+    shared = make_network(make_shared_config()).shared if shares else None
+    assert shared is None or isinstance(shared, SharedLora)
+    layers = list(rounded.layers)
+    weights = seat(rounded, shared=shared)
+    exact = seat(copy.deepcopy(rounded).to(torch.float32), shared=shared)
     for name, factors in exact.factors.items():
         assert torch.equal(weights.factors[name].a, factors.a)
         assert torch.equal(weights.factors[name].b, factors.b)
+    assert list(rounded.layers) == layers
     assert all(parameter.dtype == torch.bfloat16 for parameter in rounded.parameters())
+    assert not any(module._forward_hooks for module in rounded.modules())
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_layers_of_every_family_run_in_fp32_one_by_one(bases: Path, family: str) -> None:
+    files = find_base(str(bases / f"{family}-tiny"), offline=True)
+    rounded = load_frozen(files, device="cpu", dtype=torch.bfloat16)
+    whole = copy.deepcopy(rounded).to(torch.float32)
+    seen: list[list[Tensor]] = [[], []]
+    for model, states in zip((rounded, whole), seen, strict=True):
+        for layer in model.layers:
+            layer.mlp.register_forward_hook(
+                lambda _module, _inputs, output, states=states: states.append(output)
+            )
+    with torch.no_grad():
+        run_exact(rounded, [3, 5, 7, 9])
+        whole(torch.tensor([[3, 5, 7, 9]]), use_cache=False)
+    assert len(seen[0]) == len(rounded.layers)
+    for ours, theirs in zip(*seen, strict=True):
+        assert ours.dtype == torch.float32
+        assert torch.equal(ours, theirs)
 
 
 def test_hooks_are_removed_even_when_the_pass_fails() -> None:
