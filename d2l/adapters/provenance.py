@@ -122,11 +122,13 @@ class Opening(Record):
 
 
 class Prompt(Record):
-    """The prompt that the adapter answers to."""
+    """The prompt that the adapter answers to. The `instruction` follows the opening where a caller
+    has no system message."""
 
     chat_template: Text
     turns: Text
     opening: Opening | None = None
+    instruction: Text = ""
 
 
 class Norms(Record):

@@ -3,6 +3,7 @@
 from d2l.adapters.info import CHAT_TEMPLATE
 from d2l.adapters.provenance import Opening, Prompt
 from d2l.bases.chat_templates import SYSTEM, write_template
+from d2l.bases.turns import TurnTexts
 from d2l.errors import CheckpointError
 from d2l.hypernets.seats.config import SeatsConfig
 
@@ -22,24 +23,27 @@ def opening_text(config: SeatsConfig, n_seats: int) -> str:
     return config.opening_head_text + "".join(f" {word}" for word in pieces[:n_words])
 
 
-def chat_template(config: SeatsConfig, n_seats: int) -> str:
-    """Write a ChatML template (Jinja) that puts the opening before any system text.
+def chat_template(
+    config: SeatsConfig, n_seats: int, turns: TurnTexts | None = None, instruction: str = ""
+) -> str:
+    """Write a chat template (Jinja) that puts the opening before any system text.
 
-    A system message of the caller follows the opening on a new line, inside the same turn.
+    A system message of the caller follows the opening on a new line, inside the same turn, and
+    replaces the instruction. Without the base's own `turns` it is ChatML.
     """
-    text = opening_text(config, n_seats)
-    if not text.startswith(SYSTEM):
-        raise CheckpointError(
-            f"the opening does not begin with a ChatML system turn: {text[:40]!r}"
-        )
-    return write_template(text)
+    text, head = opening_text(config, n_seats), SYSTEM if turns is None else turns.head
+    if not text.startswith(head):
+        kind = "a ChatML system turn" if turns is None else "the base's own head"
+        raise CheckpointError(f"the opening does not begin with {kind}: {text[:40]!r}")
+    return write_template(text, turns, instruction)
 
 
-def describe_prompt(config: SeatsConfig, n_seats: int) -> Prompt:
+def describe_prompt(config: SeatsConfig, n_seats: int, instruction: str = "") -> Prompt:
     """Describe the prompts of a seats adapter, for d2l.json."""
     opening = Opening(
         ids=tuple(config.opening(n_seats)),
         text=opening_text(config, n_seats),
         seats=tuple(range(1, n_seats + 1)),  # positions; 0 is the sink
     )
-    return Prompt(chat_template=CHAT_TEMPLATE, turns="user", opening=opening)
+    told = {"instruction": instruction} if instruction else {}  # unset values are not written
+    return Prompt(chat_template=CHAT_TEMPLATE, turns="user", opening=opening, **told)
