@@ -38,6 +38,9 @@ _LONG_SPACE = re.compile(rf"\s{{{_LONGEST_SPACE}}}")
 #: UTF-8 of the scripts beyond U+FFFF, without emoji and ideographs. Unicode adds most new letters
 #: and digits there, and the libraries follow different versions of it.
 _RARE_SCRIPT = re.compile(rb"\xf0[\x90-\x9e]")
+#: Llama 3.1 writes the date into every prompt: this is the default of its template, the same on
+#: every day. Qwen 3 thinks unless this refuses it.
+_SETTINGS = {"date_string": "26 Jul 2024", "enable_thinking": False}
 
 
 @dataclass(frozen=True)
@@ -161,22 +164,16 @@ class BaseTokenizer:
         return DocumentTemplate(before, after)
 
     def render_chat(
-        self,
-        turns: Sequence[Mapping[str, str]],
-        *,
-        taking: str,
-        opening: bool = True,
-        **settings: object,
+        self, turns: Sequence[Mapping[str, str]], *, taking: str, opening: bool = True
     ) -> str:
         """Render turns by the chat template, with the opening of an answer or without.
 
-        `settings` are variables of the template. Raises BaseModelError if there is no template that
-        takes them; `taking` names their content.
+        Raises BaseModelError if there is no template that takes them; `taking` names their content.
         """
         try:
             return str(
                 self.chat.apply_chat_template(
-                    turns, tokenize=False, add_generation_prompt=opening, **settings
+                    turns, tokenize=False, add_generation_prompt=opening, **_SETTINGS
                 )
             )
         except (TemplateError, TypeError, ValueError) as error:

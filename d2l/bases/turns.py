@@ -3,19 +3,18 @@
 The template's source is not parsed: it renders turns with marks in them.
 """
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from d2l.bases.tokenizers import BaseTokenizer
-from d2l.errors import BaseModelError
+from d2l.errors import BaseModelError, D2LError
 
 Turn = Mapping[str, str]
-_SYSTEM, _QUESTION, _ANSWER, _AGAIN = (
-    f"\u2042{name}\u2042" for name in ("system", "question", "answer", "again")
-)
-#: Llama 3.1 writes the date into every prompt: this is the default of its template, the same on
-#: every day. Qwen 3 thinks unless this refuses it.
-_SETTINGS = {"date_string": "26 Jul 2024", "enable_thinking": False}
+#: Renders turns as a prompt: (turns, whether an answer is to follow) → text.
+Render = Callable[[Sequence[Turn], bool], str]
+_MARKS = tuple(f"\u2042{name}\u2042" for name in ("system", "question", "answer", "again"))
 
 
 @dataclass(frozen=True)
@@ -50,10 +49,7 @@ class TurnTexts:
         return self.head + system + self.behind_system
 
     def rest(self, turns: Sequence[Turn]) -> str:
-        """Write a prompt from the first question on, ready for an answer.
-
-        `turns` have no system turn and begin with a question.
-        """
+        """Write a prompt from the first question, which `turns` begin with, to the next answer."""
         text = ""
         for n, turn in enumerate(turns):
             if turn["role"] == "assistant":
@@ -65,69 +61,63 @@ class TurnTexts:
 
 
 def read_turns(tokenizer: BaseTokenizer) -> TurnTexts:
-    """Take the base's own chat template apart; raises BaseModelError.
-
-    Where the template refuses a system text, drops it or moves it, the first question begins with
-    the system text and an empty line.
-    """
+    """Take the base's own chat template apart; raises BaseModelError."""
     if not tokenizer.chat.chat_template:
         raise BaseModelError(
             f"{tokenizer.folder}: has no chat template, so it cannot be asked",
             hint="name the base's instruction-tuned version with --base",
         )
-    question, answer, again = _make_turns(_QUESTION, _ANSWER, _AGAIN)
-    start, middle, between, ask = _cut(
-        tokenizer, _render(tokenizer, question, answer, again), _QUESTION, _ANSWER, _AGAIN
+    turns = take_apart(
+        lambda talk, asking: tokenizer.render_chat(talk, taking="a question", opening=asking)
     )
-    question_end = _render(tokenizer, question, asking=False).rpartition(_QUESTION)[2]
-    answer_end = _render(tokenizer, question, answer, asking=False).rpartition(_ANSWER)[2]
-    system, first = [{"role": "system", "content": _SYSTEM}], question
-    try:
-        told = _render(tokenizer, *system, question, answer, again)
-        start, behind, *_ = _cut(tokenizer, told, _SYSTEM, _QUESTION, _ANSWER, _AGAIN)
-    except BaseModelError:
-        system, behind = [], "\n\n"
-        first = _make_turns(f"{_SYSTEM}{behind}{_QUESTION}")[0]
+    if turns is None:
+        raise BaseModelError(
+            f"{tokenizer.folder}: the chat template does not write every turn in the same way",
+            hint="name another base of the same family with --base",
+        )
+    return turns
+
+
+def take_apart(render: Render) -> TurnTexts | None:
+    """Take a chat template apart; None if it does not write every turn in the same way.
+
+    Where it refuses a system text (D2LError), drops it or moves it, the first question begins with
+    the system text and an empty line.
+    """
+    system, question, answer, again = (
+        {"role": role, "content": mark}
+        for role, mark in zip(("system", "user", "assistant", "user"), _MARKS, strict=True)
+    )
+    pieces = _cut(render([question, answer, again], True), _MARKS[1:])
+    if not pieces:
+        return None
+    start, past, between, ask = pieces
+    question_end = render([question], False).rpartition(_MARKS[1])[2]
+    answer_end = render([question, answer], False).rpartition(_MARKS[2])[2]
+    told: list[str] = []
+    with contextlib.suppress(D2LError):
+        told = _cut(render([system, question, answer, again], True), _MARKS)
+    head, behind = told[:2] or (start, "\n\n")
     turns = TurnTexts(
-        head=start,
+        head=head,
         behind_system=behind,
         question_start=between.removeprefix(answer_end),
         question_end=question_end,
         answer_start=ask.removeprefix(question_end),
-        past_start=middle.removeprefix(question_end),
+        past_start=past.removeprefix(question_end),
         answer_end=answer_end,
     )
-    for more in ((), (answer, again), (answer, again) * 2):
-        rest = turns.rest((question, *more))
-        whole = _render(tokenizer, *system, first, *more)
-        alone = _render(tokenizer, question, *more)
-        if whole != turns.lead(_SYSTEM) + rest or not alone.endswith(rest):
-            raise _refuse(tokenizer)
+    first = question if told else {"role": "user", "content": _MARKS[0] + behind + _MARKS[1]}
+    for more in ([], [answer, again], [answer, again] * 2):
+        rest = turns.rest([question, *more])
+        whole = render([*([system] if told else []), first, *more], True)
+        alone = render([question, *more], True)
+        if whole != turns.lead(_MARKS[0]) + rest or not alone.endswith(rest):
+            return None
     return turns
 
 
-def _make_turns(*texts: str) -> list[Turn]:
-    roles = ("user", "assistant")
-    return [{"role": roles[n % 2], "content": text} for n, text in enumerate(texts)]
-
-
-def _render(tokenizer: BaseTokenizer, *turns: Turn, asking: bool = True) -> str:
-    return tokenizer.render_chat(turns, taking="a question", opening=asking, **_SETTINGS)
-
-
-def _cut(tokenizer: BaseTokenizer, text: str, *marks: str) -> list[str]:
-    """Cut a text at its marks; raises BaseModelError if it does not have them in this order."""
-    pieces = []
-    for mark in marks:
-        before, found, text = text.partition(mark)
-        if not found:
-            raise _refuse(tokenizer)
-        pieces.append(before)
-    return [*pieces, text]
-
-
-def _refuse(tokenizer: BaseTokenizer) -> BaseModelError:
-    return BaseModelError(
-        f"{tokenizer.folder}: the chat template does not write every turn in the same way",
-        hint="name another base of the same family with --base",
-    )
+def _cut(text: str, marks: Sequence[str]) -> list[str]:
+    """Cut a text at its marks; empty if it does not have them in this order."""
+    found = re.fullmatch("(.*?)".join(["", *marks, ""]), text, re.DOTALL)
+    return [] if found is None else list(found.groups())

@@ -7,129 +7,56 @@ Syntax: ollama/ollama, docs/modelfile.md and docs/template.md; system messages a
 """
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
 
+from d2l.bases.turns import Render, TurnTexts, take_apart
 from d2l.errors import AdapterError
 
-Turns = Sequence[dict[str, str]]
-#: Renders turns as a prompt: (turns, whether an answer is to follow) → text.
-Render = Callable[[Turns, bool], str]
-_MARKS = {name: f"\u2042{name}\u2042" for name in ("system", "user", "answer", "again")}
 
-
-@dataclass(frozen=True)
-class Turning:
-    """Texts of a chat template around turns.
-
-    `start`: before the first user turn without a system text; `before_system`, `after_system`:
-    around a system text, which belongs to the first user turn if `in_user`. `lead` stands between
-    `before_answer` and an earlier answer, but does not ask for an answer (Mistral's space).
-    """
-
-    start: str
-    before_system: str
-    after_system: str
-    in_user: bool
-    before_user: str
-    before_answer: str
-    lead: str
-    after_answer: str
-
-
-def read_turning(render: Render) -> Turning:
-    """Learn a chat template from its renderings; raises AdapterError if turns do not always follow
-    one another in the same way."""
-    user = {"role": "user", "content": _MARKS["user"]}
-    answer = {"role": "assistant", "content": _MARKS["answer"]}
-    again = {"role": "user", "content": _MARKS["again"]}
-    system = {"role": "system", "content": _MARKS["system"]}
-    head, _, after = _cut(render([user, answer], False), "user", "answer")
-    _, between, next_turn, tail = _cut(
-        render([user, answer, again], True), "user", "answer", "again"
-    )
-    before_user = next_turn.removeprefix(after)
-    if (
-        not next_turn.startswith(after)
-        or not head.endswith(before_user)
-        or not between.startswith(tail)
-    ):
+def read_turns(render: Render) -> tuple[str, TurnTexts]:
+    """Learn a chat template from its renderings: its text before the first question where there is
+    no system text, and around turns. Raises AdapterError if turns depend on their order."""
+    turns, asked = take_apart(render), [{"role": "user", "content": "?"}]
+    if turns is None:
         raise AdapterError(
-            "the base's chat template has no Ollama counterpart: its turns depend on their order",
+            "the base's chat template has no Ollama counterpart: it leaves turns out, or they "
+            "depend on their order",
             hint="write TEMPLATE into the Modelfile by hand, beside `--to gguf`",
         )
-    before_system, after_system = head, ""
-    in_user = True
-    try:
-        before_system, after_system, _ = _cut(render([system, user], False), "system", "user")
-        in_user = not after_system.endswith(before_user)
-    except AdapterError:  # templates that take no system text; it goes in front of the question
-        after_system = "\n\n"
-    if in_user and before_system.endswith(before_user):
-        before_system = before_system[: len(before_system) - len(before_user)]
-    return Turning(
-        start=head[: len(head) - len(before_user)],
-        before_system=before_system,
-        after_system=after_system if in_user else after_system[: -len(before_user) or None],
-        in_user=in_user,
-        before_user=before_user,
-        before_answer=tail,
-        lead=between.removeprefix(tail),
-        after_answer=after,
-    )
+    return render(asked, True).removesuffix(turns.rest(asked)), turns
 
 
-def write_template(turning: Turning, opening: str = "") -> str:
+def write_template(start: str, turns: TurnTexts, opening: str = "") -> str:
     """Write the Go template. A seats adapter's `opening`, which is also in SYSTEM, is part of
-    `start` and `before_system`: a caller's system text follows it."""
+    `start` and of the turns' head: a caller's system text follows it."""
     given = f"and .System (ne .System {_quote(opening)})" if opening else ".System"
-    before, after = _escape(turning.before_system), _escape(turning.after_system)
-    system = f"{before}{{{{ .System }}}}{after}"
-    start = _escape(turning.start)
-    if turning.in_user:
-        lead = f"{before}{{{{ $system := {given} }}}}"
-        first = (
-            f"{{{{ if $system }}}}{{{{ $.System }}}}{after}{{{{ $system = false }}}}{{{{ end }}}}"
-        )
-    else:
-        lead, first = f"{{{{ if {given} }}}}{system}{{{{ else }}}}{start}{{{{ end }}}}", ""
-    asked = (
-        f"{_escape(turning.before_user)}{first}{{{{ .Content }}}}{_escape(turning.before_answer)}"
-    )
-    answered = f"{_escape(turning.lead)}{{{{ .Content }}}}{_escape(turning.after_answer)}"
+    text = {name: _escape(text) for name, text in asdict(turns).items()}
     return (
-        f"{lead}{{{{ range .Messages }}}}"
-        f'{{{{ if eq .Role "user" }}}}{asked}'
-        f'{{{{ else if eq .Role "assistant" }}}}{answered}'
-        "{{ end }}{{ end }}"
+        f"{{{{ if {given} }}}}{text['head']}{{{{ .System }}}}{text['behind_system']}"
+        f"{{{{ else }}}}{_escape(start)}{{{{ end }}}}"
+        "{{ $later := false }}{{ range .Messages }}"
+        f'{{{{ if eq .Role "user" }}}}{{{{ if $later }}}}{text["question_start"]}{{{{ end }}}}'
+        f"{{{{ $later = true }}}}{{{{ .Content }}}}{text['question_end']}"
+        '{{ else if eq .Role "assistant" }}'
+        f"{text['past_start']}{{{{ .Content }}}}{text['answer_end']}"
+        f"{{{{ end }}}}{{{{ end }}}}{text['answer_start']}"
     )
 
 
-def write_modelfile(model: str, turning: Turning, opening: str = "") -> str:
+def write_modelfile(model: str, start: str, turns: TurnTexts, opening: str = "") -> str:
     """Write the Modelfile: FROM, TEMPLATE, for a seats adapter SYSTEM, and greedy answers.
 
     There is no ADAPTER: ollama/ollama at d12d0b4, create/client/create.go: ConfigFromModelfile
     refuses it, and so does the server (at 0029bb5, server/create.go: CreateHandler).
     """
-    template = write_template(turning, opening)
+    template = write_template(start, turns, opening)
     if '"""' in template + opening:
         raise AdapterError("the chat template holds three quotes, which a Modelfile cannot")
-    stop = turning.after_answer.strip()
+    stop = turns.answer_end.strip()
     lines = [f"FROM {model}", f'TEMPLATE """{template}"""']
     lines += [f'SYSTEM """{opening}"""'] if opening else []
     lines += [f"PARAMETER stop {_quote(stop)}"] if stop else []
     return "\n".join([*lines, "PARAMETER temperature 0", ""])
-
-
-def _cut(text: str, *names: str) -> list[str]:
-    """Cut a text at its marks, which must occur once each and in this order."""
-    parts = []
-    for name in names:
-        before, mark, text = text.partition(_MARKS[name])
-        if not mark:
-            raise AdapterError(f"the base's chat template leaves out a {name} turn")
-        parts.append(before)
-    return [*parts, text]
 
 
 def _escape(text: str) -> str:

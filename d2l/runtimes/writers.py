@@ -5,6 +5,7 @@ Each reads its files back. `d2l.runtimes.export` lists them.
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from d2l.bases.models import BaseFiles
 from d2l.bases.quiet import LOAD_ERRORS, explain, panics_as_errors
 from d2l.bases.shards import list_tensors, refuse_quantized, rewrite
 from d2l.bases.tokenizers import BaseTokenizer
+from d2l.bases.turns import Render, Turn
 from d2l.errors import AdapterError
 from d2l.files.cache import file_digest
 from d2l.files.ownership import list_foreign
@@ -150,8 +152,9 @@ def write_ollama(export: Export, folder: Path) -> None:
         folder / MODEL_FILE,
         dtype=export.dtype or "fp16",
     )
-    turning = ollama.read_turning(make_render(export))
-    text = ollama.write_modelfile(f"./{MODEL_FILE}", turning, export.opening.removeprefix(SYSTEM))
+    start, turns = ollama.read_turns(make_render(export))
+    opening = export.opening.removeprefix(SYSTEM)
+    text = ollama.write_modelfile(f"./{MODEL_FILE}", start, turns, opening)
     (folder / "Modelfile").write_text(text, "utf-8", newline="\n")
 
 
@@ -234,7 +237,7 @@ def _is_part(folder: Path) -> bool:
     return names.own_names(folder) is not None and not list_foreign(folder, names.FILES)
 
 
-def make_render(export: Export) -> ollama.Render:
+def make_render(export: Export) -> Render:
     """Make a function that renders prompts by the adapter's own chat template, else by the base's.
 
     A beginning token of the tokenizer is left out, since the runtime adds it, too.
@@ -257,7 +260,7 @@ def make_render(export: Export) -> ollama.Render:
             hint="name the base's instruction-tuned version with --base",
         )
 
-    def render(turns: ollama.Turns, answering: bool) -> str:
+    def render(turns: Sequence[Turn], answering: bool) -> str:
         try:
             text = (
                 render_apart(

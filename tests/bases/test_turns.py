@@ -45,7 +45,8 @@ def test_the_head_is_the_same_on_every_day(tmp_path: Path) -> None:
     tokenizer, turns = read(tmp_path, "llama")
     assert turns.head == "<bos>[system]\n\nToday Date: 26 Jul 2024\n\n"
     assert turns.behind_system == "[end][user]\n\n"
-    assert turns.head not in tokenizer.render_chat([QUESTION], taking="a question")  # today
+    today = tokenizer.chat.apply_chat_template([QUESTION], tokenize=False)
+    assert turns.head not in today
 
 
 @pytest.mark.parametrize(

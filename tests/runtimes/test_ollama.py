@@ -7,9 +7,10 @@ from typing import Any
 import jinja2
 import pytest
 
+from d2l.bases.chat_templates import write_template as own_template
 from d2l.errors import AdapterError
 from d2l.hypernets.seats.opening import chat_template, opening_text
-from d2l.runtimes.ollama import read_turning, write_modelfile, write_template
+from d2l.runtimes.ollama import read_turns, write_modelfile, write_template
 from tests import tiny
 from tests.tools.go_template import collate, render
 
@@ -66,7 +67,7 @@ def test_the_go_template_renders_what_jinja_does(
     name: str, n_turns: int, with_system: bool
 ) -> None:
     show = make_jinja(TEMPLATES[name])
-    template = write_template(read_turning(show), SYSTEM_TEXT if name == "seats" else "")
+    template = write_template(*read_turns(show), SYSTEM_TEXT if name == "seats" else "")
     turns = [*([SYSTEM] if with_system else []), *TURNS[:n_turns]]
     if name == "gemma" and with_system:  # its template takes no system text: it goes before
         told = {"role": "user", "content": f"{SYSTEM['content']}\n\n{TURNS[0]['content']}"}
@@ -76,10 +77,24 @@ def test_the_go_template_renders_what_jinja_does(
     assert render(template, collate(turns)) == expected
 
 
+@pytest.mark.parametrize("name", ["chatml", "gemma", "mistral"])
+def test_the_go_template_of_an_adapter_for_any_base_has_its_instruction(name: str) -> None:
+    turns = read_turns(make_jinja(TEMPLATES[name]))[1]
+    opening = f"{turns.head} pump valve"
+    show = make_jinja(own_template(opening, turns, "Be {{ brief }}."))
+    template = write_template(*read_turns(show), opening)
+    for talk in (TURNS[:1], TURNS):
+        assert render(template, collate(talk)) == show(talk, True)
+        assert "valve\nBe {{ brief }}." in show(talk, True)
+        told = [SYSTEM, *talk]
+        assert render(template, collate(told)) == show(told, True)
+        assert "valve\nAnswer in one word." in show(told, True)
+
+
 def test_the_modelfiles_own_system_text_is_the_opening_once() -> None:
     """Ollama puts SYSTEM in front of turns that bring no system text."""
     show = make_jinja(SEATS)
-    template = write_template(read_turning(show), SYSTEM_TEXT)
+    template = write_template(*read_turns(show), SYSTEM_TEXT)
     turns = [{"role": "system", "content": SYSTEM_TEXT}, *TURNS[:1]]
     got = render(template, collate(turns))
     assert got == show(TURNS[:1], True)
@@ -88,8 +103,8 @@ def test_the_modelfiles_own_system_text_is_the_opening_once() -> None:
 
 
 def test_a_modelfile_has_all_that_ollama_create_reads() -> None:
-    turning = read_turning(make_jinja(SEATS))
-    text = write_modelfile("./model.gguf", turning, SYSTEM_TEXT)
+    start, turns = read_turns(make_jinja(SEATS))
+    text = write_modelfile("./model.gguf", start, turns, SYSTEM_TEXT)
     lines = text.splitlines()
     assert lines[0] == "FROM ./model.gguf"
     assert "ADAPTER" not in text
@@ -99,8 +114,8 @@ def test_a_modelfile_has_all_that_ollama_create_reads() -> None:
         "PARAMETER temperature 0",
     ]
     template = text.split('TEMPLATE """')[1].split('"""')[0]
-    assert template == write_template(turning, SYSTEM_TEXT)
-    plain = write_modelfile("base", read_turning(make_jinja(MISTRAL)))
+    assert template == write_template(start, turns, SYSTEM_TEXT)
+    plain = write_modelfile("base", *read_turns(make_jinja(MISTRAL)))
     assert "SYSTEM" not in plain
     assert 'PARAMETER stop "</s>"' in plain
 
@@ -108,14 +123,14 @@ def test_a_modelfile_has_all_that_ollama_create_reads() -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("{{ messages | length }}", "leaves out a user turn"),
+        ("{{ messages | length }}", "leaves turns out"),
         (
             "{% for m in messages %}{{ m['role'] ~ loop.index ~ m['content'] }}{% endfor %}",
-            "its turns depend on their order",
+            "they depend on their order",
         ),
         (tiny.CHAT_TEMPLATE.replace("<|im_end|>", '<|im_end|>"""'), "holds three quotes"),
     ],
 )
 def test_templates_without_a_counterpart_are_refused(source: str, message: str) -> None:
     with pytest.raises(AdapterError, match=message):
-        write_modelfile("base", read_turning(make_jinja(source)))
+        write_modelfile("base", *read_turns(make_jinja(source)))
