@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from d2l.hypernets.options import CompileOptions
 
 _OPTIONS = "d2l.hypernets.options:CompileOptions"
+_ROW = ("set", "tokens", "arm")
 LENGTHS, NEEDLE_LENGTHS = (64, 240, 480, 960), (128, 256, 512, 1_024)
 
 Files = Annotated[
@@ -22,7 +23,7 @@ Files = Annotated[
 ]
 Limit = Annotated[int, in_panel(LIMITS, min=1, help="Most questions for each length or manual.")]
 MaxTokens = Annotated[
-    int | None, in_panel(LIMITS, min=1, help="Longest answer; default: 64, or 256 without seats.")
+    int | None, in_panel(LIMITS, min=1, help="Longest answer; default: 64; manuals, no seats: 256.")
 ]
 Rows = Annotated[
     Path | None, in_panel(OUTPUT, help="Keep each document's row here; another run goes on.")
@@ -110,11 +111,13 @@ def _measure(
     """Run a benchmark, and print its report."""
     from d2l.evaluation.bench.report import make_report, refuse_report, write_report
     from d2l.evaluation.bench.run import BenchOptions, run_bench
+    from d2l.inference.adapted_model import MANY_TOKENS
     from d2l.inference.options import AskOptions
 
     if out is not None:  # refused before the work, not after it
         refuse_report(out)
-    asking = AskOptions(options.base, options.device, max_tokens or 0, offline=options.offline)
+    usual = MANY_TOKENS if name == "manuals" else 0
+    asking = AskOptions(options.base, options.device, max_tokens or usual, offline=options.offline)
     with console.ProgressBar("measuring") as progress:
         measured = run_bench(draw, BenchOptions(name, options, asking, kept), progress=progress)
     report = make_report(measured)
@@ -125,56 +128,70 @@ def _measure(
 
 def _show(report: "BenchReport") -> None:
     """Print the facts of the run, scores and costs by arm, and the choice of parts."""
-    from d2l.evaluation.answers import NAMES
+    from d2l.datasets.questions import SHORT
 
     run = report.run
     facts = [(key, getattr(run, key)) for key in ("network", "base", "device", "dtype")]
     versions = ", ".join(f"{name} {known}" for name, known in run.versions.items() if known)
     console.show_rows([*facts, ("versions", versions)])
     console.result("")
-    places = [(row.set, _spell_length(row)) for row in report.rows]
     console.show_table(
-        ("set", "tokens", "arm", "right", "exact match", "F1", "NLL", "false answers"),
+        (*_ROW, "kind", "right", "F1", "NLL", "false answers", "false silences", "wrong phrases"),
         [
             (
-                *place,
-                NAMES[row.scores.arm],
-                str(row.scores.recall or "–"),
-                *(row.scores.show(score) for score in ("em", "f1", "nll")),
+                *_name_row(row),
+                row.kind,
+                row.scores.show("contained")
+                if row.kind != SHORT
+                else str(row.scores.recall or "–"),
+                *(row.scores.show(score) for score in ("f1", "nll")),
                 str(row.scores.false_answers or "–"),
+                str(row.scores.false_silences or "–"),
+                str(row.scores.wrong),
             )
-            for place, row in zip(places, report.rows, strict=True)
+            for row in report.rows
         ],
     )
     console.result("")
+    of_all_kinds = {_name_row(row): row for row in report.rows}
     console.show_table(
-        ("set", "tokens", "arm", "documents", "compile, s", "ask, s", "peak, GB", "asked, GB"),
+        (*_ROW, "documents", "compile, s", "ask, s", "first token, s", "peak, GB", "asked, GB"),
         [
             (
-                *place,
-                NAMES[row.scores.arm],
+                *names,
                 f"{row.documents:,}",
                 f"{row.compile_seconds:.2f}",
                 f"{row.seconds:.2f}",
+                _spell_wait(row),
                 *map(_spell_bytes, (row.compile_peak_bytes, row.peak_bytes)),
             )
-            for place, row in zip(places, report.rows, strict=True)
+            for names, row in of_all_kinds.items()
         ],
     )
     if report.routing:
         console.result("")
         console.show_table(
-            ("set", "right part first, by words", "in the first three", "right part answers"),
+            ("set", "right part first, by words", "in the first four", "right part answers"),
             [
-                (row.set, str(row.first), str(row.three), str(row.answering))
+                (row.set, str(row.first), str(row.four), str(row.answering))
                 for row in report.routing
             ],
         )
 
 
-def _spell_length(row: "SummaryRow") -> str:
-    """Spell the length that was asked for, else the mean."""
-    return f"{row.tokens if row.length is None else row.length:,.0f}"
+def _name_row(row: "SummaryRow") -> tuple[str, str, str]:
+    """Spell the set, the length that was asked for, else the mean, and the arm."""
+    from d2l.evaluation.answers import NAMES
+
+    length = row.tokens if row.length is None else row.length
+    return row.set, f"{length:,.0f}", NAMES[row.scores.arm]
+
+
+def _spell_wait(row: "SummaryRow") -> str:
+    """Spell the mean and the median of the seconds to the first token."""
+    if row.first_seconds is None or row.first_median is None:
+        return "–"
+    return f"{row.first_seconds:.2f} (median {row.first_median:.2f})"
 
 
 def _spell_bytes(n: int | None) -> str:

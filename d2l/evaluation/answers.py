@@ -4,6 +4,7 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from d2l.datasets.questions import SHORT
 from d2l.evaluation.metrics import show_mean, take_mean
 
 #: Scores of an answer: three shares, and nats a token.
@@ -17,6 +18,7 @@ class Arm(enum.StrEnum):
     ADAPTER = "adapter"
     RIGHT = "right"
     RAG = "rag"
+    RAG4 = "rag4"
     PROMPT = "prompt"
     BASE = "base"
 
@@ -27,6 +29,7 @@ NAMES: Mapping[str, str] = {
     Arm.ADAPTER: "adapter",
     Arm.RIGHT: "right part",
     Arm.RAG: "best part in prompt",
+    Arm.RAG4: "best four in prompt",
     Arm.PROMPT: "document in prompt",
     Arm.BASE: "base alone",
 }
@@ -38,7 +41,9 @@ class MarkedAnswer:
 
     `nll`: nats a token of the first reference with its end; of a question without an answer, of
     the trained refusal. `silent`: the answer is a refusal. `part`: index of the part that answered.
-    `n_cut`: tokens of the document that did not fit into the prompt.
+    `n_cut`: tokens of the document that did not fit into the prompt. `contained` is the share of
+    the facts, and `wrong` an invented phrase, of questions that are not short. `first_seconds`: to
+    the first token, of arms that answer one question at a time.
     """
 
     text: str
@@ -49,6 +54,8 @@ class MarkedAnswer:
     silent: bool
     part: int | None = None
     n_cut: int = 0
+    wrong: bool = False
+    first_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,7 @@ class AnsweredQuestion:
     answers: Mapping[Arm, MarkedAnswer] = field(default_factory=dict)
     routed: tuple[int, ...] = ()
     right: tuple[int, ...] = ()
+    kind: str = SHORT
 
 
 @dataclass(frozen=True)
@@ -90,9 +98,11 @@ class Share:
 class ArmScores:
     """Scores of one arm on `n` questions that have an answer, None without such questions.
 
-    `contained`, the recall, is the share of answers that contain a reference. `false_answers`: of
-    questions without an answer, those that got one. `false_silences`: of questions with an answer,
-    those that got a refusal. `n_cut` questions had their document cut.
+    `contained`, the recall, is the share of answers that contain a reference, or the mean share of
+    facts. `false_answers`: of questions without an answer, those that got one. `false_silences`: of
+    questions with an answer, those that got a refusal: in a few words nothing else, in full a
+    refusal beside other facts, too. `wrong`: answers with an invented phrase. `n_cut` questions had
+    their document cut.
     """
 
     arm: Arm
@@ -104,6 +114,7 @@ class ArmScores:
     stderr: Mapping[str, float | None]
     false_answers: Share | None
     false_silences: Share | None
+    wrong: Share
     n_cut: int
 
     @property
@@ -139,7 +150,11 @@ def _score_arm(arm: Arm, asked: Sequence[tuple[AnsweredQuestion, MarkedAnswer]])
     }
     invented = [not answer.silent for question, answer in asked if not question.wanted]
     # If the document itself says that something is unknown, a refusal is right.
-    denied = [answer.silent and not answer.contained for answer in answerable]
+    denied = [
+        answer.silent and not (question.kind == SHORT and answer.contained)
+        for question, answer in asked
+        if question.wanted
+    ]
     return ArmScores(
         arm,
         len(answerable),
@@ -147,5 +162,6 @@ def _score_arm(arm: Arm, asked: Sequence[tuple[AnsweredQuestion, MarkedAnswer]])
         stderr={score: error for score, (_, error) in means.items()},
         false_answers=Share.of(invented) if invented else None,
         false_silences=Share.of(denied) if denied else None,
+        wrong=Share.of([answer.wrong for _, answer in asked]),
         n_cut=sum(answer.n_cut > 0 for _, answer in asked),
     )

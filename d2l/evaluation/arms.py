@@ -2,15 +2,16 @@
 
 from collections.abc import Sequence
 
-from d2l.datasets.questions import Question
-from d2l.datasets.silence import SILENCE, is_silence
+from d2l.datasets.questions import SHORT, Question
+from d2l.datasets.silence import INSTRUCTION, SILENCE, is_silence
 from d2l.evaluation.answers import Arm, MarkedAnswer
+from d2l.evaluation.facts import mark_facts
 from d2l.evaluation.metrics import contains_answer, match_exactly, token_f1, write_plainly
 from d2l.inference.adapted_model import AdaptedModel
 from d2l.inference.parts.choose import PartOptions
 from d2l.inference.scoring import Query, ScoredAnswer, answer_adapted, answer_alone
 
-#: Behind a question whose text stands in the prompt: the base answers in sentences without it.
+#: Behind a short question whose text stands in the prompt: without it, the base says sentences.
 FEW_WORDS = " Answer in a few words."
 _WHOLE = PartOptions(whole=True)
 
@@ -24,19 +25,21 @@ def ask_arm(
 ) -> list[MarkedAnswer]:
     """Ask one arm.
 
-    `texts`: of PROMPT and RAG, the text in the prompt of each question. `parts`: of RIGHT, the
-    index of each question's part. Raises AdapterError if the adapter cannot be asked.
+    `texts`: of PROMPT, RAG and RAG4, the text in the prompt of each question. `parts`: of RIGHT,
+    the index of each question's part. Raises AdapterError if the adapter cannot be asked.
     """
     end = asker.end_token()
     wanted = [(*asker.encode((*q.references, SILENCE)[0]), end) for q in questions]
     asked = [Query(q.text, ids) for q, ids in zip(questions, wanted, strict=True)]
-    if arm in (Arm.PROMPT, Arm.RAG):
+    if arm in (Arm.PROMPT, Arm.RAG, Arm.RAG4):  # an adapter is asked in its own form
+        forms = [FEW_WORDS if question.kind == SHORT else "" for question in questions]
         asked = [
-            one._replace(question=one.question + FEW_WORDS, text=text)
-            for one, text in zip(asked, texts, strict=True)
+            one._replace(question=one.question + form, text=text)
+            for one, form, text in zip(asked, forms, texts, strict=True)
         ]
-    if arm in (Arm.PROMPT, Arm.RAG, Arm.BASE):
-        answers = answer_alone(asker, asked)
+    if arm in (Arm.PROMPT, Arm.RAG, Arm.RAG4, Arm.BASE):
+        system = INSTRUCTION if arm in (Arm.RAG, Arm.RAG4) else None
+        answers = answer_alone(asker, asked, system=system)
     else:
         options = [PartOptions(count=1, page=f"#{part}") for part in parts]
         if arm is not Arm.RIGHT:
@@ -49,13 +52,18 @@ def ask_arm(
 def mark_answer(answer: ScoredAnswer, question: Question) -> MarkedAnswer:
     """Mark an answer; its log-probabilities are those of the first reference and its end."""
     said, references = write_plainly(answer.text), [write_plainly(r) for r in question.references]
+    contained, silent, wrong = float(contains_answer(said, references)), is_silence(said), False
+    if question.kind != SHORT:
+        contained, silent, wrong = mark_facts(answer.text, question)
     return MarkedAnswer(
         text=answer.text,
-        contained=float(contains_answer(said, references)),
+        contained=contained,
         em=float(match_exactly(said, references)),
         f1=token_f1(said, references),
         nll=-float(answer.log_probs.mean()),
-        silent=is_silence(said),
+        silent=silent,
         part=answer.part,
         n_cut=answer.n_cut,
+        wrong=wrong,
+        first_seconds=answer.first_seconds,
     )

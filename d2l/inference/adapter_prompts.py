@@ -49,9 +49,13 @@ class AdapterPrompts:
         """Ids of the base's own prompt for the question."""
         return self._base_chat.encode([user_turn(question)])
 
-    def prompt_about(self, document: str, question: str, *, n_answer: int) -> tuple[list[int], int]:
-        """Ids of the base's prompt with the document in it, and how many of the document's tokens
-        are left out so that `n_answer` more tokens fit into the base's window."""
+    def prompt_about(
+        self, document: str, question: str, *, n_answer: int, system: str | None = None
+    ) -> tuple[list[int], int]:
+        """Ids of the base's prompt with the document in it, behind a system text if there is one,
+        and how many of the document's tokens are left out so that `n_answer` more tokens fit into
+        the base's window."""
+        before = [] if system is None else [{"role": "system", "content": system}]
         chat = self._base_chat
         with quiet_transformers():  # it warns of texts longer than the window
             encoded = self.base_tokenizer(
@@ -60,7 +64,7 @@ class AdapterPrompts:
         return fit_document(
             document,
             [start for start, _ in encoded["offset_mapping"]],
-            lambda text: chat.encode([user_turn(f"{text}\n\n{question}")]),
+            lambda text: chat.encode([*before, user_turn(f"{text}\n\n{question}")]),
             window=self.window - n_answer,
         )
 

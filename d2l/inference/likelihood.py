@@ -10,6 +10,7 @@ one item at a time, so memory does not grow with the batch.
 """
 
 import copy
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -71,16 +72,21 @@ def score_answers(
 @torch.inference_mode()
 def score_behind(
     model: Any, prompt: Ids, cache: Any, answer: Ids, settings: GenerationSettings
-) -> tuple[Tensor, tuple[int, ...]]:
-    """Score one prompt as `score_answers` does; a cache of its beginning is used up."""
+) -> tuple[Tensor, tuple[int, ...], float]:
+    """Score one prompt as `score_answers` does; a cache of its beginning is used up.
+
+    Also returns the time (`time.perf_counter`) of the first token.
+    """
     n_read = 0 if cache is None else cache.get_seq_length()
     mask = torch.ones((1, len(prompt)), dtype=torch.long, device=model.device)
     rest = torch.tensor([list(prompt[n_read:])], device=model.device)
     cache, hidden = extend(model, rest, mask=mask, cache=cache)
     read = _Read(cache, mask, read_logits(model, hidden[:, -1]))
+    read.logits.argmax().item()  # waits for the device
+    first = time.perf_counter()
     (row,) = _force_and_restore(model, read, [answer], settings.pad)
     (own,) = _continue(model, read, settings)
-    return _pick(row, answer), own
+    return _pick(row, answer), own, first
 
 
 def token_distributions(
@@ -114,7 +120,7 @@ def _pair_up(
 @torch.inference_mode()
 def _read(model: Any, prompts: Sequence[Ids], pad: int) -> _Read:
     """Read a batch of prompts: their common beginning once, the rests side by side."""
-    n_shared = _count_shared(model, prompts)
+    n_shared = count_shared(model, prompts)
     longest = max(map(len, prompts))
     rests, masks = [], []
     for ids in prompts:
@@ -133,7 +139,7 @@ def _read(model: Any, prompts: Sequence[Ids], pad: int) -> _Read:
     return _Read(cache, mask, read_logits(model, hidden[:, -1]))
 
 
-def _count_shared(model: Any, prompts: Sequence[Ids]) -> int:
+def count_shared(model: Any, prompts: Sequence[Ids]) -> int:
     """Count the tokens that all prompts begin with; each prompt keeps at least its last token.
 
     0 if layers see a window only: the window would count the padding after the shared tokens.

@@ -3,16 +3,26 @@
 An adapter with parts answers as `d2l ask` does, one question at a time: each reads its own parts.
 """
 
+import copy
+import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from d2l.datasets.silence import SILENCE
 from d2l.inference.adapted_model import AdaptedModel
 from d2l.inference.chat_prompts import user_turn
-from d2l.inference.likelihood import GenerationSettings, score_answers, score_behind
+from d2l.inference.forward import extend_in_pieces
+from d2l.inference.likelihood import (
+    GenerationSettings,
+    count_shared,
+    score_answers,
+    score_behind,
+)
 from d2l.inference.parts.choose import PartOptions
+from d2l.inference.parts.read import PartPrompt
 
 #: Prompts that are read together.
 _BATCH = 8
@@ -35,13 +45,14 @@ class ScoredAnswer(NamedTuple):
     """A greedy answer, and the log-probability of each wanted token, fp32 (tokens,) on the CPU.
 
     `part`: index of the part that answered. `n_cut`: tokens of the text that the prompt
-    lacks.
+    lacks. `first_seconds`: from the question to the first token, of a question that is asked alone.
     """
 
     text: str
     log_probs: Tensor
     part: int | None = None
     n_cut: int = 0
+    first_seconds: float | None = None
 
 
 def answer_adapted(
@@ -63,9 +74,16 @@ def answer_adapted(
 
 
 def answer_alone(
-    asker: AdaptedModel, asked: Sequence[Query], *, max_tokens: int | None = None
+    asker: AdaptedModel,
+    asked: Sequence[Query],
+    *,
+    max_tokens: int | None = None,
+    system: str | None = None,
 ) -> list[ScoredAnswer]:
-    """Answer with the base, which has the text of a question in its prompt, if there is one."""
+    """Answer with the base, which has the text of a question in its prompt, if there is one.
+
+    With a `system` text, which the base has read before, questions are answered one at a time.
+    """
     most = asker.options.max_new_tokens if max_tokens is None else max_tokens
     cuts = [0] * len(asked)
     prompts = []
@@ -74,11 +92,36 @@ def answer_alone(
             prompts.append(asker.prompt_alone(row.question))
         else:
             n_answer = max(most, len(row.wanted))
-            prompt, cuts[number] = asker.prompt_about(row.text, row.question, n_answer=n_answer)
+            prompt, cuts[number] = asker.prompt_about(
+                row.text, row.question, n_answer=n_answer, system=system
+            )
             prompts.append(prompt)
     with asker.model.disable_adapter():
-        answers = _answer_batch(asker, prompts, asked, most)
+        if system is None:
+            answers = _answer_batch(asker, prompts, asked, most)
+        else:
+            pair = [asker.prompt_about(text, "", n_answer=0, system=system)[0] for text in "0§"]
+            head = pair[0][: count_shared(asker.model, pair)]
+            answers = _answer_each(asker, prompts, asked, most, head)
     return [answer._replace(n_cut=cut) for answer, cut in zip(answers, cuts, strict=True)]
+
+
+@torch.inference_mode()
+def _answer_each(
+    asker: AdaptedModel,
+    prompts: Sequence[list[int]],
+    asked: Sequence[Query],
+    max_tokens: int,
+    head: list[int],
+) -> list[ScoredAnswer]:
+    """Answer one prompt at a time; the model reads their beginning `head` once, before."""
+    ids, answers = torch.tensor([head], dtype=torch.long, device=asker.model.device), []
+    cache, _ = extend_in_pieces(asker.model, ids, mask=torch.ones_like(ids), cache=None)
+    for prompt, row in zip(prompts, asked, strict=True):
+        own = copy.deepcopy(cache) if prompt[: len(head)] == head else None
+        start = time.perf_counter()
+        answers.append(_answer_behind(asker, PartPrompt(prompt, own), row, max_tokens, start))
+    return answers
 
 
 def _answer_batch(
@@ -99,21 +142,33 @@ def _answer_batch(
 def _answer_by_parts(
     asker: AdaptedModel, asked: Query, parts: PartOptions, max_tokens: int
 ) -> ScoredAnswer:
-    """Answer with the parts that the question chooses.
+    """Answer with the parts that the question chooses; they are read from their files.
 
     If no part answers, the answer is SILENCE, and the likelihood is that of the best part.
     """
-    end = asker.end_token()
-    settings = GenerationSettings(max_tokens, 1, end=end, pad=end)
+    assert asker.reader is not None
+    asker.reader.forget()
+    start = time.perf_counter()
     with asker.reading([user_turn(asked.question)], parts) as prompt:
         choice = prompt.choice
         answers = choice is None or choice.is_answered
         if answers or prompt.cache is not None:
-            causal = asker.model.get_base_model()
-            log_probs, ids = score_behind(causal, prompt.ids, prompt.cache, asked.wanted, settings)
-            text = str(asker.base_tokenizer.decode(ids, skip_special_tokens=True)).strip()
+            scored = _answer_behind(asker, prompt, asked, max_tokens, start)
             part = choice.indices[0] if choice is not None and answers else None
-            return ScoredAnswer(text if answers else SILENCE, log_probs, part)
+            return scored._replace(text=scored.text if answers else SILENCE, part=part)
     assert choice is not None  # no part shares a word with the question, so none was read
+    first = time.perf_counter() - start
     best = PartOptions(page=f"#{choice.indices[0]}")
-    return _answer_by_parts(asker, asked, best, 0)._replace(text=SILENCE, part=None)
+    scored = _answer_by_parts(asker, asked, best, 0)
+    return scored._replace(text=SILENCE, part=None, first_seconds=first)
+
+
+def _answer_behind(
+    asker: AdaptedModel, prompt: PartPrompt, asked: Query, max_tokens: int, start: float
+) -> ScoredAnswer:
+    """Continue one prompt; `start`: the time of its question."""
+    end, causal = asker.end_token(), asker.model.get_base_model()
+    settings = GenerationSettings(max_tokens, 1, end=end, pad=end)
+    log_probs, ids, first = score_behind(causal, prompt.ids, prompt.cache, asked.wanted, settings)
+    text = str(asker.base_tokenizer.decode(ids, skip_special_tokens=True)).strip()
+    return ScoredAnswer(text, log_probs, first_seconds=first - start)

@@ -37,7 +37,10 @@ def place(working_folder: Path) -> Path:
             "chosen parts, adapter, document in prompt, base alone",
         ),
         (("needles", "--length", 128), "chosen parts, adapter, document in prompt"),
-        (("manuals", "questions.jsonl"), "chosen parts, adapter, right part, best part in prompt"),
+        (
+            ("manuals", "questions.jsonl"),
+            "chosen parts, right part, best part in prompt, best four in prompt",
+        ),
     ],
 )
 def test_a_benchmark_prints_its_arms_keeps_rows_and_writes_json(
@@ -59,8 +62,8 @@ def test_a_benchmark_prints_its_arms_keeps_rows_and_writes_json(
 def test_false_answers_to_questions_without_an_answer_are_shown(command: Command) -> None:
     done = command("bench", "manuals", "questions.jsonl", *NETWORK, "--json")
     by_arm = {row["arm"]: row for row in json.loads(done.out)["rows"]}
-    assert by_arm["base"]["false_answers"] == {"n": 1, "count": 1, "share": 1.0, "stderr": None}
-    assert by_arm["base"]["n"] == by_arm["parts"]["n"] == 1
+    assert by_arm["rag"]["false_answers"] == {"n": 1, "count": 1, "share": 1.0, "stderr": None}
+    assert by_arm["rag"]["n"] == by_arm["parts"]["n"] == 1
 
 
 @pytest.mark.usefixtures("place")

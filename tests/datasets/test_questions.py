@@ -44,6 +44,37 @@ def test_a_bad_row_is_one_line_with_its_number(row: str, reason: str, tmp_path: 
     assert caught.value.hint == HINT
 
 
+def test_how_to_questions_have_facts_and_a_model_answer(tmp_path: Path) -> None:
+    row = {"doc": "a.md", "kind": "list", "question": "Which?", "facts": [["pump"], ["oil", "fat"]]}
+    none = {"doc": "a.md", "kind": "none", "question": "Why?", "facts": [], "reference": "No."}
+    path = tmp_path / "howto.jsonl"
+    rows = [row, row | {"reference": "Pump and oil.", "wrong": ["lamp"]}, none, GOOD | {"doc": "b"}]
+    path.write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    facts = (("pump",), ("oil", "fat"))
+    assert read_questions(path, need_document=True, howtos=True) == [
+        Question("Which?", ("pump; oil",), "a.md", kind="list", facts=facts),
+        Question("Which?", ("Pump and oil.",), "a.md", kind="list", facts=facts, wrong=("lamp",)),
+        Question("Why?", (), "a.md", kind="none"),
+        Question("Where is the pump?", ("the harbor", "harbor"), "b"),
+    ]
+    with pytest.raises(ProbeError, match="'answers' is missing"):
+        read_questions(path, need_document=True)
+    for wrong, reason in [
+        ({"kind": "riddle"}, "kind 'riddle' has 2 facts"),
+        ({"kind": "none"}, "kind 'none' has 2 facts"),
+        ({"facts": []}, "kind 'list' has 0 facts"),
+        ({"facts": ["pump"]}, "a fact is not a list"),
+        ({"facts": [["pump"], [" "]]}, "expected text, got ' '"),
+        ({"facts": 3}, "not iterable"),
+        ({"wrong": "lamp"}, "wrong is not a list"),
+        ({"doc": None}, "expected text"),
+    ]:
+        path.write_text(json.dumps(row | wrong), "utf-8")
+        with pytest.raises(ProbeError, match=reason) as caught:
+            read_questions(path, need_document=True, howtos=True)
+        assert "kind (howto, overview, list, why, none)" in str(caught.value.hint)
+
+
 def test_sets_need_a_document_in_every_row(tmp_path: Path) -> None:
     path = tmp_path / "qa.jsonl"
     path.write_text(json.dumps(GOOD), "utf-8")

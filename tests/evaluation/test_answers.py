@@ -54,6 +54,15 @@ def test_false_answers_and_false_silences_are_counted() -> None:
     assert alone.show("nll") == "–"
 
 
+def test_answers_in_full_count_as_refusals_whatever_else_they_say() -> None:
+    marked = [replace(mark(0.5, silent=True), wrong=True), mark(0.5), mark(1)]
+    rows = [AnsweredQuestion("?", ("x",), {Arm.RAG4: one}, kind="list") for one in marked]
+    (scores,) = score_arms(rows)
+    assert scores.show("contained") == "0.67 ± 0.17"
+    assert str(scores.false_silences) == "1 of 3 (0.33 ± 0.33)"
+    assert str(scores.wrong) == "1 of 3 (0.33 ± 0.33)"
+
+
 def test_an_answer_that_holds_the_reference_is_no_false_silence() -> None:
     """The document itself may say that something is not known."""
     (scores,) = ask(Arm.PARTS, mark(1, silent=True))

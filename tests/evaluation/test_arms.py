@@ -1,7 +1,7 @@
 import pytest
 
 from d2l.datasets.questions import Question
-from d2l.datasets.silence import SILENCE
+from d2l.datasets.silence import INSTRUCTION, SILENCE
 from d2l.evaluation.answers import Arm
 from d2l.evaluation.arms import FEW_WORDS, ask_arm
 from d2l.inference.adapted_model import AdaptedModel
@@ -34,6 +34,20 @@ def test_greedy_answers_are_marked_against_all_references(asker: AdaptedModel) -
     assert (unanswerable.contained, unanswerable.silent) == (0.0, False)
     (refusal,) = ask_arm(asker, Arm.ADAPTER, [Question(QUESTION, (SILENCE,))])
     assert unanswerable.nll == pytest.approx(refusal.nll, abs=1e-4)
+
+
+def test_a_how_to_question_is_marked_by_facts_and_asked_in_full(asker: AdaptedModel) -> None:
+    wanted = (*asker.encode("Rinse it."), asker.end_token())
+    texts = [f"{tiny.DOCUMENT} Really."]
+    (scored,) = answer_alone(asker, [Query(QUESTION, wanted, texts[0])], system=INSTRUCTION)
+    said = scored.text.split()[0]
+    facts = (("zeppelin",), (said,))
+    asked = Question(QUESTION, ("Rinse it.",), kind="howto", facts=facts, wrong=(said,))
+    for arm in (Arm.RAG, Arm.RAG4):
+        (marked,) = ask_arm(asker, arm, [asked], texts)
+        assert (marked.text, marked.nll) == (scored.text, -float(scored.log_probs.mean()))
+        assert (marked.contained, marked.wrong, marked.silent) == (0.5, True, False)
+        assert marked.first_seconds is not None
 
 
 def test_a_text_in_the_prompt_is_asked_for_a_few_words(asker: AdaptedModel) -> None:

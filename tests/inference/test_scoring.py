@@ -21,6 +21,7 @@ PAIRS = [
     ("Where is the pump?", "harbor"),
     ("Which valve?", "the copper valve"),
 ]
+OWN = "The lantern of the pump."
 ALL_WORDS = tiny.SYSTEM + "".join(f" {word}" for word in tiny.WORDS)
 
 
@@ -66,10 +67,28 @@ def test_likelihoods_are_those_of_the_merged_dense_model_and_of_the_base(
         (answer_adapted(model, asked), dense, system, "{}"),
         (answer_alone(model, asked), plain, tiny.SYSTEM, "{}"),
         (answer_alone(model, about), plain, tiny.SYSTEM, tiny.DOCUMENT + "\n\n{}"),
+        (answer_alone(model, about, system=OWN), plain, OWN, tiny.DOCUMENT + "\n\n{}"),
     ):
         for answer, (question, wanted) in zip(answers, PAIRS, strict=True):
             nll = score(expected, write_prompt(text.format(question), opening), wanted)
             assert -float(answer.log_probs.mean()) == pytest.approx(nll, abs=2e-4)
+
+
+def test_a_system_text_is_read_before_the_questions_are_timed(compiled: Compile) -> None:
+    model, rows = load(compiled("llama")), []
+    for text in (tiny.DOCUMENT, "\n\nThe pump.", ""):
+        asked = Query(QUESTION, (5,), text)
+        (scored,) = answer_alone(model, [asked], max_tokens=3, system=OWN)
+        prompt, _ = model.prompt_about(text, QUESTION, n_answer=3, system=OWN)
+        with model.model.disable_adapter(), torch.inference_mode():
+            logits = model.model(input_ids=torch.tensor([prompt])).logits[0, -1]
+        expected = float(logits.log_softmax(dim=-1)[5])
+        assert float(scored.log_probs) == pytest.approx(expected, abs=1e-4)
+        assert scored.first_seconds is not None
+        assert scored.first_seconds > 0
+        rows.append(asked)
+    together = answer_alone(model, rows, max_tokens=3)
+    assert [row.first_seconds for row in together] == [None] * 3
 
 
 def test_texts_that_are_cut_to_fit_into_the_prompt_are_counted(compiled: Compile) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from d2l.datasets.questions import Question, read_questions
+from d2l.datasets.questions import SHORT, Question, read_questions
 from d2l.documents.chunks import Tokenizer
 from d2l.documents.document import Document
 from d2l.documents.intake import ReadOptions, take_inputs
@@ -19,12 +19,13 @@ from d2l.evaluation.answers import Arm
 from d2l.evaluation.bench.documents import AskedDocument, draw_documents
 from d2l.evaluation.metrics import pick_evenly
 
-#: The arms of each benchmark. PARTS, RIGHT and RAG are of documents with parts.
+#: The arms of each benchmark. PARTS, RIGHT, RAG and RAG4 are of documents with parts. A manual
+#: without parts is asked by its whole adapter. `sets` measures the base, which has no text.
 BENCH_ARMS: Mapping[str, tuple[Arm, ...]] = {
     "sets": (Arm.PARTS, Arm.ADAPTER, Arm.PROMPT, Arm.BASE),
     "needles": (Arm.PARTS, Arm.ADAPTER, Arm.PROMPT),
     "check": (Arm.PARTS, Arm.ADAPTER, Arm.PROMPT, Arm.BASE),
-    "manuals": (Arm.PARTS, Arm.ADAPTER, Arm.RIGHT, Arm.RAG, Arm.BASE),
+    "manuals": (Arm.PARTS, Arm.RIGHT, Arm.RAG, Arm.RAG4),
 }
 #: Depths of a needle: tenths of its document.
 DEPTHS = 10
@@ -91,23 +92,27 @@ def name_sets(files: Sequence[Path]) -> list[str]:
 def draw_manuals(tokenizer: Tokenizer, *, files: Sequence[Path], limit: int) -> list[Case]:
     """Read the documents that `doc` names in the folder of a file of questions, whole.
 
-    At most `limit` questions a document. Raises ProbeError and DocumentError.
+    At most `limit` short questions a document, and as many others. Raises ProbeError and
+    DocumentError.
     """
-    cases = []
+    manuals: dict[Path, tuple[list[Question], list[Question]]] = {}
     for path in files:
-        manuals: dict[str, list[Question]] = {}
-        for question in read_questions(path, need_document=True):
-            manuals.setdefault(str(question.document), []).append(question)
-        for name, questions in manuals.items():
+        for question in read_questions(path, need_document=True, howtos=True):
+            name = str(question.document)
             # os.path: `Path` raises for a name that no file can have.
             if Path(name).name != name or not os.path.isfile(path.parent / name):
                 raise ProbeError(
                     f"{path}: {name[:60]!r} is no file in its folder",
                     hint="doc names a file beside the questions; d2l bench sets takes texts",
                 )
-            (document, *_) = take_inputs(path.parent / name, ReadOptions()).documents
-            some = pick_evenly(questions, limit)
-            cases.append(Case(name, None, _ask(tokenizer, replace(document, name=name), some)))
+            sorts = manuals.setdefault(path.parent / name, ([], []))
+            sorts[question.kind != SHORT].append(question)
+    cases = []
+    for path, sorts in manuals.items():
+        (document, *_) = take_inputs(path, ReadOptions()).documents
+        some = [question for sort in sorts for question in pick_evenly(sort, limit)]
+        named = replace(document, name=path.name)
+        cases.append(Case(path.name, None, _ask(tokenizer, named, some)))
     return cases
 
 

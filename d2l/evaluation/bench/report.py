@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from d2l.datasets.questions import KINDS
 from d2l.errors import D2LError
 from d2l.evaluation.answers import Arm, ArmScores, Share, score_arms
 from d2l.evaluation.bench.rows import DocumentRow, RunFacts
@@ -22,14 +23,16 @@ _HEAD = b'{\n "bench": '
 
 @dataclass(frozen=True)
 class SummaryRow:
-    """Scores and costs of one arm on all documents of a set and length.
+    """Scores and costs of one arm on all documents of a set and length, by kind of questions.
 
     `tokens`, `chunks` and `seats` are means, `compile_seconds` of a document and `seconds` of a
-    question medians, and peaks the most.
+    question of any kind medians, and peaks the most. `first_seconds` and `first_median`: mean and
+    median to the first token, of any kind.
     """
 
     set: str
     length: int | None
+    kind: str
     documents: int
     tokens: float
     chunks: float
@@ -37,6 +40,8 @@ class SummaryRow:
     scores: ArmScores
     compile_seconds: float
     seconds: float
+    first_seconds: float | None
+    first_median: float | None
     compile_peak_bytes: int | None
     compile_extra_bytes: int | None
     peak_bytes: int | None
@@ -52,14 +57,14 @@ class SummaryRow:
 class RoutingRow:
     """The choice of parts, of questions whose right part is known.
 
-    `first`, `three`: the router put the right part first, or in the first three. `answering`: the
+    `first`, `four`: the router put the right part first, or in the first four. `answering`: the
     right part answered, after the base had read the first parts.
     """
 
     set: str
     length: int | None
     first: Share
-    three: Share
+    four: Share
     answering: Share
 
 
@@ -104,13 +109,22 @@ def write_report(report: BenchReport, out: Path) -> None:
 
 def _sum_up(name: str, length: int | None, rows: Sequence[DocumentRow]) -> list[SummaryRow]:
     summed = []
-    for scores in score_arms([question for row in rows for question in row.questions]):
+    asked = [question for row in rows for question in row.questions]
+    by_kind = [
+        (kind, scores)
+        for kind in KINDS
+        for scores in score_arms([question for question in asked if question.kind == kind])
+    ]
+    for kind, scores in by_kind:
         own = [row for row in rows if scores.arm in row.costs]
+        said = [q.answers[scores.arm].first_seconds for q in asked if scores.arm in q.answers]
+        waits = [seconds for seconds in said if seconds is not None]
         costs, compiling = [row.costs[scores.arm] for row in own], [row.compiling for row in own]
         summed.append(
             SummaryRow(
                 name,
                 length,
+                kind,
                 documents=len(own),
                 tokens=take_mean([row.tokens for row in own])[0],
                 chunks=take_mean([row.chunks for row in own])[0],
@@ -118,6 +132,8 @@ def _sum_up(name: str, length: int | None, rows: Sequence[DocumentRow]) -> list[
                 scores=scores,
                 compile_seconds=median(cost.seconds for cost in compiling),
                 seconds=median(cost.seconds for cost in costs),
+                first_seconds=take_mean(waits)[0] if waits else None,
+                first_median=median(waits) if waits else None,
                 compile_peak_bytes=_most(cost.peak_bytes for cost in compiling),
                 compile_extra_bytes=_most(cost.extra_bytes for cost in compiling),
                 peak_bytes=_most(cost.peak_bytes for cost in costs),
@@ -140,6 +156,6 @@ def _count_routed(name: str, length: int | None, rows: Sequence[DocumentRow]) ->
         name,
         length,
         first=Share.of([question.routed[0] in question.right for question in known]),
-        three=Share.of([not {*question.right}.isdisjoint(question.routed) for question in known]),
+        four=Share.of([not {*question.right}.isdisjoint(question.routed) for question in known]),
         answering=Share.of([q.answers[Arm.PARTS].part in q.right for q in known]),
     )

@@ -24,6 +24,7 @@ from d2l.bases import devices
 from d2l.compiler.privacy import name_places
 from d2l.datasets.questions import Question
 from d2l.documents.chunks import Tokenizer
+from d2l.documents.document import SEPARATOR
 from d2l.evaluation.answers import AnsweredQuestion, Arm, MarkedAnswer
 from d2l.evaluation.arms import ask_arm
 from d2l.evaluation.bench.cases import BENCH_ARMS, Case
@@ -39,9 +40,10 @@ from d2l.progress import Steps, ignore_steps
 from d2l.version import __version__
 
 #: Arms of documents with parts alone.
-_OF_PARTS = (Arm.PARTS, Arm.RIGHT, Arm.RAG)
-#: Parts that the router names.
-_N_ROUTED = 3
+_OF_PARTS = (Arm.PARTS, Arm.RIGHT, Arm.RAG, Arm.RAG4)
+#: Parts in the prompt of these arms, and parts that the router names.
+_TEXTS = {Arm.RAG: 1, Arm.RAG4: 4}
+_N_ROUTED = 4
 _PACKAGES = ("torch", "transformers", "tokenizers", "peft")
 
 
@@ -150,28 +152,33 @@ def ask_document(
     Only questions whose right part is known are asked of that part.
     """
     questions, document = case.asked.questions, case.asked.document
-    parts = None if asker.parts is None else asker.parts.parts.records
-    pages = [part.searched for part in parts or ()]
+    pages = [] if asker.parts is None else [part.searched for part in asker.parts.parts.records]
     routed = [_route(asker, question) for question in questions]
     right = [find_right(pages, q) if q.references else () for q in questions]
     answers: list[dict[Arm, MarkedAnswer]] = [{} for _ in questions]
     costs = {}
-    arms = BENCH_ARMS[row.run.bench]
-    for step, arm in enumerate(arms, start=1):
-        progress(step, 1 + len(arms), arm)
+    arms = [arm for arm in BENCH_ARMS[row.run.bench] if pages or arm not in _OF_PARTS]
+    if pages:  # before a question is timed, the model has read the opening of all parts
+        with asker.reading([user_turn("?")], PartOptions(page="#0")):
+            pass
+    for step, arm in enumerate(arms or [Arm.ADAPTER], start=1):
+        progress(step, 1 + len(BENCH_ARMS[row.run.bench]), arm)
         asked = [n for n in range(len(questions)) if arm is not Arm.RIGHT or right[n]]
-        if not asked or (parts is None and arm in _OF_PARTS):
+        if not asked:
             continue
         of_right = [right[n][0] for n in asked] if arm is Arm.RIGHT else []
-        texts = [pages[routed[n][0]] if arm is Arm.RAG else document.text for n in asked]
+        texts = [document.text for _ in asked]
+        if (count := _TEXTS.get(arm)) is not None:
+            first = [sorted(routed[n][:count]) for n in asked]  # in the document's order
+            texts = [SEPARATOR.join(pages[part] for part in some) for some in first]
         with metered(asker.model.device) as spent:
             marked = ask_arm(asker, arm, [questions[n] for n in asked], texts, of_right)
         costs[arm] = replace(spent[0], seconds=spent[0].seconds / len(asked))
         for n, answer in zip(asked, marked, strict=True):
             answers[n][arm] = answer
     answered = [
-        AnsweredQuestion(question.text, question.references, answers[n], routed[n], right[n])
-        for n, question in enumerate(questions)
+        AnsweredQuestion(q.text, q.references, answers[n], routed[n], right[n], q.kind)
+        for n, q in enumerate(questions)
     ]
     return replace(row, costs=costs, questions=tuple(answered))
 

@@ -55,6 +55,10 @@ class PartReader:
         """Number of parts that are read if the options name none."""
         return JOINED_PARTS if self.joins else READ_PARTS
 
+    def forget(self) -> None:
+        """Drop the caches of parts: the next question reads its parts from their files."""
+        self._caches.clear()
+
     @contextlib.contextmanager
     def reading(self, choice: Choice, rest: list[int]) -> Iterator[PartPrompt]:
         """Let the model read chosen parts before a prompt's other ids, `rest`; the first part of

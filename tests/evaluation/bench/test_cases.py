@@ -106,6 +106,11 @@ def test_manuals_lie_beside_their_questions(tmp_path: Path) -> None:
     (case,) = draw_manuals(Words(), files=[path], limit=2)
     assert (case.set, case.length, case.asked.document.name) == ("lamp.md", None, "lamp.md")
     assert len(case.asked.questions) == 2
+    howto = {"doc": "lamp.md", "kind": "why", "question": "Why?", "facts": [["green"]]}
+    others = tmp_path / "howto.jsonl"
+    others.write_text(json.dumps(howto), "utf-8")
+    (case,) = draw_manuals(Words(), files=[path, others], limit=1)  # one document, compiled once
+    assert [question.kind for question in case.asked.questions] == ["short", "why"]
     for name in ("A text.", "../questions.jsonl", "no\0name"):
         path.write_text(json.dumps({"doc": name, "question": "?", "answers": ["x"]}), "utf-8")
         with pytest.raises(ProbeError, match="is no file in its folder"):

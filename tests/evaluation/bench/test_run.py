@@ -1,4 +1,5 @@
 import json
+import statistics
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -52,6 +53,14 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"doc": "manual.md", "question": "Xyzzy qwv?", "answers": []},
     ]
     write_rows(folder / "questions.jsonl", manual)
+    howtos: list[dict[str, object]] = [
+        {"doc": "manual.md", "kind": kind, "question": question, "facts": facts}
+        for kind, question, facts in [
+            ("howto", "How do I rinse the filter of Cleo?", [["14 days"], ["rinse", "wash"]]),
+            ("none", "How do I paint the anchor?", []),
+        ]
+    ]
+    write_rows(folder / "howto.jsonl", howtos)
     texts: list[dict[str, object]] = [
         {"doc": page, "question": question, "answers": [answer]}
         for page, (question, answer, _) in zip(pages, PAGES, strict=True)
@@ -141,12 +150,14 @@ def test_a_run_goes_on_after_a_stop(
 
 
 def test_manuals_are_asked_by_parts_beside_their_rivals(root: Path, options: BenchOptions) -> None:
-    draw = partial(draw_manuals, files=[root / "questions.jsonl"], limit=9)
+    draw = partial(
+        draw_manuals, files=[root / n for n in ("questions.jsonl", "howto.jsonl")], limit=9
+    )
     manuals = replace(options, name="manuals")
     (row,) = run_bench(draw, manuals)
-    assert list(row.costs) == [Arm.PARTS, Arm.ADAPTER, Arm.RIGHT, Arm.RAG, Arm.BASE]
-    answered, unanswerable = row.questions[:3], row.questions[3:]
-    assert [question.wanted for question in row.questions[2:]] == [("14 days",), (), ()]
+    assert list(row.costs) == [Arm.PARTS, Arm.RIGHT, Arm.RAG, Arm.RAG4]
+    answered, unanswerable, howtos = row.questions[:3], row.questions[3:5], row.questions[5:]
+    assert [question.wanted for question in row.questions[2:5]] == [("14 days",), (), ()]
     for question in answered:
         assert len(question.right) == 1
         assert question.answers[Arm.RIGHT].part == question.right[0]
@@ -155,15 +166,29 @@ def test_manuals_are_asked_by_parts_beside_their_rivals(root: Path, options: Ben
         assert Arm.RIGHT not in question.answers
     assert unanswerable[1].answers[Arm.PARTS].text == SILENCE  # no word of it is in the manual
     report = make_report([row])
-    scores = {summed.scores.arm: summed.scores for summed in report.rows}
+    scores = {one.scores.arm: one.scores for one in report.rows if one.kind == "short"}
     assert {arm: one.n for arm, one in scores.items()} == dict.fromkeys(row.costs, 3)
     counts = {arm: one.false_answers and one.false_answers.count for arm, one in scores.items()}
-    assert (counts[Arm.BASE], counts[Arm.RIGHT]) == (2, None)
+    assert (counts[Arm.RAG], counts[Arm.RIGHT]) == (2, None)
     assert counts[Arm.PARTS] in (0, 1)
+    kinds = [(one.kind, one.scores.arm) for one in report.rows if one.kind != "short"]
+    rivals = (Arm.PARTS, Arm.RAG, Arm.RAG4)
+    assert kinds == [(kind, arm) for kind in ("howto", "none") for arm in rivals]
+    for question in howtos:
+        assert list(question.answers) == list(rivals)  # no evidence names a right part
+    for one in report.rows:
+        waits = [
+            question.answers[one.scores.arm].first_seconds or 0
+            for question in row.questions
+            if one.scores.arm in question.answers
+        ]
+        assert min(waits) > 0
+        assert one.first_seconds == pytest.approx(sum(waits) / len(waits))
+        assert one.first_median == pytest.approx(statistics.median(waits))
     (routing,) = report.routing
     hits = sum(question.routed[0] in question.right for question in answered)
     assert (routing.first.n, routing.first.count) == (3, hits)
-    assert routing.three.count >= hits
+    assert routing.four.count == 3  # the manual has no more parts
     sources = [question.answers[Arm.PARTS].part in question.right for question in answered]
     assert routing.answering.count == sum(sources)
 
