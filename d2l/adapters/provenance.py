@@ -171,6 +171,7 @@ class Options(Record):
     encoder: Text | None = (
         None  # "nf4": precision of the base's weights in reading; None: their own
     )
+    base_dtype: Text | None = None  # the precision that the base computed in; None: not recorded
     dtype: Text | None = None
     scaling: Text | None = None
 

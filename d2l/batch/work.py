@@ -163,7 +163,8 @@ class Worker:
     def _ask(self, row: BatchRow, inputs: Sequence[str]) -> Request:
         options = self.job.options.changed(**_pick(row, DOCUMENT_OPTIONS))
         wanted = options.record({}) | self._reading(row).record()
-        return Request(tuple(inputs), wanted, options.base, options.device, options.offline)
+        where = (options.base, options.device, options.offline)
+        return Request(tuple(inputs), wanted, *where, options.base_dtype)
 
     def _reading(self, row: BatchRow) -> ReadOptions:
         return replace(self.job.reading, **_pick(row, READING))

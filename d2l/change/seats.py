@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from d2l.adapters.module_names import parse
+from d2l.adapters.peft_folder import pick_torch_dtype
 from d2l.adapters.provenance import ChunkRecord
 from d2l.adapters.record_values import Span
 from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
@@ -35,7 +36,8 @@ def load_seats_of(parent: Parent, options: ChangeOptions) -> Seats:
             f"{network.files.path}: is not the checkpoint that {parent.name} was compiled with",
             hint="name that one with --checkpoint, or compile the document again",
         )
-    return network.load(device=options.device, dtype=torch.float32).hypernet
+    dtype = pick_torch_dtype(parent.options.base_dtype or "fp32")  # seats fit rounded weights, too
+    return network.load(device=options.device, dtype=dtype).hypernet
 
 
 def seat_again(

@@ -15,7 +15,7 @@ from d2l.adapters.info import read_info
 from d2l.commands import console
 from d2l.commands.asking import Asker, LocalAsker, Row, ServerAsker
 from d2l.commands.conversation import Conversation, show_arms
-from d2l.commands.options import LIMITS, NETWORK, OUTPUT, Base, Device, Offline, in_panel
+from d2l.commands.options import LIMITS, NETWORK, OUTPUT, Base, BaseDtype, Device, Offline, in_panel
 from d2l.errors import D2LError, OptionError
 from d2l.inference.options import AskOptions
 from d2l.inference.parts.choose import PartOptions
@@ -69,6 +69,7 @@ def ask(
         ),
     ] = None,
     base: Base = None,
+    base_dtype: BaseDtype = None,
     device: Device = "auto",
     offline: Offline = False,
     as_lines: Annotated[
@@ -87,7 +88,9 @@ def ask(
     if whole and (parts or page) is not None:
         raise OptionError("--whole asks no part", hint="leave it out, or --parts and --page")
     chosen = PartOptions(parts, page, whole)
-    options = AskOptions(base, device, max_tokens or 0, offline=offline, parts=chosen)
+    options = AskOptions(
+        base, device, max_tokens or 0, offline=offline, dtype=base_dtype, parts=chosen
+    )
     if server is None:
         adapter = find_adapter(adapter)
     else:
@@ -120,6 +123,7 @@ def refuse_local(options: AskOptions, given: dict[str, str | None]) -> None:
     local = {
         **given,
         "--base": options.base,
+        "--base-dtype": options.dtype,
         "--device": options.device != "auto",
         "--offline": options.offline,
     }

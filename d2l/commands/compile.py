@@ -68,12 +68,15 @@ def compile_command(
         out = _name_out(inputs, needed=locked or not dry_run)
     if locked or not (dry_run or force or to):
         wanted = options.record({}) | reading.record()
-        request = Request(tuple(inputs), wanted, options.base, options.device, options.offline)
+        where = (options.base, options.device, options.offline)
+        request = Request(tuple(inputs), wanted, *where, options.base_dtype)
         state = check(out, request, locked=locked)
         if state is not None and (locked or state.is_current):
             report_unchanged(out, state, strict=strict)
             return
         force = state is not None and state.may_replace
+        if state is not None and options.base_dtype is None:
+            options = replace(options, base_dtype=state.base_dtype)
     if not dry_run:
         refuse_adapter(out, force=force)
     if to and not dry_run:

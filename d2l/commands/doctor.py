@@ -19,6 +19,7 @@ _PACKAGES = ("torch", "transformers", "tokenizers", "peft", "gguf", "huggingface
 #: Variables that change what d2l does.
 _VARIABLES = (
     "D2L_CHECKPOINT",
+    "D2L_BASE_DTYPE",
     "D2L_ADAPTERS",
     "D2L_CACHE_DIR",
     "D2L_CACHE_MAX_SIZE",
@@ -64,13 +65,16 @@ def _describe_machine() -> dict[str, Any]:
     import psutil
     import torch
 
-    from d2l.bases.devices import explain_no_cuda
+    from d2l.bases.devices import explain_no_cuda, name_dtype, pick_dtype
+    from d2l.bases.precision import find_speedup
 
-    memory, cuda = psutil.virtual_memory(), torch.cuda
+    memory, cuda, speedup = psutil.virtual_memory(), torch.cuda, find_speedup()
     cards = [cuda.get_device_properties(n) for n in range(cuda.device_count())]
     return {
         "platform": platform.platform(),
         "cpu_kernels": torch.backends.cpu.get_cpu_capability(),
+        "base_dtype": name_dtype(pick_dtype("cpu")),
+        "bf16_speed": {"chunks": speedup.chunks, "tokens": speedup.tokens},
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
         "memory_bytes": memory.total,
@@ -145,6 +149,11 @@ def _make_rows(values: dict[str, Any]) -> list[tuple[str, str]]:
         ("versions", ", ".join(f"{name} {found}" for name, found in values["versions"].items())),
         ("platform", machine["platform"]),
         ("cpu", "{cpu_kernels}, threads {threads}, cores {cores}".format(**machine)),
+        (
+            "cpu",
+            "bases in {base_dtype}; bf16 is {chunks:.1f} times as fast as fp32 for chunks, "
+            "{tokens:.1f} times for single tokens".format(**machine, **machine["bf16_speed"]),
+        ),
         (
             "memory",
             f"{_size(machine['memory_bytes'])}, {_size(machine['available_bytes'])} available",

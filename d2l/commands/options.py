@@ -65,6 +65,10 @@ Device = Annotated[
         NETWORK, help="auto, cpu, cuda, cuda:N or mps.", callback=_check_device, is_eager=True
     ),
 ]
+BaseDtype = Annotated[
+    Literal["bf16", "fp16", "fp32"] | None,
+    expert(NETWORK, help="Precision of the base; default: bf16 where it is faster."),
+]
 Offline = Annotated[bool, in_panel(NETWORK, "--offline", help="Open no socket.")]
 Force = Annotated[
     bool,

@@ -10,6 +10,7 @@ from d2l.commands import console
 from d2l.commands.options import (
     LIMITS,
     Base,
+    BaseDtype,
     Device,
     Offline,
     adapter_argument,
@@ -56,6 +57,7 @@ def serve(
         expert("Options", help="How the engine is asked for a part; default: as it says itself."),
     ] = None,
     base: Base = None,
+    base_dtype: BaseDtype = None,
     device: Device = "auto",
     offline: Offline = False,
 ) -> None:
@@ -79,7 +81,7 @@ def serve(
     elif upstream_kind is not None:
         raise OptionError("--upstream-kind needs --upstream", hint="name the engine's address")
     else:
-        asking = AskOptions(base, device, max_new_tokens=max_tokens, offline=offline)
+        asking = AskOptions(base, device, max_tokens, offline=offline, dtype=base_dtype)
         _serve_adapters(adapters, asking, options)
 
 

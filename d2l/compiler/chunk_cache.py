@@ -19,6 +19,7 @@ from torch import Tensor
 
 from d2l.adapters import module_names
 from d2l.adapters.merge_methods import METHODS, scaled_parts
+from d2l.adapters.peft_folder import pick_torch_dtype
 from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
 from d2l.bases import devices
 from d2l.bases.models import pick_attention
@@ -105,14 +106,11 @@ class Cached:
 NOTHING = Cached()
 
 
-def look_up(plan: CompilePlan, *, base_dtype: torch.dtype) -> Cached:
-    """Look for the chunks of a plan, and for the adapter that was joined from them.
-
-    `base_dtype` is the precision that the base would run in: results differ by bits there.
-    """
+def look_up(plan: CompilePlan) -> Cached:
+    """Look for the chunks of a plan, and for the adapter that was joined from them."""
     if not entries.max_bytes():  # raises for an invalid size before the work
         return NOTHING
-    common = _describe_run(plan, base_dtype)
+    common = _describe_run(plan)
     ranks = [chunk.rank for chunk in plan.chunks]
     keys = tuple(_describe_chunk(common, chunk, chunk.rank) for chunk in plan.chunks)
     kept = [chunk for chunk in plan.chunks if chunk.part_rank]
@@ -193,7 +191,7 @@ def lay_out_lora(weights: LoraWeights) -> LoraWeights:
 # ---- keys ---------------------------------------------------------------------------------------
 
 
-def _describe_run(plan: CompilePlan, base_dtype: torch.dtype) -> dict[str, str]:
+def _describe_run(plan: CompilePlan) -> dict[str, str]:
     """Describe what all chunks of a plan depend on."""
     reader = plan.network.reader
     network = plan.network.digest_files()
@@ -204,10 +202,12 @@ def _describe_run(plan: CompilePlan, base_dtype: torch.dtype) -> dict[str, str]:
         "format": _FORMAT,
         "network": join_digests([f"{name} {digest}" for name, digest in sorted(network.items())]),
         "base": join_digests([reader.digest(), file_digest(reader.folder / "config.json")]),
-        "base_dtype": str(base_dtype).removeprefix("torch."),
+        "base_dtype": plan.base_dtype,
         "encoder": plan.options.encoder,
         "device": _describe_device(plan.device),
-        "attention": pick_attention(reader.family, device=plan.device, dtype=base_dtype),
+        "attention": pick_attention(
+            reader.family, device=plan.device, dtype=pick_torch_dtype(plan.base_dtype)
+        ),
         "libraries": f"torch {version('torch')}, transformers {version('transformers')}",
         "d2l": f"{__version__}, {version_digest[:16]}",
     }

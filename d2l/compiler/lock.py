@@ -36,6 +36,7 @@ class Request:
     base: str | None = None
     device: str = "auto"
     offline: bool = False
+    base_dtype: str | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,12 @@ class State:
         """True if compiling again loses nothing: the files are untouched, and the documents' names
         and the options are the same."""
         return not {"option", "file", "inputs"} & {found.kind for found in self.differences}
+
+    @property
+    def base_dtype(self) -> str | None:
+        """The precision of the base that the adapter was compiled in; None if it names none."""
+        dtype: str | None = self.lock.get("base_dtype")
+        return dtype
 
     def refuse(self, out: Path, wanted: str) -> None:
         """Raise AdapterError that lists the differences, if there are any."""
@@ -115,6 +122,7 @@ def describe(
             "files": digests["files"],
         },
         "device": plan.device.split(":")[0],
+        "base_dtype": plan.base_dtype,
         "options": plan.options.record(names) | plan.intake.reading.record(),
         **models,
     }
@@ -201,6 +209,9 @@ def _compare_options(lock: Mapping[str, Any], request: Request) -> Iterator[Drif
     device = request.device.split(":")[0]
     if device not in ("auto", lock["device"]):
         yield Drift("option", f"option device {lock['device']} → {device}")
+    dtype = lock.get("base_dtype")  # locks of d2l 0.2 name none
+    if request.base_dtype not in (None, dtype):
+        yield Drift("option", f"option base_dtype {dtype} → {request.base_dtype}")
 
 
 def _compare_network(lock: Mapping[str, Any], request: Request) -> Iterator[Drift]:

@@ -98,6 +98,12 @@ class CompilePlan:
         """The device; raises BaseModelError if this machine lacks it."""
         return devices.pick_device(self.options.device)
 
+    @cached_property
+    def base_dtype(self) -> str:
+        """The precision that the base runs in, as options spell it."""
+        dtype = self.options.base_dtype
+        return dtype or devices.name_dtype(self.network.pick_dtype(self.device))
+
     @property
     def parts_bytes(self) -> int:
         """Size of the parts that will be written beside the weights."""

@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from d2l.adapters.merge_methods import Counted, compress
 from d2l.adapters.peft_folder import AdapterContent, pick_torch_dtype
 from d2l.adapters.weights import Memory
@@ -20,7 +18,6 @@ from d2l.compiler.content import make_content
 from d2l.compiler.plan import CompilePlan
 from d2l.compiler.timing import remember_rate
 from d2l.documents.chunks import Chunk
-from d2l.errors import OptionError
 from d2l.files.paths import remember
 from d2l.hypernets.protocol import Assembled, ChunkWeights, Loaded
 from d2l.progress import Progress, silent
@@ -30,15 +27,14 @@ def look_up(plan: CompilePlan) -> Cached:
     """Look up the cache's entries for a plan, if its options allow that; raises OptionError."""
     if not plan.options.cache:
         return NOTHING
-    return chunk_cache.look_up(plan, base_dtype=_pick_base_dtype(plan))
+    return chunk_cache.look_up(plan)
 
 
 def load(plan: CompilePlan) -> Loaded:
     """Load the base, up to the last layer that the network reads, and the network; raises
     D2LError."""
-    loaded = plan.network.load(
-        device=plan.device, dtype=_pick_base_dtype(plan), encoder=plan.options.encoder
-    )
+    dtype = pick_torch_dtype(plan.base_dtype)
+    loaded = plan.network.load(device=plan.device, dtype=dtype, encoder=plan.options.encoder)
     loaded.read_ahead(plan.chunks[0])
     return loaded
 
@@ -115,17 +111,3 @@ def _write_chunk(
     assert share is not None
     assert part is None or isinstance(part, Memory)
     return share, part
-
-
-def _pick_base_dtype(plan: CompilePlan) -> torch.dtype:
-    """Pick the precision that the base runs in: fp32 if the network imposes values on it."""
-    wanted = plan.options.base_dtype
-    if wanted is None:
-        return plan.network.pick_dtype(plan.device)
-    dtype = pick_torch_dtype(wanted)
-    if plan.network.imposes_on_base and dtype != torch.float32:
-        raise OptionError(
-            f"{plan.checkpoint.name}: its base runs in fp32, not in {wanted}",
-            hint="leave the dtype of the base out",
-        )
-    return dtype

@@ -45,4 +45,4 @@ def _read_rates(key: str) -> list[float]:
 
 
 def _key(plan: CompilePlan, device: str) -> str:
-    return f"{plan.config.kind}:{plan.config.base}:{device}"
+    return f"{plan.config.kind}:{plan.config.base}:{device}:{plan.base_dtype}"

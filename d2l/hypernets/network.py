@@ -108,7 +108,7 @@ class Network(ABC, Generic[Config]):
     unit: ClassVar[str] = "ranks"
     #: Examples can be read beside a description.
     reads_examples: ClassVar[bool] = False
-    #: The base must run in fp32, because the network imposes values on it.
+    #: The network imposes values on the base: it reads with the weights that answer.
     imposes_on_base: ClassVar[bool] = False
     #: Averaged chunks have all ranks in common.
     averages_share: ClassVar[bool] = False
@@ -251,8 +251,9 @@ class Network(ABC, Generic[Config]):
         return LoadedNetwork(hypernet, ActivationEncoder(model, reading), device)
 
     def pick_dtype(self, device: str) -> torch.dtype:
-        """Pick the precision of the base on a device."""
-        return torch.float32 if self.imposes_on_base else pick_dtype(device)
+        """Pick the precision of the base on a device; a network that was made for exact states
+        gets them on every CPU."""
+        return pick_dtype(device, measured=self.imposes_on_base)
 
     def estimate_memory(self, n_tokens: int, device: str) -> int:
         """Estimate the bytes that the base and the states of a chunk of so many tokens take."""

@@ -6,7 +6,7 @@ Needs no torch.
 
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, replace
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from d2l.errors import OptionError
 from d2l.hypernets.registry import DEFAULT, DEFAULT_TEXT, DEFAULT_VARIABLE, default_checkpoint
@@ -80,15 +80,22 @@ class NetworkOptions:
 class CompileOptions(NetworkOptions):
     """Options of a compilation of documents, with the defaults of the command line.
 
-    `merge`, `chunking`, `dtype` and `encoder` take the choices of their types. `base_dtype` is the
-    precision that the base runs in; None: as network and device need. `cache`: parts are looked up
-    and kept in the cache folder. Raises OptionError for values that no network can use.
+    `merge`, `chunking`, `dtype` and `encoder` take the choices of their types. `base_dtype` is
+    None for the precision that network and device need. `cache`: parts are looked up and kept in
+    the cache folder. Raises OptionError for values that no network can use.
     """
 
     encoder: Encoder = option(
         "plain",
         "nf4: the base reads with 4-bit weights, as in the training of public checkpoints.",
         of="network",
+        expert=True,
+    )
+    base_dtype: str | None = option(
+        None,
+        "Precision of the base: bf16, fp16 or fp32; default: bf16 where it is faster, with seats.",
+        of="network",
+        also=_MANY,
         expert=True,
     )
     merge: Merge = option("concat", "How chunks become one adapter.", expert=True)
@@ -127,11 +134,13 @@ class CompileOptions(NetworkOptions):
         expert=True,
     )
     keep_paths: bool = option(False, "Name inputs in d2l.json by their whole paths.", expert=True)
-    base_dtype: str | None = None
     cache: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.base_dtype not in (None, *get_args(Dtype)):
+            hint = f"choose from {', '.join(get_args(Dtype))}"
+            raise OptionError(f"unknown base_dtype {self.base_dtype!r}", hint=hint)
         if self.max_rank is not None and not 1 <= self.max_rank <= MAX_RANK:
             raise OptionError(
                 f"--max-rank is not from 1 to {MAX_RANK:,}", hint="leave it out for no bound"

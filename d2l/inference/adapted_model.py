@@ -79,7 +79,7 @@ class AdaptedModel(AdapterPrompts):
         adapter: a folder, a name on the hub (org/repo[@revision]), or an adapter in memory.
         base: a folder, GGUF file, alias or hub name; None: the base that the adapter names.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps". dtype: of the base, "bf16", "fp16" or
-        "fp32"; None: bf16 on CUDA, else fp32. revision: of the adapter's repository.
+        "fp32"; None: bf16 where it is faster. revision: of the adapter's repository.
         local_files_only: open no socket.
 
         Raises AdapterError or BaseModelError.

@@ -110,9 +110,9 @@ def test_what_cannot_be_is_told_by_the_first_call_that_can_know() -> None:
         d2l.Compiler.from_pretrained("seats", device="warp")
     with pytest.raises(CheckpointError, match="is a seats network, which reads documents"):
         d2l.TaskCompiler.from_pretrained("seats")
-    compiler = d2l.Compiler.from_pretrained("seats", dtype="bf16", device="cpu")
-    with pytest.raises(OptionError, match="its base runs in fp32, not in bf16"):
-        compiler("note.txt")
+    with pytest.raises(OptionError, match="unknown base_dtype 'int4'"):
+        d2l.Compiler.from_pretrained("seats", dtype="int4")
+    compiler = d2l.Compiler.from_pretrained("seats", device="cpu")
     with pytest.raises(DocumentError, match=r"none.txt: no such file"):
         compiler.plan("none.txt")
     with pytest.raises(DocumentError):
@@ -121,16 +121,22 @@ def test_what_cannot_be_is_told_by_the_first_call_that_can_know() -> None:
         compiler.plan("note.txt", dtype="int4")
 
 
-def test_the_base_of_a_public_network_runs_in_the_precision_asked_for() -> None:
+@pytest.mark.parametrize("checkpoint", ["public", "seats"])
+def test_the_base_runs_in_the_precision_asked_for(checkpoint: str) -> None:
     full, half = (
-        d2l.Compiler.from_pretrained("public", device="cpu", dtype=dtype)("note.txt")
+        d2l.Compiler.from_pretrained(checkpoint, device="cpu", dtype=dtype)("note.txt")
         for dtype in (None, "bf16")
     )
-    gaps = [
-        float((f.b - half.weights.factors[name].b).abs().max())
-        for name, f in full.weights.factors.items()
+    deltas = [
+        {name: f.b @ f.a for name, f in adapter.weights.factors.items()} for adapter in (full, half)
     ]
+    gaps = [float((delta - deltas[1][name]).abs().max()) for name, delta in deltas[0].items()]
     assert max(gaps) > 0
+    for adapter, dtype in ((full, "fp32"), (half, "bf16")):
+        assert adapter.provenance is not None
+        assert adapter.provenance.options.base_dtype == dtype
+        assert adapter.lock is not None
+        assert adapter.lock["base_dtype"] == dtype
 
 
 def test_reading_options_reach_the_readers(place: Path) -> None:

@@ -9,7 +9,8 @@ import torch
 
 import d2l
 from d2l.bases import devices
-from d2l.bases.devices import pick_device, pick_dtype
+from d2l.bases.devices import name_dtype, pick_device, pick_dtype
+from d2l.bases.precision import Speedup
 from d2l.errors import BaseModelError
 from tests.command import Command
 from tests.refusals import refuse
@@ -94,10 +95,25 @@ def test_the_device_is_checked_before_anything_is_looked_up(
     assert done.err.startswith(f"error: {ABSENT.format('cuda')}: ")
 
 
-def test_bases_are_half_as_wide_on_cuda_only() -> None:
+@pytest.mark.parametrize(("is_fast", "on_cpu"), [(False, "fp32"), (True, "bf16")])
+def test_bases_are_half_as_wide_on_cuda_and_on_processors_that_are_faster_then(
+    is_fast: bool, on_cpu: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("D2L_BASE_DTYPE")
+    speed = Speedup(4.0 if is_fast else 0.5, 1.0)
+    monkeypatch.setattr("d2l.bases.devices.find_speedup", lambda: speed)
     names = ("cpu", "mps", "cuda", "cuda:1")
-    wide, half = torch.float32, torch.bfloat16
-    assert [pick_dtype(name) for name in names] == [wide, wide, half, half]
+    picked = [name_dtype(pick_dtype(name)) for name in names]
+    assert picked == [on_cpu, "fp32", "bf16", "bf16"]
+    assert pick_dtype("cpu", measured=False) == torch.float32
+    monkeypatch.setenv("D2L_BASE_DTYPE", "fp16")
+    assert {pick_dtype(name, measured=False) for name in names} == {torch.float16}
+
+
+def test_an_unknown_precision_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("D2L_BASE_DTYPE", "int4")
+    told = ("D2L_BASE_DTYPE is 'int4'", "choose from bf16, fp16, fp32")
+    assert refusal(pick_dtype, "cpu") == told
 
 
 def test_code_asks_one_function_whether_a_device_is_cuda() -> None:

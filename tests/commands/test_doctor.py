@@ -42,7 +42,10 @@ def test_a_machine_that_can_compile_is_described(
     assert values["network"] == network
     assert values["cache"]["cache"] == str(place / "cache")
     assert values["cache"]["free_bytes"] > 0
-    assert not (place / "cache").exists()
+    assert [path.name for path in (place / "cache").iterdir()] == ["precision.json"]
+    machine = values["machine"]
+    assert machine["base_dtype"] == "fp32"  # by the variable
+    assert all(speed > 0 for speed in machine["bf16_speed"].values())
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr("torch.backends.cuda.is_built", lambda: False)
     shown = command("doctor")
@@ -51,6 +54,7 @@ def test_a_machine_that_can_compile_is_described(
     for base in KNOWN:
         assert f"\nbase      {base.alias}, missing: d2l bases fetch {base.alias}\n" in shown.out
     assert "\nvariable  D2L_CHECKPOINT=seats\n" in shown.out
+    assert "\ncpu       bases in fp32; bf16 is " in shown.out
 
 
 def test_what_keeps_compile_from_working_is_exit_code_1(

@@ -215,6 +215,32 @@ def test_a_second_run_imports_no_torch_and_touches_nothing(
     assert {p: p.stat().st_mtime_ns for p in (place / "notes.lora").iterdir()} == before
 
 
+def test_a_lock_holds_in_its_own_precision(
+    place: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a machine that computes faster in another."""
+    monkeypatch.setenv("D2L_BASE_DTYPE", "bf16")
+    assert command(*COMPILE, *base(), "--locked").code == 0
+    assert command(*COMPILE, *base(), "--locked", "--base-dtype", "fp32").code == 0
+    done = command(*COMPILE, *base(), "--locked", "--base-dtype", "bf16")
+    assert "option base_dtype fp32 → bf16" in done.err
+    change_input(place)
+    assert command(*COMPILE, *base()).code == 0
+    assert read_precision(place) == ["fp32", "fp32"]
+    done = command(*COMPILE, *base(), "--base-dtype", "bf16")
+    assert "exists already" in done.err
+    assert command(*COMPILE, *base(), "--force").code == 0
+    assert read_precision(place) == ["bf16", "bf16"]
+    assert command(*COMPILE, *base(), "--locked").code == 0
+
+
+def read_precision(place: Path) -> list[str]:
+    """The base's precision by the lock, and by the record."""
+    texts = [(place / "notes.lora" / name).read_text("utf-8") for name in (LOCK, "d2l.json")]
+    lock, record = map(json.loads, texts)
+    return [lock["base_dtype"], record["options"]["base_dtype"]]
+
+
 @pytest.mark.slow
 def test_a_second_run_takes_about_as_long_as_inspect(place: Path) -> None:
     """At most 1.5 times the processor's time, the best of several: other work disturbs."""

@@ -98,6 +98,16 @@ def test_another_rank_or_text_is_another_key(changes: dict[str, Any], tmp_path: 
     assert compiler.look_up(plan_for(compiler, **changes)).n_read
 
 
+def test_another_precision_of_the_base_is_another_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler = make_compiler(tmp_path)
+    saved(compiler, plan_for(compiler), tmp_path)
+    monkeypatch.setenv("D2L_BASE_DTYPE", "bf16")
+    found = compiler.look_up(plan_for(compiler))
+    assert (found.n_cached, found.assembled) == (0, None)
+
+
 def test_another_network_or_base_is_another_key(tmp_path: Path) -> None:
     compiler = make_compiler(tmp_path)
     plan = plan_for(compiler)

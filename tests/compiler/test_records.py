@@ -113,6 +113,7 @@ def test_options_notes_and_skipped_inputs_are_recorded(
         "max_rank": 4,
         "chunk_tokens": 40,
         "tokens_per_seat": None,
+        "base_dtype": "fp32",
         "dtype": "fp16",
     }
     assert record["inputs"][0]["notes"] == ["one of two pages"]

@@ -56,9 +56,9 @@ def test_rates_of_other_devices_bases_and_networks_are_kept_apart(
     remember_rate(plan, "cuda", 0.1)
     remember_rate(other, "cpu", 3.0)
     assert json.loads((cache / "rates.json").read_text()) == {
-        "doc_to_lora:tiny-org/llama-tiny:cpu": "150.0",
-        "doc_to_lora:tiny-org/llama-tiny:cuda": "3000.0",
-        "doc_to_lora:org/other:cpu": "100.0",
+        "doc_to_lora:tiny-org/llama-tiny:cpu:fp32": "150.0",
+        "doc_to_lora:tiny-org/llama-tiny:cuda:fp32": "3000.0",
+        "doc_to_lora:org/other:cpu:fp32": "100.0",
     }
     assert estimate_seconds(plan, "cuda") == (0.1, 0.1)
     assert estimate_seconds(plan, "mps") is None
@@ -79,12 +79,12 @@ DAMAGED = [
     b"[1, 2]",
     b"null",
     b"[" * 100_000,
-    b'{"doc_to_lora:tiny-org/llama-tiny:cpu": 150}',
-    b'{"doc_to_lora:tiny-org/llama-tiny:cpu": "0"}',
-    b'{"doc_to_lora:tiny-org/llama-tiny:cpu": "-3"}',
-    b'{"doc_to_lora:tiny-org/llama-tiny:cpu": "NaN"}',
-    b'{"doc_to_lora:tiny-org/llama-tiny:cpu": "Infinity"}',
-    b'{"doc_to_lora:tiny-org/llama-tiny:cpu": "1' + b"0" * 400 + b'"}',
+    b'{"doc_to_lora:tiny-org/llama-tiny:cpu:fp32": 150}',
+    b'{"doc_to_lora:tiny-org/llama-tiny:cpu:fp32": "0"}',
+    b'{"doc_to_lora:tiny-org/llama-tiny:cpu:fp32": "-3"}',
+    b'{"doc_to_lora:tiny-org/llama-tiny:cpu:fp32": "NaN"}',
+    b'{"doc_to_lora:tiny-org/llama-tiny:cpu:fp32": "Infinity"}',
+    b'{"doc_to_lora:tiny-org/llama-tiny:cpu:fp32": "1' + b"0" * 400 + b'"}',
 ]
 
 

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import torch
 
-from d2l.adapters.peft_folder import DTYPES
 from d2l.api.compiler import Compiler
 from d2l.bases import devices
 from d2l.compiler.privacy import name_places
@@ -229,7 +228,7 @@ def _describe(compiler: Compiler, options: BenchOptions) -> RunFacts:
         network_sha256=hashlib.sha256(weights).hexdigest()[:16],
         base=shared.get(names[1], names[1]),
         device=torch.cuda.get_device_name(device) if devices.is_cuda(device) else processor,
-        dtype=next(k for k, v in DTYPES.items() if v == devices.pick_dtype(device)),
+        dtype=devices.name_dtype(devices.pick_dtype(device)),
         max_tokens=options.asking.max_new_tokens,
         versions=own | {name: metadata.version(name) for name in _PACKAGES},
     )

@@ -98,7 +98,6 @@ class SeatsNetwork(Network[SeatsConfig]):
     kind: ClassVar[str] = KIND
     formats: ClassVar[tuple[Format, ...]] = (FORMAT,)
     unit: ClassVar[str] = "seats"
-    # Rounding the base to bf16 moves logits by 0.15.
     imposes_on_base: ClassVar[bool] = True
     averages_share: ClassVar[bool] = True
     own_tokenizer: ClassVar[bool] = True

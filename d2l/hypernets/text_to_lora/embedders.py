@@ -128,7 +128,7 @@ def load_base_embedders(
     The answer follows the last token of a question, whose state thus predicts the answer. Raises
     BaseModelError.
     """
-    model: Any = load_frozen(base, device=device, dtype=dtype or pick_dtype(device))
+    model: Any = load_frozen(base, device=device, dtype=dtype or pick_dtype(device, measured=False))
     tokenizer = load_tokenizer(base.folder)
 
     def tokenize(text: str, limit: int) -> list[int]:
