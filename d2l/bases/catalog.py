@@ -90,9 +90,11 @@ class BaseLocation:
 
 
 def list_weights(folder: Path) -> list[Path]:
-    """List a model folder's safetensors files, sorted; with an index only those that it names."""
+    """List a model folder's safetensors files, sorted; with an index only those that it names.
+    Variants in other precisions, as model.bf16.safetensors, do not count."""
     named = [folder / name for name in hub.read_index(folder)]
-    return [path for path in named or sorted(folder.glob("*.safetensors")) if path.is_file()]
+    found = named or sorted(p for p in folder.glob("*.safetensors") if "." not in p.stem)
+    return [path for path in found if path.is_file()]
 
 
 def find_known(name: str) -> KnownBase | None:

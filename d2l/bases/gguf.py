@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
 import torch
 import transformers
@@ -34,6 +34,9 @@ from d2l.memory import refuse_shortage
 #: Raised when the folders made from a GGUF file change, so that old ones are not used.
 _LAYOUT = 3
 WEIGHTS = "model.safetensors"
+#: The same weights in bf16, under the name that transformers gives this variant.
+VARIANT: Final = "bf16"
+ROUNDED_WEIGHTS = f"model.{VARIANT}.safetensors"
 CHECKS_FILE = "checks.json"
 #: Files that this process has checked: path, size, time of change, inode.
 _checked: set[tuple[str, int, int, int]] = set()
@@ -93,7 +96,7 @@ def _write_texts(gguf: Path, folder: Path) -> None:
 
 def _list_texts(folder: Path) -> list[str]:
     """List the files of an unpacked folder that have digests, without its weights."""
-    return [name for name in read_checks(folder) if name != WEIGHTS]
+    return [name for name in read_checks(folder) if name not in (WEIGHTS, ROUNDED_WEIGHTS)]
 
 
 def _is_sound(folder: Path) -> bool:
@@ -102,35 +105,42 @@ def _is_sound(folder: Path) -> bool:
     return bool(texts) and find_damage(folder, texts) is None
 
 
-def ensure_weights(gguf: Path, folder: Path) -> None:
-    """Dequantize to fp32 (once) into `folder`: exact, since fp32 holds every quantized value.
+def ensure_weights(
+    gguf: Path, folder: Path, dtype: torch.dtype = torch.float32
+) -> Literal["bf16"] | None:
+    """Dequantize (once) into `folder`, and return the variant of the weights' file.
 
-    Damaged weights are made again, with a line in the log. Raises BaseModelError.
+    The file is in fp32, which holds every quantized value; a base that is first loaded in bf16 gets
+    a file in bf16 and none in fp32. Damaged weights are made again, with a line in the log. Raises
+    BaseModelError.
     """
-    weights = folder / WEIGHTS
-    damage = find_damage(folder, [WEIGHTS])
-    if damage is None:
-        return
-    if WEIGHTS in read_checks(folder) and weights.is_file():
-        _warn_of_damage(folder, damage, gguf)
-    with _in_cache(weights):
-        replace_file(weights, partial(_dequantize, gguf, folder))
-        _record(folder, [WEIGHTS])
+    name = ROUNDED_WEIGHTS if dtype == torch.bfloat16 else WEIGHTS
+    if name not in read_checks(folder) and find_damage(folder, [WEIGHTS]) is None:
+        name = WEIGHTS
+    damage = find_damage(folder, [name])
+    if damage is not None:
+        if name in read_checks(folder) and (folder / name).is_file():
+            _warn_of_damage(folder, damage, gguf)
+        stored = torch.bfloat16 if name == ROUNDED_WEIGHTS else torch.float32
+        with _in_cache(folder / name):
+            replace_file(folder / name, partial(_dequantize, gguf, folder, stored))
+            _record(folder, [name])
+    return VARIANT if name == ROUNDED_WEIGHTS else None
 
 
-def _dequantize(gguf: Path, folder: Path, target: Path) -> None:
+def _dequantize(gguf: Path, folder: Path, dtype: torch.dtype, target: Path) -> None:
     """Write the weights of a GGUF file; raises BaseModelError if it has changed meanwhile."""
     if not folder.name.startswith(file_digest(gguf, fresh=True)[:16]):
         raise BaseModelError(
             f"{gguf}: is no longer the file that {folder} was made from",
             hint="run the command again; if it is damaged, delete it and fetch it again",
         )
-    _check_space(gguf, target.parent)
+    _check_space(gguf, target.parent, dtype)
     with _gguf_errors(gguf):
         model = transformers.AutoModelForCausalLM.from_pretrained(
             gguf.parent,
             gguf_file=gguf.name,
-            dtype=torch.float32,
+            dtype=dtype,  # tensor by tensor: there is never a copy in fp32
             trust_remote_code=False,
             local_files_only=True,
         )
@@ -140,13 +150,13 @@ def _dequantize(gguf: Path, folder: Path, target: Path) -> None:
     save_file(state, target, metadata={"format": "pt"})
 
 
-def _check_space(gguf: Path, folder: Path) -> None:
+def _check_space(gguf: Path, folder: Path, dtype: torch.dtype) -> None:
     """Raise OSError for a disk without space for the weights."""
     from gguf import GGUFReader
 
     with _gguf_errors(gguf):
         n_values = sum(int(tensor.n_elements) for tensor in GGUFReader(gguf).tensors)
-    if shutil.disk_usage(folder).free < 4 * n_values:
+    if shutil.disk_usage(folder).free < dtype.itemsize * n_values:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 

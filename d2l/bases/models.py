@@ -158,9 +158,10 @@ def read_out(causal: Any, hidden: Tensor) -> Tensor:
 def _load(factory: Any, files: BaseFiles, *, config: Any, device: str, dtype: torch.dtype) -> Any:
     """Read weights into the architecture of `config`, frozen, straight onto a device; refuse
     missing weights, wrong shapes and values that are not finite."""
+    variant = None
     if files.gguf is not None:
-        gguf_files.ensure_weights(files.gguf, files.folder)
-    if not list_weights(files.folder):
+        variant = gguf_files.ensure_weights(files.gguf, files.folder, dtype)
+    elif not list_weights(files.folder):
         raise BaseModelError(
             f"{files.folder}: no safetensors weights",
             hint="d2l reads model.safetensors (or its shards), not pickled weights",
@@ -172,6 +173,7 @@ def _load(factory: Any, files: BaseFiles, *, config: Any, device: str, dtype: to
             model, info = factory.from_pretrained(
                 files.folder,
                 config=config,
+                variant=variant,
                 dtype=dtype,
                 device_map={"": device},
                 attn_implementation=pick_attention(family, device=device, dtype=dtype),

@@ -5,10 +5,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
 
 from d2l.bases import gguf as gguf_files
+from d2l.bases.catalog import list_weights
 from d2l.bases.fetch import verify_bases
 from d2l.bases.gguf import ensure_weights, prepare_folder
+from d2l.bases.models import BaseFiles, load_frozen
 from d2l.errors import BaseModelError
 from d2l.files.cache import file_digest
 from tests.bases.gguf_samples import write_gguf
@@ -156,6 +161,58 @@ def test_verify_reads_all_and_removes_a_damaged_copy(
     assert verify_bases() == []
 
 
+def load_as(gguf: Path, dtype: torch.dtype) -> Tensor:
+    files = BaseFiles("tiny", prepare_folder(gguf), gguf)
+    model = load_frozen(files, device="cpu", dtype=dtype)
+    weight: Tensor = model.get_submodule("layers.0.self_attn.k_proj").get_parameter("weight")
+    return weight
+
+
+def test_a_base_that_is_loaded_in_bf16_first_is_unpacked_to_bf16_alone(
+    sample: tuple[Path, Path], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gguf, exact = sample
+    weight, folder = load_as(gguf, torch.bfloat16), cache / "bases" / sample[1].name
+    assert weight.dtype == torch.bfloat16
+    rounded = load_file(folder / "model.bf16.safetensors")
+    whole = load_file(exact / "model.safetensors")
+    assert rounded.keys() == whole.keys()
+    for name, tensor in whole.items():
+        assert torch.equal(rounded[name], tensor.to(torch.bfloat16))
+    assert not (folder / "model.safetensors").exists()
+    assert {"model.bf16.safetensors", "config.json"} < set(gguf_files.read_checks(folder))
+    with monkeypatch.context() as patch:  # it is there now
+        patch.setattr("d2l.bases.gguf._dequantize", lambda *_: pytest.fail("unpacked again"))
+        assert torch.equal(load_as(gguf, torch.bfloat16), weight)
+    assert load_as(gguf, torch.float32).dtype == torch.float32
+    assert list_weights(folder) == [folder / "model.safetensors"]
+    assert (folder / "model.safetensors").read_bytes() == (exact / "model.safetensors").read_bytes()
+
+
+def test_a_copy_in_fp32_serves_a_base_in_bf16(sample: tuple[Path, Path], copy: Path) -> None:
+    assert load_as(sample[0], torch.bfloat16).dtype == torch.bfloat16
+    assert not (copy / "model.bf16.safetensors").exists()
+
+
+def test_a_damaged_copy_in_bf16_is_made_again_and_verified(
+    sample: tuple[Path, Path],
+    cache: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    weight = load_as(sample[0], torch.bfloat16)
+    path = cache / "bases" / sample[1].name / "model.bf16.safetensors"
+    flip_a_bit(path)
+    with caplog.at_level(logging.WARNING):
+        assert torch.equal(load_as(sample[0], torch.bfloat16), weight)
+    said = f"{path}: damaged (its digest differs), made again from base.gguf"
+    assert [record.getMessage() for record in caplog.records] == [said]
+    monkeypatch.setattr("d2l.bases.fetch.KNOWN", ())
+    assert [row["state"] for row in verify_bases()] == ["sound"]
+    flip_a_bit(path)
+    assert path.name in verify_bases()[0]["state"]
+
+
 def test_a_cache_that_cannot_be_used_is_found_out_before_anything_is_converted(
     sample: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,8 +227,9 @@ def test_a_cache_that_cannot_be_used_is_found_out_before_anything_is_converted(
 def test_a_cache_without_room_is_found_out_before_anything_is_converted(
     sample: tuple[Path, Path], copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    n_bytes = (copy / "model.safetensors").stat().st_size
     (copy / "model.safetensors").unlink()
-    usage = shutil.disk_usage(copy)._replace(free=1000)
+    usage = shutil.disk_usage(copy)._replace(free=n_bytes * 3 // 4)  # enough for bf16
     monkeypatch.setattr("d2l.bases.gguf.shutil.disk_usage", lambda _: usage)
     monkeypatch.setattr(
         "d2l.bases.gguf.transformers.AutoModelForCausalLM.from_pretrained",
@@ -180,3 +238,5 @@ def test_a_cache_without_room_is_found_out_before_anything_is_converted(
     with pytest.raises(BaseModelError, match="No space left on device") as caught:
         ensure_weights(sample[0], copy)
     assert caught.value.hint == HINT
+    with pytest.raises(pytest.fail.Exception, match="too late"):
+        ensure_weights(sample[0], copy, torch.bfloat16)
