@@ -77,11 +77,15 @@ class Router:
 def drop_stop_words(question: str) -> str:
     """Drop the stop words of a question, in the language with most of them in it: words such as
     "how" are rare in manuals, and would weigh most. A question of stop words alone stays whole."""
-    words = _WORD.findall(question)
-    folded = [word.casefold() for word in words]
-    stops = max(_read_stop_words(), key=lambda own: sum(word in own for word in folded))
-    left = [word for word, plain in zip(words, folded, strict=True) if plain not in stops]
+    stops = find_stop_words(question)
+    left = [word for word in _WORD.findall(question) if word.casefold() not in stops]
     return " ".join(left) or question
+
+
+def find_stop_words(text: str) -> frozenset[str]:
+    """Find the stop words of the language that has most of a text's words among them."""
+    words = [word.casefold() for word in _WORD.findall(text)]
+    return max(_read_stop_words(), key=lambda own: sum(word in own for word in words))
 
 
 @functools.cache

@@ -1,0 +1,165 @@
+"""Question → its scope: the document as a whole, the parts below a heading, or any part.
+
+Words of the question decide; needs no model and no torch.
+"""
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Literal
+
+from d2l.adapters.parts import PartRecord
+from d2l.inference.parts.router import find_stop_words
+
+_WORD = re.compile(r"\w+")
+#: Words for a document.
+_DOCUMENT = re.compile(
+    r"(?:document|manual|guide|handbook|book|text|paper|article|report|file|pdf|contract|agreement"
+    r"|policy|policie|rule|cookbook|invoice|letter|thesis|tutorial|leaflet|brochure|faq|dokument"
+    r"|handbuch|anleitung|buch|bericht|vertrag|manuel|livre|texte|rapport|contrat|documento|libro"
+    r"|texto|informe|contrato|manuale|testo|contratto|livro|handleiding|boek|tekst)(?:e?s)?"
+)
+#: Words that ask about a whole, if no word of content stands beside them.
+_WHOLE = re.compile(
+    r"summar\w*|overview|gist|outline|synopsis|takeaways?|tldr|topics?|subjects?|themes?|points"
+    r"|ideas?|purpose|aims?|goals?|contents|chapters|sections|headings|covers?|covered|discuss\w*"
+    r"|audience|readers?|intended|title|learn|pages|contain(?:s|ed)?|structured?|tl|dr"
+    r"|zusammen\w*|überblick|inhalt\w*|themen|thema|kapitel|zweck|handelt|résum\w*|aperçu|sujets?"
+    r"|chapitres|parle|traite|resum\w*|temas?|trata|capítulos|contenido|propósito|conteúdo|riassu\w*"
+    r"|argoment[io]|capitoli|parla|tratta|scopo|samenvat\w*|overzicht|onderwerp\w*|hoofdstukken"
+)
+#: Words beside them that are no content.
+_FILLER = re.compile(
+    r"main|key|major|list|deals?|brief(?:ly)?|short|sentences?|paragraphs?|lines?|words?|quick|general"
+    r"|entire|whole|explain|describe[sd]?|write|written|meant|kinds?|sorts?|types?|number|chapter"
+    r"|section|part|parts|point|bullet|\d|kurz|geht|worum|fasse?|quoi|bref|waar|gaat|vat"
+)
+#: Questions of stop words, and of a name alone.
+_ABOUT = re.compile(
+    r"^\W*(?:what|which)\b.*\b(?:about|for|do|deals? with)\W*$|^\W*who(?:m|se)?\b.*\bfor\b"
+    r"|^\W*for whom\b|^\W*how (?:long|big) (?:is|are)\b|^\W*what (?:kind|type|sort) of"
+    r"|^\W*what(?:['’]s| is| are)(?: \w+){1,3}\W*$|\bworum geht|\bde quoi|\bde qu[ée] "
+    r"|\bdi cosa|\bsobre o que|\bwaarover|\bwaar gaat|^\W*(?:für wen|à qui|para qui?e[mn]|per chi"
+    r"|voor wie)\b",
+    re.IGNORECASE,
+)
+_LIST = re.compile(
+    r"^\W*(?:please |can you |could you )?(?:list|name|enumerate)\b|\b(?:kinds|types|sorts) of\b"
+    r"|\b(?:what|which) are\b|\b(?:what|which) (?:[\w-]+ ){0,2}?\w{2,}[^\Wsui]s (?:are|were|do|does"
+    r"|did|can|could|may|must|should|will|have|with|in|of|for|come)\b|\bwhat can (?:i|you|one)\b"
+    r"|\ball (?:the|of)\b|^\W*(?:welche|nenne|quel(?:le)?s|liste[rz]?|cuáles|quali|quais)\b",
+    re.IGNORECASE,
+)
+#: A chapter by its number, and by its title.
+_NAMES = (
+    r"chapter|section|appendix|part|kapitel|abschnitt|anhang|teil|chapitre|annexe|partie|cap[ií]tulo"
+    r"|secci[óo]n|seção|capitolo|sezione|parte|hoofdstuk|paragraaf|deel"
+)
+_NUMBERED = re.compile(
+    rf"(?:\b(?P<name>{_NAMES})|§) ?(?P<number>\d+(?:\.\d+)*|[a-h]|[ivx]+)(?![\w.]*\w)",
+    re.IGNORECASE,
+)
+_TITLED = re.compile(
+    rf"\b(?:{_NAMES})s? (?:on|about|called|titled|named|über|sur|sobre|su|over)\b"
+    r"|\b(?:chapter|section|kapitel|abschnitt|chapitre|capítulo|capitolo|hoofdstuk)\b",
+    re.IGNORECASE,
+)
+_HEADING = re.compile(
+    rf"(?:(?P<name>{_NAMES}) |§ ?)?(?P<number>\d+(?:\.\d+)*|[a-h]|[ivx]+)(?=[.:) ]|$)",
+    re.IGNORECASE,
+)
+_LINE = re.compile(r"^[^\n|]{3,100}(?<![.!?:;,])$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Scope of a question: all of the document, the parts below a heading, in their order, or a
+    fact anywhere. A question that wants a list may need the neighbors of its part."""
+
+    kind: Literal["whole", "below", "fact"]
+    indices: tuple[int, ...] = ()
+    wants_list: bool = False
+
+
+def find_scope(question: str, records: Sequence[PartRecord], *, title: str = "") -> Scope:
+    """Find the scope of a question to these parts, without the part that is an overview.
+
+    `title` is the document's: "What is RTKLIB for?" asks about a whole whose title names RTKLIB.
+    """
+    wants_list = _LIST.search(question) is not None
+    below = _find_numbered(question, records)
+    stops = find_stop_words(question)
+    split = _split(question, frozenset())  # "pages" is a stop word
+    asking = any(map(_WHOLE.fullmatch, split)) or _ABOUT.search(question) is not None
+    words = {word for word in split if not _DOCUMENT.fullmatch(word)}
+    content = {w for w in words - stops if not (_WHOLE.fullmatch(w) or _FILLER.fullmatch(w))}
+    names = {PurePath(record.document).stem for record in records}
+    known = {word for name in (title, *names) for word in _split(name, stops)}
+    new = content - known
+    titled = _TITLED.search(question) is not None
+    if not below and (titled or asking):
+        needed = set() if titled else new
+        below = _find_below(records, lambda path: _weigh(path, words, needed, known, stops))
+    if asking and not below and not new:
+        return Scope("whole", wants_list=wants_list)
+    return Scope("below" if below else "fact", tuple(below), wants_list)
+
+
+def _split(text: str, stops: frozenset[str]) -> list[str]:
+    """Split a text into its words but stop words and single letters, in lower case."""
+    words = _WORD.findall(text.casefold().replace("_", " "))
+    return [word for word in words if word not in stops and (len(word) > 1 or word.isdigit())]
+
+
+def _find_numbered(question: str, records: Sequence[PartRecord]) -> list[int]:
+    """Find the parts of a chapter that a question names by its number."""
+    asked = _NUMBERED.search(question.casefold())
+    if asked is None:
+        return []
+
+    def weigh(path: tuple[str, ...]) -> float:
+        match = _HEADING.match(path[-1].casefold())
+        if match is None or match["number"] != asked["number"]:
+            return 0
+        return int(None in (match["name"], asked["name"]) or match["name"] == asked["name"])
+
+    return _find_below(records, weigh)
+
+
+def _weigh(
+    path: tuple[str, ...], words: set[str], needed: set[str], known: set[str], stops: frozenset[str]
+) -> float:
+    """Weigh a heading by its words but stop words and those known of the document's title: 0 unless
+    all are in the question, and the headings above it have the rest of those needed."""
+    own = _split(_HEADING.sub("", path[-1], count=1), frozenset())
+    own = [word for word in own if not word.isdigit()]
+    telling = [word for word in own if word not in stops] or (own if len(own) > 1 else [])
+    above = _split(" ".join(path), frozenset())
+    is_named = all(any(_is_like(word, other) for other in words) for word in telling)
+    is_whole = all(any(_is_like(word, other) for other in above) for word in needed)
+    return sum(word not in known for word in telling) if is_named and is_whole else 0
+
+
+def _is_like(word: str, other: str) -> bool:
+    """True for forms of a word: "licenses" and "licensing"."""
+    n_same = max(4, math.ceil(0.55 * max(len(word), len(other))))
+    return word == other or (len(word) >= n_same and word[:n_same] == other[:n_same])
+
+
+def _find_below(
+    records: Sequence[PartRecord], weigh: Callable[[tuple[str, ...]], float]
+) -> list[int]:
+    """Find the parts below the heading that weighs most, if any weighs something; else the parts
+    with such a line, since a heading inside a part stands in its text alone."""
+    paths = [r.headings[:n] for r in records for n in range(1, len(r.headings) + 1)]
+    best = max(dict.fromkeys(paths), key=weigh, default=())
+    if best and weigh(best):
+        below = [n for n, record in enumerate(records) if record.headings[: len(best)] == best]
+        before = max(0, below[0] - 1)  # the heading may stand at its end
+        is_cut = best[-1] in records[before].text.splitlines()
+        return sorted({before, *below}) if is_cut else below
+    lines = [(weigh((line,)), n) for n, r in enumerate(records) for line in _LINE.findall(r.text)]
+    most = max((weight for weight, _ in lines), default=0)
+    return sorted({n for weight, n in lines if weight == most > 0})
