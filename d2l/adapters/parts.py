@@ -11,27 +11,24 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import ValidationError
 
 from d2l.adapters.info import PART_VALUES, PARTS, AdapterInfo
 from d2l.adapters.provenance import Opening, Record, explain
 from d2l.adapters.record_values import Count, Text
+from d2l.adapters.rounding import KINDS, restore_memory, round_memory
 from d2l.errors import AdapterError, ShapeError
 from d2l.files.tensors import FILE_ERRORS, TensorFile
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import torch
 
+    from d2l.adapters.rounding import Stored
     from d2l.adapters.weights import Memory
 
-    #: A part's tensors in the file, by kind.
-    Stored = dict[str, Tensor]
-
-FORMAT: Final = 1
 _MAX_BYTES = 1 << 30  # of parts.json: some hundred thousand pages of text
-_KINDS = ("keys", "keys_scales", "values", "values_scales")
 _PAGE = re.compile(r"p\. (\d{1,9})")
 _AGAIN = "compile the document again, or ask with --whole"
 
@@ -66,9 +63,12 @@ class PartRecord(Record):
 
 
 class PartIndex(Record):
-    """Content of parts.json; `opening` is the longest: each part's opening is a prefix of it."""
+    """Content of parts.json; `opening` is the longest: each part's opening is a prefix of it.
 
-    format: Literal[1] = FORMAT
+    Format 2 has memories in four bits beside those in eight, which older versions cannot read.
+    """
+
+    format: Literal[1, 2] = 1
     opening: Opening | None = None
     parts: tuple[PartRecord, ...]
 
@@ -100,10 +100,15 @@ class Parts:
         stored = self.stored
         return Parts(index, stored and (lambda n: stored(indices[n])))
 
-    def read(self, n: int) -> "Memory":
-        """Read the memory of part `n`, in fp32; raises AdapterError if it is not finite."""
+    def read(self, n: int, dtype: "torch.dtype | None" = None) -> "Memory":
+        """Read the memory of part `n`, in fp32 by default; raises AdapterError if it is damaged."""
+        import torch
+
         assert self.stored is not None
-        return _decode(self.stored(n))
+        try:
+            return restore_memory(self.stored(n), dtype or torch.float32)
+        except (RuntimeError, ValueError, ShapeError) as error:
+            raise AdapterError(f"a part's memory is damaged ({error})", hint=_AGAIN) from error
 
 
 def join_parts(several: Sequence[Parts]) -> Parts:
@@ -111,7 +116,11 @@ def join_parts(several: Sequence[Parts]) -> Parts:
     owners = [(own, n) for own in several for n in range(len(own.records))]
     openings = [own.index.opening for own in several if own.index.opening is not None]
     longest = max(openings, key=lambda opening: len(opening.ids), default=None)
-    index = PartIndex(opening=longest, parts=tuple(own.records[n] for own, n in owners))
+    index = PartIndex(
+        format=max((own.index.format for own in several), default=1),
+        opening=longest,
+        parts=tuple(own.records[n] for own, n in owners),
+    )
 
     def find_stored(n: int) -> "Stored":
         own, n_own = owners[n]
@@ -121,36 +130,10 @@ def join_parts(several: Sequence[Parts]) -> Parts:
     return Parts(index, find_stored if all(own.stored for own in several) else None)
 
 
-def keep_memories(index: PartIndex, memories: "Sequence[Memory]") -> Parts:
-    """Make parts of memories, which are rounded to eight bits when they are read."""
-    return Parts(index, lambda n: _encode(memories[n]))
-
-
-def _encode(memory: "Memory") -> "Stored":
-    """Round keys and values to int8 (layers, seats, heads * dim), with a scale in fp32 for each
-    channel of a layer, since some channels of keys are much larger than others. That takes half the
-    bytes of bf16 and moves the next token's distribution by a KL of 2e-4."""
-    import torch
-
-    tensors = {}
-    for name, values in (("keys", memory.keys.float()), ("values", memory.values.float())):
-        scales = values.abs().amax(dim=1).clamp(min=1e-12) / 127  # (layers, heads * dim)
-        tensors[name] = (values / scales[:, None]).round().to(torch.int8)
-        tensors[f"{name}_scales"] = scales
-    return tensors
-
-
-def _decode(tensors: "Stored") -> "Memory":
-    from d2l.adapters.weights import Memory
-
-    try:
-        pair = [tensors[name].float() * tensors[f"{name}_scales"][:, None] for name in _KINDS[::2]]
-        if not all(bool(values.isfinite().all()) for values in pair):
-            raise ValueError("values are not finite")
-        keys, values = pair
-        return Memory(keys, values)
-    except (RuntimeError, ValueError, ShapeError) as error:
-        raise AdapterError(f"a part's memory is damaged ({error})", hint=_AGAIN) from error
+def keep_memories(index: PartIndex, memories: "Sequence[Memory]", bits: int) -> Parts:
+    """Make parts of memories, which are rounded to so many bits when they are read."""
+    rounded = index.model_copy(update={"format": 2}) if bits == 4 else index
+    return Parts(rounded, lambda n: round_memory(memories[n], bits))
 
 
 def write_parts(parts: Parts, folder: Path) -> None:
@@ -209,18 +192,20 @@ def _open_values(path: Path, count: int) -> "Callable[[int], Stored]":
         raise AdapterError(error.message, hint=_AGAIN) from error
     except OSError as error:
         raise AdapterError(f"{path}: cannot be read ({error})", hint=_AGAIN) from error
-    if file.names != {f"{n}.{kind}" for n in range(count) for kind in _KINDS}:
+    bits = [4 if f"{n}.keys_fine" in file.names else 8 for n in range(count)]
+    names = [[f"{n}.{kind}" for kind in KINDS[bits[n]]] for n in range(count)]
+    if file.names != {name for own in names for name in own}:
         raise AdapterError(f"{path}: does not hold the values of {count:,} parts", hint=_AGAIN)
 
     def read(n: int) -> "Stored":
         try:
-            tensors = file.read([f"{n}.{kind}" for kind in _KINDS])
+            tensors = file.read(names[n])
         except FILE_ERRORS as error:
             raise AdapterError(f"{path}: cannot be read ({error})", hint=_AGAIN) from error
-        return {kind: tensors[f"{n}.{kind}"] for kind in _KINDS}
+        return {name.partition(".")[2]: tensor for name, tensor in tensors.items()}
 
     return read
 
 
 def _format(index: PartIndex) -> str:
-    return json.dumps({"format": FORMAT, **index.to_json()}, ensure_ascii=False, indent=1) + "\n"
+    return json.dumps({"format": 1, **index.to_json()}, ensure_ascii=False, indent=1) + "\n"

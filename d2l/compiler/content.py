@@ -77,7 +77,8 @@ def _keep_parts(
     )
     if not memories:
         return Parts(PartIndex(parts=records))
-    return keep_memories(PartIndex(opening=opening, parts=records), memories)
+    index = PartIndex(opening=opening, parts=records)
+    return keep_memories(index, memories, plan.config.part_bits)
 
 
 def make_described(

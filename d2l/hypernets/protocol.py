@@ -116,6 +116,10 @@ class HypernetConfig(Protocol):
     def count_part_bytes(self, rank: int, /) -> int:
         """Size of a part with so many seats; 0 if parts are ranks of the adapter itself."""
 
+    @property
+    def part_bits(self) -> int:
+        """Bits of a number in a part's memory, four or eight; 0 if parts are ranks."""
+
 
 class Loaded(Protocol):
     """A network with its weights, beside the model that reads for it, on a device."""

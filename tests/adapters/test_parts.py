@@ -12,16 +12,17 @@ from typing import Any
 import peft
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save_file
 
 from d2l.adapters.info import PART_VALUES, PARTS, PROVENANCE, read_info
-from d2l.adapters.parts import Parts, join_parts, read_parts, write_parts
+from d2l.adapters.parts import Parts, join_parts, keep_memories, read_parts, write_parts
 from d2l.adapters.peft_folder import read_content, write_adapter
 from d2l.errors import AdapterError, D2LError
 from tests import tiny
 from tests.adapters.test_peft_folder import room_for
 from tests.compiled import PEFT_DEPRECATION, Compiled, compile_tiny, read_files
-from tests.loaded import QUESTION, load
+from tests.loaded import QUESTION
+from tests.loaded import load as load_adapted
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 NAMES = (PARTS, PART_VALUES)
@@ -37,6 +38,17 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
 @pytest.fixture
 def folder(done: Compiled, tmp_path: Path) -> Path:
     return shutil.copytree(done.adapter, tmp_path / "copy.lora")
+
+
+def write_in_four_bits(done: Compiled, out: Path) -> Path:
+    """Write the adapter with its parts in four bits."""
+    content = read_content(read_info(done.adapter), purpose="read")
+    eight = content.parts
+    assert eight is not None
+    assert content.provenance is not None
+    parts = keep_memories(eight.index, [eight.read(n) for n in range(len(eight.records))], 4)
+    provenance = content.provenance.model_copy(update={"parts_sha256": parts.sha256})
+    return write_adapter(replace(content, parts=parts, provenance=provenance), out)
 
 
 def read(folder: Path) -> Parts:
@@ -58,10 +70,14 @@ def values(parts: Parts) -> list[torch.Tensor]:
     ]
 
 
-def test_reading_and_writing_gives_the_same_bytes(done: Compiled, tmp_path: Path) -> None:
-    original = {name: (done.adapter / name).read_bytes() for name in NAMES}
-    assert written(read(done.adapter), tmp_path / "parts") == original
-    content = read_content(read_info(done.adapter), purpose="read")
+@pytest.mark.parametrize("bits", [8, 4])
+def test_reading_and_writing_gives_the_same_bytes(
+    bits: int, done: Compiled, tmp_path: Path
+) -> None:
+    adapter = done.adapter if bits == 8 else write_in_four_bits(done, tmp_path / "four.lora")
+    original = {name: (adapter / name).read_bytes() for name in NAMES}
+    assert written(read(adapter), tmp_path / "parts") == original
+    content = read_content(read_info(adapter), purpose="read")
     again = read_files(write_adapter(content, tmp_path / "again.lora"))
     assert {name: again[name] for name in NAMES} == original
 
@@ -77,6 +93,22 @@ def test_selected_and_joined_parts_are_the_whole_again(done: Compiled, tmp_path:
     back = parts.select([n - 1, 0])
     assert back.records == (parts.records[-1], parts.records[0])
     assert all(map(torch.equal, values(back)[:2], values(parts)[-2:]))
+
+
+def test_parts_of_eight_and_of_four_bits_join(done: Compiled, tmp_path: Path) -> None:
+    """Files of eight bits are those of older versions, which cannot read the other format."""
+    eight, four = read(done.adapter), read(write_in_four_bits(done, tmp_path / "four.lora"))
+    assert (eight.index.format, four.index.format) == (1, 2)
+    assert '"format": 2' in (tmp_path / "four.lora" / PARTS).read_text("utf-8")
+    joined = join_parts([eight, four])
+    assert joined.index.format == join_parts([four, eight]).index.format == 2
+    data = written(joined, tmp_path / "joined")
+    stored = load(data[PART_VALUES])
+    assert {t.dtype for name, t in stored.items() if name.endswith("keys")} == {
+        torch.int8,
+        torch.uint8,
+    }
+    assert all(map(torch.equal, values(joined), values(eight) + values(four)))
 
 
 def change_json(change: Callable[[dict[str, Any]], None], *, signed: bool) -> Harm:
@@ -115,7 +147,7 @@ HARMS = {
     "a byte": (change_bytes(PARTS, lambda d: d.replace(b"pump", b"pumb", 1)), CHANGED),
     "another's": (change_json(lambda v: v["parts"].reverse(), signed=False), CHANGED),
     "empty": (change_bytes(PARTS, lambda _: b""), CHANGED),
-    "no json": (change_json(lambda v: v.update(format=2), signed=True), "format"),
+    "no json": (change_json(lambda v: v.update(format=3), signed=True), "format"),
     "fewer": (change_json(lambda v: v["parts"].pop(), signed=True), "parts for"),
     "more": (change_json(lambda v: v["parts"].append(v["parts"][0]), signed=True), "parts for"),
     "missing": (lambda folder: (folder / PART_VALUES).unlink(), "is missing"),
@@ -135,9 +167,14 @@ HARMS = {
 }
 
 
+@pytest.mark.parametrize("bits", [8, 4])
 @pytest.mark.parametrize("harm", HARMS)
-def test_damaged_parts_are_one_clear_error(harm: str, folder: Path) -> None:
+def test_damaged_parts_are_one_clear_error(
+    harm: str, bits: int, done: Compiled, folder: Path, tmp_path: Path
+) -> None:
     change, said = HARMS[harm]
+    if bits == 4:
+        folder = write_in_four_bits(done, tmp_path / "four.lora")
     change(folder)
     with pytest.raises(AdapterError) as caught:
         values(read(folder))
@@ -163,12 +200,12 @@ def test_a_folder_whose_parts_were_deleted_answers_as_one_memory(
 ) -> None:
     for name in NAMES:
         (folder / name).unlink()
-    asker = load(done, folder)
+    asker = load_adapted(done, folder)
     assert "its parts are gone" in caplog.text
     answer = asker.answer([{"role": "user", "content": QUESTION}])
     assert answer.citations == ()
     assert asker.parts is None
-    assert load(done).parts is not None
+    assert load_adapted(done).parts is not None
     weights = "adapter_model.safetensors"
     assert (folder / weights).read_bytes() == (done.adapter / weights).read_bytes()
     peft.PeftModel.from_pretrained(tiny.make_causal("llama"), str(folder))

@@ -50,6 +50,11 @@ class EveryLayer:
         return 0
 
     @property
+    def part_bits(self) -> int:
+        """Bits of a number in a part's memory: parts are ranks."""
+        return 0
+
+    @property
     def values_a_rank(self) -> int:
         """Numbers in an adapter for each of its ranks."""
         return self.n_layers * (sum(self.d_in) + sum(self.d_out))

@@ -6,6 +6,7 @@ from dataclasses import MISSING, dataclass, fields
 from itertools import pairwise
 from pathlib import Path
 
+from d2l.adapters.rounding import count_bytes
 from d2l.bases.families import Reading
 from d2l.errors import CheckpointError, MergeError
 from d2l.hypernets.formats.fields import naming, read_json, read_typed, show, to_float
@@ -209,8 +210,14 @@ class SeatsConfig:
         return sum(rank * sizes[name] for name, rank in self.find_ranks(n_seats).items())
 
     def count_part_bytes(self, rank: int) -> int:
-        """Size of a part with so many seats: a byte a value, and a scale in fp32 a channel."""
-        return 2 * len(self.memory_layers) * self.kv_heads * self.head_dim * (rank + 4)
+        """Size of a part with so many seats."""
+        n_channels = len(self.reading.key_value_layers) * self.kv_heads * self.head_dim
+        return count_bytes(n_channels, rank, self.part_bits)
+
+    @property
+    def part_bits(self) -> int:
+        """Bits of a number in a part: four for a base's own keys and values."""
+        return 4 if self.network == "own" else 8
 
     @property
     def bias_rank(self) -> int:

@@ -109,7 +109,8 @@ class PartReader:
 
     def _find_cache(self, index: int) -> DynamicCache:
         if index not in self._caches:
-            self._caches[index] = self._prefixes.make_cache(self._parts.read(index))
+            memory = self._parts.read(index, self._tuned.get_base_model().dtype)
+            self._caches[index] = self._prefixes.make_cache(memory)
         self._caches.move_to_end(index)
         while len(self._caches) > _MOST_CACHES:
             self._caches.popitem(last=False)
