@@ -31,7 +31,7 @@ def ask_arm(
     end = asker.end_token()
     wanted = [(*asker.encode((*q.references, SILENCE)[0]), end) for q in questions]
     asked = [Query(q.text, ids) for q, ids in zip(questions, wanted, strict=True)]
-    if arm in (Arm.PROMPT, Arm.RAG, Arm.RAG4):  # an adapter is asked in its own form
+    if arm in (Arm.PROMPT, Arm.RAG, Arm.RAG4):  # other arms: the form of the network's own answers
         forms = [FEW_WORDS if question.kind == SHORT else "" for question in questions]
         asked = [
             one._replace(question=one.question + form, text=text)

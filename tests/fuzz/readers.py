@@ -11,6 +11,7 @@ import shutil
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -209,12 +210,17 @@ def _make_table_readers(place: Path) -> dict[str, Reader]:
     rows = b"".join(json.dumps(QUESTION).encode() + b"\n" for _ in range(3))
     tasks = json.dumps(TASK).encode() + b"\n"
     table = b'{"name": "a", "description": "Say whether it is good."}\n' * 2
+    howtos = (
+        b'{"doc": "a", "kind": "list", "question": "Which?", "facts": [["b"]], "wrong": ["c"]}\n'
+        b'{"doc": "a", "kind": "none", "question": "Why?", "facts": []}\n'
+    )
     manifest = (
         b'{"id": "a", "description": "Say it.", "examples": "a.csv"}\n{"id": "b", "input": "b"}\n'
     )
     readers: dict[str, tuple[Any, tuple[bytes, ...], str]] = {
         "recipe": (read_recipe, (recipe,), "a.toml"),
         "questions": (read_questions, (rows, tasks), "q.jsonl"),
+        "how-to questions": (partial(read_questions, howtos=True), (howtos, rows), "h.jsonl"),
         "documents of questions": (read_documents, (rows, table), "d.jsonl"),
         "tasks": (read_tasks, (tasks, rows), "t.jsonl"),
         "manifest": (read_manifest, (manifest,), "m.jsonl"),
