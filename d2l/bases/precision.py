@@ -3,8 +3,6 @@
 import math
 import platform
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -57,22 +55,15 @@ def find_speedup() -> Speedup:
 
 @cache  # for a cache folder that cannot be written
 def measure_speedup() -> Speedup:
-    """Measure the speed of bf16 with products of a layer's size."""
-    exact = torch.ones(_INNER, _WIDTH)
+    """Measure the speed of bf16 with products of a layer's size, on one thread: several wait for
+    each other where other programs run."""
+    exact, n_threads = torch.ones(_INNER, _WIDTH), torch.get_num_threads()
     rounded = exact.to(torch.bfloat16)
-    with _one_thread():
-        return Speedup(_compare(_CHUNK, exact, rounded), _compare(1, exact, rounded))
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Compute on one thread: several wait for each other where other programs run."""
-    before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        return Speedup(_compare(_CHUNK, exact, rounded), _compare(1, exact, rounded))
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(n_threads)
 
 
 def _compare(n_rows: int, exact: Tensor, rounded: Tensor) -> float:

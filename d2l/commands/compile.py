@@ -76,7 +76,7 @@ def compile_command(
             return
         force = state is not None and state.may_replace
         if state is not None and options.base_dtype is None:
-            options = replace(options, base_dtype=state.base_dtype)
+            options = replace(options, base_dtype=state.lock.get("base_dtype"))
     if not dry_run:
         refuse_adapter(out, force=force)
     if to and not dry_run:

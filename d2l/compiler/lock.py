@@ -66,12 +66,6 @@ class State:
         and the options are the same."""
         return not {"option", "file", "inputs"} & {found.kind for found in self.differences}
 
-    @property
-    def base_dtype(self) -> str | None:
-        """The precision of the base that the adapter was compiled in; None if it names none."""
-        dtype: str | None = self.lock.get("base_dtype")
-        return dtype
-
     def refuse(self, out: Path, wanted: str) -> None:
         """Raise AdapterError that lists the differences, if there are any."""
         found = [difference.text for difference in self.differences]
