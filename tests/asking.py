@@ -1,5 +1,10 @@
 """`d2l ask` with a compiled adapter, and the answers that transformers itself gives."""
 
+from dataclasses import replace
+
+import pytest
+
+from d2l.inference.parts import choose
 from tests import tiny
 from tests.command import Command, Outcome
 from tests.compiled import Compiled, family_of, generate, make_dense, write_prompt
@@ -24,6 +29,12 @@ def expect(kind: str, done: Compiled, question: str) -> dict[str, str]:
         "base": generate(bare, write_prompt(question), N_TOKENS),
         "prompt": generate(bare, told, N_TOKENS),
     }
+
+
+def judge(monkeypatch: pytest.MonkeyPatch, **changes: float) -> None:
+    """Change the judging of parts by all kinds of bases."""
+    for name in ("TRAINED", "INSTRUCTED"):
+        monkeypatch.setattr(choose, name, replace(getattr(choose, name), **changes))
 
 
 def one_line(text: str) -> str:

@@ -14,6 +14,7 @@ from d2l.bases.models import BaseFiles, find_base
 from d2l.errors import BaseModelError
 from d2l.hypernets.registry import ALIASES, DEFAULT
 from tests import tiny
+from tests.asking import judge
 from tests.command import Command
 from tests.compiled import Compiled, compile_tiny
 from tests.tools.seat_goldens import complete_compact, load_peft, write_peft
@@ -145,4 +146,4 @@ def with_peft(tmp_path: Path) -> Iterator[Callable[[Any, LoraWeights], Any]]:
 @pytest.fixture(autouse=True)
 def _random_networks_may_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiny networks of random weights are certain of nothing, and yet asked."""
-    monkeypatch.setattr("d2l.inference.parts.choose.MOST_SILENT", 2.0)
+    judge(monkeypatch, most_silent=2.0)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from d2l.adapters.rounding import Stored
     from d2l.adapters.weights import Memory
 
+#: Source of the part of a document as a whole: its title, outline and beginning.
+OVERVIEW = "overview"
 _MAX_BYTES = 1 << 30  # of parts.json: some hundred thousand pages of text
 _PAGE = re.compile(r"p\. (\d{1,9})")
 _AGAIN = "compile the document again, or ask with --whole"
@@ -42,6 +44,11 @@ class PartRecord(Record):
     text: Text
     n_tokens: Count
     n_seats: Count = 0  # of its memory, if it has one
+
+    @property
+    def is_overview(self) -> bool:
+        """True for the part of a document as a whole."""
+        return self.source == OVERVIEW
 
     @property
     def page(self) -> int | None:
@@ -63,13 +70,16 @@ class PartRecord(Record):
 
 
 class PartIndex(Record):
-    """Content of parts.json; `opening` is the longest: each part's opening is a prefix of it.
+    """Content of parts.json; `opening` is the longest: each part's opening is a prefix of it. In an
+    opening without seats nothing hangs: parts stand behind it, then questions and answers, with
+    `turns` (the fields of `TurnTexts`) around them.
 
     Format 2 has memories in four bits beside those in eight, which older versions cannot read.
     """
 
     format: Literal[1, 2] = 1
     opening: Opening | None = None
+    turns: tuple[Text, ...] = ()
     parts: tuple[PartRecord, ...]
 
 
@@ -116,9 +126,11 @@ def join_parts(several: Sequence[Parts]) -> Parts:
     owners = [(own, n) for own in several for n in range(len(own.records))]
     openings = [own.index.opening for own in several if own.index.opening is not None]
     longest = max(openings, key=lambda opening: len(opening.ids), default=None)
+    first = several[0].index
     index = PartIndex(
         format=max((own.index.format for own in several), default=1),
         opening=longest,
+        **({"turns": first.turns} if first.turns else {}),
         parts=tuple(own.records[n] for own, n in owners),
     )
 

@@ -109,6 +109,12 @@ class Memory:
         """Number of seats that this memory fills."""
         return self.keys.shape[1]
 
+    def top(self, n_layers: int) -> "Memory":
+        """The memory of the last `n_layers` layers."""
+        if n_layers == len(self.keys):
+            return self
+        return Memory(self.keys[-n_layers:], self.values[-n_layers:], self.claims_seats)
+
 
 def pad_factors(factors: LoraFactors, rank: int) -> LoraFactors:
     """Raise the rank without changing the delta: add rows of zeros to a, and columns to b."""

@@ -17,7 +17,7 @@ from d2l.hypernets.network import AnyNetwork
 from d2l.hypernets.networks import open_network
 from d2l.hypernets.options import TASK_OPTIONS, CompileOptions, NetworkOptions, TaskCompileOptions
 from d2l.hypernets.protocol import Loaded
-from d2l.hypernets.registry import DEFAULT_TEXT, at_revision, default_checkpoint
+from d2l.hypernets.registry import DEFAULT, at_revision
 from d2l.memory import memory_errors
 from d2l.progress import Progress, silent
 from d2l.spelling import show_keywords
@@ -46,17 +46,20 @@ class _Compiler(Generic[Options]):
         pick_device(options.device)  # refused before anything is downloaded
         network = open_network(options.checkpoint, **options.locate(), need=self.need)
         network.require(self.reads)
-        return network
+        return network.for_tasks() if self.reads == "descriptions" else network
 
     @memory_errors()
-    def load(self, plan: CompilePlan, cached: Cached = NOTHING) -> None:
+    def load(
+        self, plan: CompilePlan, cached: Cached = NOTHING, *, watch: Progress = silent
+    ) -> None:
         """Load the weights unless they are loaded, or `cached` leaves nothing to compute.
 
-        A call loads, too. `cached` is the result of `look_up`. Raises D2LError.
+        A call loads, too. `cached` is the result of `look_up`; `watch` shows what is measured on a
+        base that is new here. Raises D2LError.
         """
         self._refuse_others(plan)
         if self._loaded is None and cached.assembled is None:
-            self._loaded = pipeline.load(plan)
+            self._loaded = pipeline.load(plan, watch)
 
     def _refuse_others(self, plan: CompilePlan) -> None:
         if (plan.checkpoint, plan.options.base) != (self.network.files, self.options.base):
@@ -90,15 +93,16 @@ class Compiler(_Compiler[CompileOptions]):
 
         name: an alias (`d2l checkpoints ls`), folder, file or org/repo[:subfolder]; None: the
         default, or that of `D2L_CHECKPOINT`. base: where the base lies (folder, GGUF file, alias
-        or hub name), if not where the network says. device: "auto", "cpu", "cuda", "cuda:N" or
-        "mps". dtype: that the base runs in, "bf16", "fp16" or "fp32"; None: as the network needs.
-        revision: of the network's repository. local_files_only: open no socket.
+        or hub name), if not where the network says; alone, any base by its own keys and values.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps". dtype: that the base runs in, "bf16",
+        "fp16" or "fp32"; None: as the network needs. revision: of the network's repository.
+        local_files_only: open no socket.
 
         Raises CheckpointError, also for networks that read no documents, or BaseModelError for a
         device that is not there.
         """
-        name = default_checkpoint() if name is None else name
-        found, device = at_revision(name, revision), pick_device(device)
+        found = at_revision(name or DEFAULT, revision) if name or revision else ""
+        device = pick_device(device)
         compiler = cls(CompileOptions(found, base, device, local_files_only, base_dtype=dtype))
         assert compiler.network  # found now, so that a wrong name is told at once
         return compiler
@@ -168,7 +172,7 @@ class TaskCompiler(_Compiler[TaskCompileOptions]):
     @classmethod
     def from_pretrained(
         cls,
-        name: str = DEFAULT_TEXT,
+        name: str | None = None,
         *,
         base: str | None = None,
         embedder: str | None = None,
@@ -178,13 +182,15 @@ class TaskCompiler(_Compiler[TaskCompileOptions]):
     ) -> "TaskCompiler":
         """Find a network that reads descriptions; its files are downloaded, no weights read.
 
-        name: an alias (`d2l checkpoints ls`), folder or org/repo[:subfolder]. base, embedder: where
-        they lie, if not where the network says. device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        name: an alias (`d2l checkpoints ls`), folder or org/repo[:subfolder]; None: the default.
+        base, embedder: where they lie, if not where the network says; a base alone is read by its
+        own keys and values. device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         revision: of the network's repository. local_files_only: open no socket.
 
         Raises CheckpointError, also for networks that read documents alone, or BaseModelError.
         """
-        found, device = at_revision(name, revision), pick_device(device)
+        found = at_revision(name or DEFAULT, revision) if name or revision else ""
+        device = pick_device(device)
         compiler = cls(TaskCompileOptions(found, base, device, local_files_only, embedder))
         assert compiler.network.reader  # found now, so that what does not fit is told at once
         return compiler

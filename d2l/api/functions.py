@@ -37,8 +37,9 @@ def compile(
     inputs: a path, "-" for standard input, a `Document`, or several of these; folders are read with
     their subfolders. checkpoint: an alias, folder, file or org/repo[@revision][:subfolder];
     None: `D2L_CHECKPOINT` if it is set, else the default. base: where the base lies, if not
-    where the checkpoint's name leads. device: "auto", "cpu", "cuda", "cuda:N" or "mps".
-    local_files_only: open no socket. reading: formats, encodings and limits.
+    where the checkpoint's name leads; alone, any base by its own keys and values. device: "auto",
+    "cpu", "cuda", "cuda:N" or "mps". local_files_only: open no socket. reading: formats, encodings
+    and limits.
     Further keywords: options of one adapter, listed below.
 
     Loads the network for this one adapter; a `Compiler` loads it once for many. Raises

@@ -15,11 +15,12 @@ from d2l.adapters.peft_folder import pick_torch_dtype
 from d2l.adapters.provenance import ChunkRecord
 from d2l.adapters.record_values import Span
 from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
+from d2l.bases.devices import pick_device
 from d2l.change.parents import ChangeOptions, Parent
 from d2l.errors import CheckpointError, MergeError
 from d2l.hypernets.networks import open_seats
 from d2l.hypernets.options import MergeOptions
-from d2l.hypernets.registry import name_known
+from d2l.hypernets.registry import OWN, name_known
 from d2l.hypernets.seats.network import Seats, join_memories
 from d2l.hypernets.seats.seating import MODULES, fill_memory
 from d2l.hypernets.seats.sharing import split_seats
@@ -30,12 +31,14 @@ def load_seats_of(parent: Parent, options: ChangeOptions) -> Seats:
     made_by = parent.checkpoint
     assert made_by is not None  # it has seats, as d2l.json records
     name = options.checkpoint or name_known(made_by.name, made_by.sha256)
-    network = open_seats(name, base=options.base, offline=options.offline)
+    base = options.base or (parent.content.weights.base if name == OWN else None)
+    network = open_seats(name, base=base, offline=options.offline)
     if network.digest() != made_by.sha256:
         raise CheckpointError(
             f"{network.files.path}: is not the checkpoint that {parent.name} was compiled with",
             hint="name that one with --checkpoint, or compile the document again",
         )
+    network.prepare(device=pick_device(options.device))
     dtype = pick_torch_dtype(parent.options.base_dtype or "fp32")  # seats fit rounded weights, too
     return network.load(device=options.device, dtype=dtype).hypernet
 
@@ -50,11 +53,15 @@ def seat_again(
     """
     config = seats.config
     opening = config.opening(max(memory.n_seats, config.min_seats, n_seats))
-    shared = seats.network.shared
+    shared = seats.shared
     if shared is not None and bias_scale != 1.0:
         shared = shared.scaled(bias_scale)
     filled = fill_memory(
-        memory, seats.base_model, opening=opening, layers=config.memory_layers, shared=shared
+        memory,
+        seats.base_model,
+        opening=opening,
+        layers=config.reading.key_value_layers,
+        shared=shared,
     )
     weights = seats.assemble([filled], MergeOptions(bias_scale=bias_scale)).weights
     missing = len(opening) - 1 - memory.n_seats

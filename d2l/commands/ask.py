@@ -58,9 +58,15 @@ def ask(
     whole: Annotated[
         bool, typer.Option("--whole", help="Ask the one memory that other engines load.")
     ] = False,
+    short: Annotated[
+        bool, typer.Option("--short", help="Answer in a few words, for programs.")
+    ] = False,
+    system: Annotated[
+        str | None, typer.Option(help="System text, in place of the adapter's instruction.")
+    ] = None,
     max_tokens: Annotated[
         int | None,
-        in_panel(LIMITS, min=1, help="Longest answer: 64, or 256 without seats."),
+        in_panel(LIMITS, min=1, help="Longest answer: 256; short, or of trained seats, 64."),
     ] = None,
     server: Annotated[
         str | None,
@@ -89,7 +95,14 @@ def ask(
         raise OptionError("--whole asks no part", hint="leave it out, or --parts and --page")
     chosen = PartOptions(parts, page, whole)
     options = AskOptions(
-        base, device, max_tokens or 0, offline=offline, dtype=base_dtype, parts=chosen
+        base,
+        device,
+        max_tokens or 0,
+        offline=offline,
+        dtype=base_dtype,
+        parts=chosen,
+        short=short,
+        system=system,
     )
     if server is None:
         adapter = find_adapter(adapter)

@@ -96,12 +96,15 @@ class ServerAsker:
         self.name = self._client.find(adapter)
         most, parts = options.max_new_tokens, options.parts
         self._fields: Row = {"max_tokens": most} if most else {}  # of each request
-        if parts != PartOptions():
+        if parts != PartOptions() or options.short:
             chosen = {"parts": parts.count, "page": parts.page, "whole": parts.whole}
-            self._fields["d2l"] = chosen
+            self._fields["d2l"] = {**chosen, "short": options.short}
+        self._system = options.system
 
     def answer(self, turns: Turns, emit: Emit = discard) -> ShownAnswer:
         """See `Asker`."""
+        if self._system is not None and turns[0]["role"] != "system":
+            turns = [{"role": "system", "content": self._system}, *turns]
         answer = self._client.answer(self.name, turns, emit, self._fields)
         several = len({part["document"] for part in answer.source.get("parts", ())}) > 1
         return _show(answer.text, answer.source, several)

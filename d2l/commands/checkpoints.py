@@ -1,12 +1,12 @@
-"""`d2l checkpoints` and `d2l calibrate`: list and check networks, write, begin and fit them."""
+"""The commands of `d2l checkpoints`: list, check and write networks."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from d2l.commands import console
-from d2l.commands.options import NETWORK, Device, DryRun, Force, Offline, Out, in_panel, taking
+from d2l.commands.options import Force, Offline, Out, taking
 
 if TYPE_CHECKING:
     from d2l.hypernets.options import NetworkOptions
@@ -65,63 +65,6 @@ def export_checkpoint(
     else:
         written = convert(find_checkpoint(source, offline=offline).path, out, force=force)
     console.emit({"checkpoint": str(written)}, str(written))
-
-
-def create_checkpoint(
-    kind: Annotated[Literal["seats"], typer.Argument(help="Kind of network.")],  # noqa: ARG001
-    out: Out,
-    base: Annotated[
-        str, in_panel(NETWORK, help="Folder, GGUF file, alias or hub name of the base.")
-    ],
-    seats: Annotated[int, typer.Option(min=1, help="Most seats of an adapter.")] = 320,
-    width: Annotated[int, typer.Option(min=16, help="Of the network, a multiple of 64.")] = 320,
-    system: Annotated[
-        str | None, typer.Option(help="Opening text; default: the template's.")
-    ] = None,
-    device: Device = "auto",
-    force: Force = False,
-    offline: Offline = False,
-) -> None:
-    """Begin a network for another base; train it next.
-
-    Writes config.json and second moments. `d2l train` starts from them with `fresh = true`.
-    """
-    from d2l.training.create import CreateOptions, create
-
-    options = CreateOptions(base, seats, width, system, device, offline)
-    with console.ProgressBar("reading plain text") as steps:
-        create(options, out, watch=steps, force=force)
-    console.emit({"checkpoint": str(out)}, str(out))
-
-
-@taking("d2l.hypernets.options:NetworkOptions")
-def calibrate(options: "NetworkOptions", dry_run: DryRun = False) -> None:
-    """Fit a seat network to another file of its base.
-
-    Takes minutes on a CPU.
-    """
-    from d2l.hypernets import calibrate as pipeline
-
-    plan = pipeline.prepare(options)
-    if dry_run:
-        config, n_tokens = plan.network.config, sum(map(len, plan.pieces))
-        lines = [
-            f"checkpoint  {plan.network.files.name} ({config.kind})",
-            f"base        {config.base}",
-            f"tokens      {n_tokens:,} of plain text in {len(plan.pieces):,} pieces",
-            f"writes      {plan.path}",
-        ]
-        values = {
-            "checkpoint": plan.network.files.name,
-            "base": config.base,
-            "n_tokens": n_tokens,
-            "moments": str(plan.path),
-        }
-        console.emit(values, "\n".join(lines))
-        return
-    with console.ProgressBar("reading plain text") as steps:
-        path = pipeline.calibrate(plan, options.device, watch=steps)
-    console.emit({"moments": str(path)}, str(path))
 
 
 def _show_aliases(rows: list[dict[str, Any]]) -> None:

@@ -106,7 +106,7 @@ def _write(
     """Compile a plan, write the adapter at `out` and its exports `beside` it, by their target."""
     refuse_adapter(out, force=force, n_bytes=plan.adapter_bytes + plan.parts_bytes)
     cached = compiler.look_up(plan)
-    compiler.load(plan, cached)
+    compiler.load(plan, cached, watch=console.watch)
     start = time.perf_counter()
     adapter = compiler(plan, watch=console.watch, cached=cached)
     adapter.save_pretrained(out, force=force)

@@ -159,12 +159,6 @@ COMMANDS: Groups = {
                     "checkpoints:export_checkpoint",
                     "d2l checkpoints export runs/one -o my-network --compact",
                 ),
-                CommandRow(
-                    "new",
-                    "Begin a network for another base; train it next.",
-                    "checkpoints:create_checkpoint",
-                    "d2l checkpoints new seats --base model.gguf -o net",
-                ),
             ),
         ),
         CommandRow(
@@ -220,12 +214,6 @@ COMMANDS: Groups = {
             "Show versions, devices, bases, caches and what is missing.",
             "doctor:doctor",
             "d2l doctor",
-        ),
-        CommandRow(
-            "calibrate",
-            "Fit a seat network to another file of its base.",
-            "checkpoints:calibrate",
-            "d2l calibrate --base ./my-base",
         ),
         CommandRow(
             "train",

@@ -77,7 +77,7 @@ def make(
     if dry_run:
         _show_plan(compiler, plan, given)
         return
-    compiler.load(plan)
+    compiler.load(plan, watch=console.watch)
     start = time.perf_counter()
     adapter = compiler(plan)
     assert adapter.provenance is not None  # making says where an adapter came from

@@ -115,6 +115,7 @@ def taking(
         def taker(**values: Any) -> Any:
             own = {field: values.pop(field) for field in spelled}
             own |= {field: values[field] for field in declared}
+            own = {field: value for field, value in own.items() if value is not None}
             return function(**{into: options(**own)}, **values)
 
         required = [p for p in parameters.values() if p.default is p.empty]
@@ -129,11 +130,12 @@ def _spell(model: Any, name: str, hint: Any) -> inspect.Parameter:
     """Turn a model's field into a parameter that Typer reads."""
     field = model.__dataclass_fields__[name]
     spelling = field.metadata["spelling"]
-    default = spelling.usual if spelling.usual is not None else field.default
+    default = None if spelling.usual is not None else field.default
     spelled = [f"--{name.replace('_', '-')}"] if hint is bool else []
     info = typer.Option(
         *spelled,
         help=spelling.help,
+        show_default=True if spelling.usual is None else str(spelling.usual),
         min=spelling.minimum,
         envvar=spelling.envvar,
         hidden=spelling.expert,

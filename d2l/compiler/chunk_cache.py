@@ -338,7 +338,7 @@ def _fits_chunk(weights: ChunkWeights, config: HypernetConfig, rank: int) -> boo
     """True if weights have the shapes that the network gives a chunk of `rank`."""
     if isinstance(weights, Memory):
         width = config.module_shapes.get("k_proj", (0, 0))[1]
-        shape = (config.n_adapted_layers, max(rank, 1), width)
+        shape = (len(config.reading.key_value_layers), max(rank, 1), width)
         return tuple(weights.keys.shape) == shape and weights.claims_seats == (rank > 0)
     return weights.rank <= rank and _fits(weights, config)
 

@@ -10,14 +10,14 @@ from d2l.adapters.info import CARD
 from d2l.adapters.lowest_rank import lower_content
 from d2l.adapters.parts import PartIndex, PartRecord, Parts, keep_memories
 from d2l.adapters.peft_folder import AdapterContent
-from d2l.adapters.provenance import Description, Opening
+from d2l.adapters.provenance import Description
 from d2l.adapters.weights import LoraWeights, Memory
 from d2l.compiler.card import write_card, write_description_card
 from d2l.compiler.lock import describe
 from d2l.compiler.plan import CompilePlan, TaskPlan
 from d2l.compiler.privacy import name_places, name_shared, redact, redact_provenance
 from d2l.compiler.records import describe_compile, describe_description
-from d2l.hypernets.protocol import Assembled
+from d2l.hypernets.protocol import Assembled, PromptFiles
 
 
 def make_content(
@@ -33,7 +33,7 @@ def make_content(
     """
     names, prompt = name_shared(plan), plan.network.describe_prompt(plan.rank)
     digests = plan.network.digest_all()
-    parts = _keep_parts(plan, assembled.parts, prompt.opening, names)
+    parts = _keep_parts(plan, assembled.parts, prompt, names)
     record = describe_compile(plan, prompt.prompt, merge_error)
     if parts is not None:
         record = record.model_copy(update={"parts_sha256": parts.sha256})
@@ -57,7 +57,7 @@ def make_content(
 def _keep_parts(
     plan: CompilePlan,
     memories: Sequence[Memory],
-    opening: Opening | None,
+    prompt: PromptFiles,
     names: Mapping[str, str],
 ) -> Parts | None:
     """The parts of a plan's chunks with their texts, if any are kept; for networks whose parts are
@@ -77,7 +77,9 @@ def _keep_parts(
     )
     if not memories:
         return Parts(PartIndex(parts=records))
-    index = PartIndex(opening=opening, parts=records)
+    index = PartIndex(opening=prompt.opening, parts=records)
+    if prompt.turns:  # unset values are not written
+        index = index.model_copy(update={"turns": prompt.turns})
     return keep_memories(index, memories, plan.config.part_bits)
 
 

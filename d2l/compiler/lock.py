@@ -17,7 +17,7 @@ from d2l.compiler.privacy import name_documents, name_places
 from d2l.documents.inputs import STDIN, expand_inputs
 from d2l.errors import AdapterError, D2LError
 from d2l.files.cache import cache_dir, file_digest
-from d2l.hypernets.registry import digest_files, find_checkpoint
+from d2l.hypernets.registry import OWN, digest_files, find_checkpoint
 from d2l.version import __version__
 
 if TYPE_CHECKING:
@@ -210,8 +210,10 @@ def _compare_options(lock: Mapping[str, Any], request: Request) -> Iterator[Drif
 
 def _compare_network(lock: Mapping[str, Any], request: Request) -> Iterator[Drift]:
     name = str(request.options["checkpoint"])
+    base = request.base or (lock["base"]["name"] if name == OWN else None)
     try:
-        files = digest_files(find_checkpoint(name, offline=request.offline).path)
+        found = find_checkpoint(name, base=base, offline=request.offline)
+        files = digest_files(found.path)
     except (D2LError, OSError) as error:
         yield Drift("network", f"network {_message(error)}")
         return

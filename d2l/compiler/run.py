@@ -30,9 +30,10 @@ def look_up(plan: CompilePlan) -> Cached:
     return chunk_cache.look_up(plan)
 
 
-def load(plan: CompilePlan) -> Loaded:
+def load(plan: CompilePlan, watch: Progress = silent) -> Loaded:
     """Load the base, up to the last layer that the network reads, and the network; raises
     D2LError."""
+    plan.network.prepare(device=plan.device, watch=watch)
     dtype = pick_torch_dtype(plan.base_dtype)
     loaded = plan.network.load(device=plan.device, dtype=dtype, encoder=plan.options.encoder)
     loaded.read_ahead(plan.chunks[0])

@@ -12,6 +12,9 @@ INSTRUCTION = (
     f'not answer it, say "{SILENCE}"'
 )
 
+#: Behind a question that wants a few words: a base answers in sentences without it.
+FEW_WORDS = " Answer in a few words."
+
 _NOT = r"(?:does not|doesn't|do not|don't|did not|didn't|has not|hasn't|never)"
 _SAID = (
     r"(?:mentioned|stated|specified|given|provided|known|said|disclosed|indicated|included|found)"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from d2l.datasets.questions import SHORT, Question
-from d2l.datasets.silence import INSTRUCTION, SILENCE, is_silence
+from d2l.datasets.silence import FEW_WORDS, INSTRUCTION, SILENCE, is_silence
 from d2l.evaluation.answers import Arm, MarkedAnswer
 from d2l.evaluation.facts import mark_facts
 from d2l.evaluation.metrics import contains_answer, match_exactly, token_f1, write_plainly
@@ -11,8 +11,6 @@ from d2l.inference.adapted_model import AdaptedModel
 from d2l.inference.parts.choose import PartOptions
 from d2l.inference.scoring import Query, ScoredAnswer, answer_adapted, answer_alone
 
-#: Behind a short question whose text stands in the prompt: without it, the base says sentences.
-FEW_WORDS = " Answer in a few words."
 _WHOLE = PartOptions(whole=True)
 
 
@@ -30,12 +28,13 @@ def ask_arm(
     """
     end = asker.end_token()
     wanted = [(*asker.encode((*q.references, SILENCE)[0]), end) for q in questions]
-    asked = [Query(q.text, ids) for q, ids in zip(questions, wanted, strict=True)]
+    asked = [
+        Query(q.text, ids, short=q.kind == SHORT) for q, ids in zip(questions, wanted, strict=True)
+    ]
     if arm in (Arm.PROMPT, Arm.RAG, Arm.RAG4):  # other arms: the form of the network's own answers
-        forms = [FEW_WORDS if question.kind == SHORT else "" for question in questions]
         asked = [
-            one._replace(question=one.question + form, text=text)
-            for one, form, text in zip(asked, forms, texts, strict=True)
+            one._replace(question=one.question + FEW_WORDS * one.short, text=text)
+            for one, text in zip(asked, texts, strict=True)
         ]
     if arm in (Arm.PROMPT, Arm.RAG, Arm.RAG4, Arm.BASE):
         system = INSTRUCTION if arm in (Arm.RAG, Arm.RAG4) else None

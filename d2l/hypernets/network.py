@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import torch
 from torch import nn
@@ -41,8 +41,8 @@ from d2l.hypernets.protocol import (
     PromptFiles,
     TaskReading,
 )
-from d2l.hypernets.registry import DEFAULT_TEXT, CheckpointFiles, digest_files
-from d2l.progress import log_time
+from d2l.hypernets.registry import DEFAULT, CheckpointFiles, digest_files
+from d2l.progress import Progress, log_time, silent
 
 _log = logging.getLogger(__name__)
 Config = TypeVar("Config", bound=HypernetConfig)
@@ -150,6 +150,13 @@ class Network(ABC, Generic[Config]):
         """
         return self._load_reading(device=device, dtype=dtype, encoder=encoder)
 
+    def prepare(self, *, device: str, watch: Progress = silent) -> None:
+        """Measure what the network needs of a base, once for all documents; most need nothing."""
+
+    def for_tasks(self) -> Self:
+        """The network as it reads descriptions; most read them as documents."""
+        return self
+
     def cut_examples(
         self, description: Document, examples: Sequence[Example]
     ) -> tuple[Cut, tuple[int, ...]]:
@@ -158,7 +165,7 @@ class Network(ABC, Generic[Config]):
         del description, examples
         raise CheckpointError(
             f"{self.files.name}: reads descriptions, and no examples",
-            hint=f"leave the examples out, or use the checkpoint {DEFAULT_TEXT}",
+            hint=f"leave the examples out, or use the checkpoint {DEFAULT}",
         )
 
     @property

@@ -21,6 +21,7 @@ from d2l.hypernets.network import AnyNetwork
 from d2l.hypernets.protocol import HypernetConfig
 from d2l.hypernets.registry import ALIASES, ask_checkpoint, find_checkpoint
 from d2l.hypernets.seats.compiling import SeatsNetwork
+from d2l.hypernets.seats.own_compiling import OwnNetwork
 from d2l.hypernets.text_to_lora.compiling import TextToLoraNetwork
 
 #: Group of the entry points by which other packages bring networks.
@@ -34,7 +35,7 @@ def list_networks() -> tuple[type[AnyNetwork], ...]:
     Doc-to-LoRA comes last: its released format accepts files by their ending alone. Raises
     CheckpointError for an entry point that cannot be imported.
     """
-    return (TextToLoraNetwork, SeatsNetwork, *_list_foreign(), DocToLoraNetwork)
+    return (TextToLoraNetwork, SeatsNetwork, OwnNetwork, *_list_foreign(), DocToLoraNetwork)
 
 
 def _list_foreign() -> Iterator[type[AnyNetwork]]:
@@ -89,14 +90,15 @@ def open_network(
     """Find a checkpoint and read its configuration; raises CheckpointError.
 
     Before its weights are downloaded, the hub is asked for all files. With the `need` "plan" no
-    weights are downloaded, of the checkpoint or its base.
+    weights are downloaded, of the checkpoint or its base. The name "own" is that of the own keys
+    and values of a `base`.
     """
     if need == "weights" and not offline and ask_checkpoint(name) is not None:
         needs, _ = open_to_plan(name, base=base, embedder=embedder)
         for listing in filter(None, needs.values()):
             if listing.refusal is not None:
                 raise listing.refusal
-    files = find_checkpoint(name, offline=offline, weights=need == "weights")
+    files = find_checkpoint(name, base=base, offline=offline, weights=need == "weights")
     network, entry = find_format(files.path)
     config = entry.read_config(files.path)
     return network(files, config, entry, base, offline, embedder, need)

@@ -4,12 +4,13 @@ The command line, the Python API, rows of a batch, the lock and d2l.json are mad
 Needs no torch.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any, Literal, Self, get_args
 
 from d2l.errors import OptionError
-from d2l.hypernets.registry import DEFAULT, DEFAULT_TEXT, DEFAULT_VARIABLE, default_checkpoint
+from d2l.hypernets.registry import DEFAULT, DEFAULT_VARIABLE, OWN, TEXT_VARIABLE
 from d2l.spelling import list_choices, list_spellings, option, refuse_unknown
 
 Merge = Literal["concat", "average"]
@@ -38,11 +39,12 @@ class MergeOptions:
 class NetworkOptions:
     """Options of a network that is opened: its files, its base and its device.
 
-    Raises OptionError for a value that is none of a field's choices.
+    Without a checkpoint, a base has its own keys and values as network. Raises OptionError for a
+    value that is none of a field's choices.
     """
 
     checkpoint: str = option(
-        default_checkpoint,
+        "",
         "Alias, folder, file or org/repo[@revision][:subfolder].",
         of="network",
         also=_MANY,
@@ -50,7 +52,11 @@ class NetworkOptions:
         usual=DEFAULT,
     )
     base: str | None = option(
-        None, "Folder, GGUF file or hub name; default: the network's.", of="network", also=_MANY
+        None,
+        "Folder, GGUF file, alias or hub name: with --checkpoint, where that network's base lies; "
+        "alone, any base, by its own keys and values.",
+        of="network",
+        also=_MANY,
     )
     device: str = option("auto", "auto, cpu, cuda, cuda:N or mps.", of="network", also=_MANY)
     offline: bool = option(False, "Open no socket.", of="network", also=_MANY)
@@ -60,6 +66,11 @@ class NetworkOptions:
             if (value := getattr(self, name)) not in choices:
                 hint = f"choose from {', '.join(choices)}"
                 raise OptionError(f"unknown {name} {value!r}", hint=hint)
+        if not self.checkpoint:
+            variable = list_spellings(type(self))["checkpoint"].envvar
+            named = os.environ.get(variable) if variable else None
+            usual = DEFAULT if self.base is None else OWN
+            object.__setattr__(self, "checkpoint", named or usual)
 
     @classmethod
     def list_keywords(cls) -> set[str]:
@@ -174,7 +185,11 @@ class TaskCompileOptions(NetworkOptions):
     """
 
     checkpoint: str = option(
-        DEFAULT_TEXT, "Alias, folder, file or org/repo[@revision][:subfolder].", of="network"
+        "",
+        "Alias, folder, file or org/repo[@revision][:subfolder].",
+        of="network",
+        envvar=TEXT_VARIABLE,
+        usual=DEFAULT,
     )
     embedder: str | None = option(
         None,

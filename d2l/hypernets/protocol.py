@@ -37,11 +37,13 @@ class Cut:
 @dataclass(frozen=True)
 class PromptFiles:
     """The prompt that an adapter answers to, and the text files that make it, by name: chat
-    template and tokenizer. `opening`: the longest, which parts are read behind."""
+    template and tokenizer. `opening`: the longest, in which parts hang; without seats, parts stand
+    behind it, and `turns` are the texts around questions and answers."""
 
     prompt: Prompt
     texts: Mapping[str, str] = field(default_factory=dict)
     opening: Opening | None = None
+    turns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,12 @@ from d2l.files.cache import file_digest, find_local
 from d2l.files.paths import find_path
 from d2l.files.regular import refuse_irregular
 
-#: Default network for documents.
+#: Default network for documents and for tasks.
 DEFAULT = "qwen2.5-coder-0.5b"
-#: Environment variable that names another default.
-DEFAULT_VARIABLE = "D2L_CHECKPOINT"
-#: Default network of `t2l make`.
-DEFAULT_TEXT = "qwen2.5-coder-0.5b"
+#: Environment variables that name other defaults, for documents and for tasks.
+DEFAULT_VARIABLE, TEXT_VARIABLE = "D2L_CHECKPOINT", "T2L_CHECKPOINT"
+#: Name of the network that a base is without any weights: its own keys and values.
+OWN = "own"
 #: Files of checkpoints of any kind; no others are downloaded.
 _FILES = (
     "config.json",
@@ -69,16 +69,27 @@ class CheckpointFiles:
 
 
 def default_checkpoint() -> str:
-    """Name of the default checkpoint: `D2L_CHECKPOINT`, or `DEFAULT` if the variable is empty or
-    not set."""
+    """Name of the default checkpoint for documents: `D2L_CHECKPOINT`, or `DEFAULT` if the variable
+    is empty or not set."""
     return os.environ.get(DEFAULT_VARIABLE) or DEFAULT
 
 
-def find_checkpoint(name: str, *, offline: bool = False, weights: bool = True) -> CheckpointFiles:
+def find_checkpoint(
+    name: str, *, base: str | None = None, offline: bool = False, weights: bool = True
+) -> CheckpointFiles:
     """Find a checkpoint, or download it; raises CheckpointError.
 
-    Without `weights` only its configuration is downloaded, into a folder for this run.
+    Without `weights` only its configuration is downloaded, into a folder for this run. The name
+    "own" leads to the network of the own keys and values of `base`.
     """
+    if name == OWN:
+        from d2l.hypernets.seats.own import find_own
+
+        if base is None:
+            raise CheckpointError(
+                "the own keys and values of which base?", hint="name the base with --base"
+            )
+        return find_own(base, offline=offline, need="weights" if weights else "plan")
     place = _locate(name)
     if isinstance(place, hub.HubName):
         place = fetch_checkpoint(place, offline=offline, weights=weights)
@@ -88,7 +99,7 @@ def find_checkpoint(name: str, *, offline: bool = False, weights: bool = True) -
 def ask_checkpoint(name: str) -> hub.Listing | None:
     """List the files of a checkpoint that the hub would have to send; None if it is on disk.
     Downloads nothing; raises CheckpointError."""
-    place = _locate(name)
+    place = Path() if name == OWN else _locate(name)
     return None if isinstance(place, Path) or cached_checkpoint(place) else _ask(place)
 
 
@@ -139,7 +150,7 @@ def name_known(name: str, sha256: str | None) -> str:
     The name comes first, since a network's SHA-256 is that of its weights: configurations with
     different numbers of seats share it.
     """
-    if name in ALIASES or find_local(name) is not None:
+    if name == OWN or name in ALIASES or find_local(name) is not None:
         return name
     known = find_path(sha256)
     return name if known is None else str(known)

@@ -111,10 +111,12 @@ class AdaptedModel(AdapterPrompts):
             tuned = put_on(info, model)
         own = TokenizerFolder(base.folder)
         chat, opening = find_chat(info, own), find_opening(info, model)
-        if not options.max_new_tokens:
-            options = replace(options, max_new_tokens=FEW_TOKENS if opening else MANY_TOKENS)
         window = int(model.config.get_text_config().max_position_embeddings)
         loaded = cls(info, chat, own, opening, window, tuned, options)
+        if not options.max_new_tokens:
+            few = options.short if loaded.is_instructed else bool(opening)
+            most = FEW_TOKENS if few else MANY_TOKENS
+            loaded.options = replace(options, max_new_tokens=most)
         loaded._take_parts(parts)
         return loaded
 
@@ -122,9 +124,9 @@ class AdaptedModel(AdapterPrompts):
         """Choose and read these parts of the adapter from now on; None: ask it as a whole."""
         self.parts = self.reader = None
         if parts is not None:
-            silence = self.base.tokenizer(SILENCE, add_special_tokens=False)["input_ids"][0]
             self.parts = PartChooser(parts)
-            self.reader = PartReader(self.info, parts, self.model, silence)
+            refusal = self.encode(SILENCE)[: self.parts.judging.n_refusal]
+            self.reader = PartReader(self.info, parts, self.model, refusal)
 
     def set_adapter(self, adapter: str | Path | AdapterContent) -> None:
         """Replace the adapter by another adapter of the same base; the base stays in memory.
@@ -171,7 +173,7 @@ class AdaptedModel(AdapterPrompts):
         """Answer one question, in a conversation of its own; returns the text, stripped.
 
         emit: gets pieces of text as they come. max_new_tokens: of the longest answer; temperature:
-        0 is greedy; None: as `options` say (greedy, 64 tokens with seats, else 256).
+        0 is greedy; None: as `options` say (greedy, 64 tokens of trained seats, else 256).
         Raises AdapterError where the prompt does not begin with the adapter's opening.
         """
         given: dict[str, Any] = {"max_new_tokens": max_new_tokens, "temperature": temperature}
@@ -189,7 +191,7 @@ class AdaptedModel(AdapterPrompts):
         `prompt_turns`, and AdapterError for a page that is not there.
         """
         options = options or self.options
-        with self.reading(turns, options.parts) as prompt:
+        with self.reading(turns, options) as prompt:
             choice = prompt.choice
             if choice is not None and not choice.is_answered:
                 emit(SILENCE)
@@ -208,26 +210,29 @@ class AdaptedModel(AdapterPrompts):
         and the number of dropped turns."""
         limit = self.window - self.options.max_new_tokens
         if self.parts is not None and (opening := self.parts.parts.index.opening) is not None:
-            # A part left by d2l edit has more seats than its share in the whole.
-            limit -= max(len(opening.ids) - len(self.opening), 0)
+            # A part has more seats than its share in the whole.
+            n_seats = max(record.n_seats for record in self.parts.parts.records)
+            before = len(opening.ids) if not opening.seats else 1
+            limit -= max(before + n_seats - len(self.opening), 0)
         left = turns
         while len(left) > 1 and len(self.prompt_turns(left)) > limit:
             left = left[2:]
         return left, len(turns) - len(left)
 
     @contextlib.contextmanager
-    def reading(self, turns: Turns, options: PartOptions) -> Iterator[PartPrompt]:
+    def reading(self, turns: Turns, options: AskOptions) -> Iterator[PartPrompt]:
         """Let the model read the parts that the last question chooses; without parts, or with
-        `options.whole`, the whole adapter is on."""
-        if self.parts is None or self.reader is None or options.whole or self.disabled:
-            yield PartPrompt(self.prompt_turns(turns, alone=self.disabled), self._read_opening())
+        `options.parts.whole`, the whole adapter is on."""
+        asked = self.complete(turns, options)
+        if self.parts is None or self.reader is None or options.parts.whole or self.disabled:
+            yield PartPrompt(self.prompt_turns(asked, alone=self.disabled), self._read_opening())
             return
-        choice = self.parts.choose(turns, options, usual=self.reader.usual)
-        rest = self.prompt_turns(turns)[len(self.opening) :]
+        choice = self.parts.choose(turns, options.parts)
+        lead, rest = self.prompt_behind_parts(asked, self.parts.parts.index)
         if not choice.is_answered:
             yield PartPrompt(rest, choice=choice)
             return
-        with self.reader.reading(choice, rest) as prompt:
+        with self.reader.reading(choice, rest, lead) as prompt:
             yield prompt
 
     @torch.inference_mode()

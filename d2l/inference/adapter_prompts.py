@@ -4,10 +4,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from d2l.adapters.info import CHAT_TEMPLATE, PROVENANCE, AdapterInfo
+from d2l.adapters.parts import PartIndex
 from d2l.bases.chat import find_end
 from d2l.bases.quiet import quiet_transformers
+from d2l.bases.turns import TurnTexts
+from d2l.datasets.silence import FEW_WORDS
 from d2l.errors import AdapterError, BaseModelError
 from d2l.inference.chat_prompts import ChatPrompts, TokenizerFolder, Turns, fit_document, user_turn
+from d2l.inference.options import AskOptions
 
 
 @dataclass
@@ -44,6 +48,34 @@ class AdapterPrompts:
                 hint=f"{CHAT_TEMPLATE} was changed, or the base's tokenizer is another one",
             )
         return ids
+
+    def prompt_behind_parts(
+        self, turns: Turns, index: PartIndex
+    ) -> tuple[tuple[int, ...] | None, list[int]]:
+        """Ids of a conversation's prompt around its parts: those before the parts, if they are not
+        the ids that the parts were read behind, and those from the first question on."""
+        if not index.turns:
+            return None, self.prompt_turns(turns)[len(self.opening) :]
+        texts, lead = TurnTexts(*index.turns), None
+        if turns[0]["role"] == "system":
+            lead, turns = tuple(self.encode(texts.lead(turns[0]["content"]))), turns[1:]
+        return lead, self.encode(texts.rest(turns))
+
+    def complete(self, turns: Turns, options: AskOptions) -> Turns:
+        """Add the options' system text to turns without one; where an instruction asks a base for
+        answers, also the wish for a few words."""
+        if options.system is not None and turns[0]["role"] != "system":
+            turns = [{"role": "system", "content": options.system}, *turns]
+        if options.short and self.is_instructed:
+            *before, last = turns
+            turns = [*before, {**last, "content": last["content"] + FEW_WORDS}]
+        return turns
+
+    @property
+    def is_instructed(self) -> bool:
+        """True if an instruction asks the base for answers, which it gives in full."""
+        provenance = self.info.provenance
+        return provenance is not None and bool(provenance.prompt.instruction)
 
     def prompt_alone(self, question: str) -> list[int]:
         """Ids of the base's own prompt for the question."""

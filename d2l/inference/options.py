@@ -11,7 +11,8 @@ LEAST_TEMPERATURE = 1e-3
 @dataclass(frozen=True)
 class AskOptions:
     """Options of answers; `temperature` below `LEAST_TEMPERATURE` is greedy. `max_new_tokens` 0:
-    as the network's answers need."""
+    as the network's answers need. `short`: in a few words. `system`: a system text in place of the
+    adapter's own instruction."""
 
     base: str | None = None
     device: str = "auto"
@@ -19,4 +20,6 @@ class AskOptions:
     temperature: float = 0.0
     offline: bool = False
     dtype: str | None = None  # of the base; None: as the device needs
+    short: bool = False
+    system: str | None = None
     parts: PartOptions = field(default_factory=PartOptions)  # of adapters that have parts

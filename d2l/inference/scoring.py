@@ -6,6 +6,7 @@ An adapter with parts answers as `d2l ask` does, one question at a time: each re
 import copy
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -21,6 +22,7 @@ from d2l.inference.likelihood import (
     score_answers,
     score_behind,
 )
+from d2l.inference.options import AskOptions
 from d2l.inference.parts.choose import PartOptions
 from d2l.inference.parts.read import PartPrompt
 
@@ -32,13 +34,14 @@ class Query(NamedTuple):
     """A question, and the ids of the answer whose likelihood is measured.
 
     `text`: goes into the base's prompt. `parts`: those that an adapter with parts is asked by;
-    None: as the model's options say.
+    None: as the model's options say. `short`: an adapter answers in a few words.
     """
 
     question: str
     wanted: tuple[int, ...] = ()
     text: str | None = None
     parts: PartOptions | None = None
+    short: bool = False
 
 
 class ScoredAnswer(NamedTuple):
@@ -64,12 +67,16 @@ def answer_adapted(
     `AdaptedModel.answer`.
     """
     most = asker.options.max_new_tokens if max_tokens is None else max_tokens
-    options = [row.parts or asker.options.parts for row in asked]
-    if asker.parts is None or all(parts.whole for parts in options):
-        prompts = [asker.prompt(row.question) for row in asked]
+    options = [
+        replace(asker.options, parts=row.parts or asker.options.parts, short=row.short)
+        for row in asked
+    ]
+    if asker.parts is None or all(one.parts.whole for one in options):
+        pairs = zip(asked, options, strict=True)
+        prompts = [asker.prompt_turns(asker.complete([user_turn(q.question)], o)) for q, o in pairs]
         return _answer_batch(asker, prompts, asked, most)
     return [
-        _answer_by_parts(asker, row, parts, most) for row, parts in zip(asked, options, strict=True)
+        _answer_by_parts(asker, row, one, most) for row, one in zip(asked, options, strict=True)
     ]
 
 
@@ -140,7 +147,7 @@ def _answer_batch(
 
 
 def _answer_by_parts(
-    asker: AdaptedModel, asked: Query, parts: PartOptions, max_tokens: int
+    asker: AdaptedModel, asked: Query, options: AskOptions, max_tokens: int
 ) -> ScoredAnswer:
     """Answer with the parts that the question chooses; they are read from their files.
 
@@ -149,7 +156,7 @@ def _answer_by_parts(
     assert asker.reader is not None
     asker.reader.forget()
     start = time.perf_counter()
-    with asker.reading([user_turn(asked.question)], parts) as prompt:
+    with asker.reading([user_turn(asked.question)], options) as prompt:
         choice = prompt.choice
         answers = choice is None or choice.is_answered
         if answers or prompt.cache is not None:
@@ -158,7 +165,7 @@ def _answer_by_parts(
             return scored._replace(text=scored.text if answers else SILENCE, part=part)
     assert choice is not None  # no part shares a word with the question, so none was read
     first = time.perf_counter() - start
-    best = PartOptions(page=f"#{choice.indices[0]}")
+    best = replace(options, parts=PartOptions(page=f"#{choice.indices[0]}"))
     scored = _answer_by_parts(asker, asked, best, 0)
     return scored._replace(text=SILENCE, part=None, first_seconds=first)
 

@@ -125,8 +125,8 @@ class Facts:
         name = self.rescaled.name
         return (
             f"the weights behind {name} are scaled differently than {self.rescaled.file}, which "
-            "the adapter was made on: with them it answers ordinary text wrongly. Calibrate first: "
-            f"d2l calibrate --base {name}, then compile with --base {name}",
+            "the adapter was made on: with them it answers ordinary text wrongly. Compile for "
+            f"them: d2l compile --checkpoint CHECKPOINT --base {name}",
         )
 
     @property

@@ -145,7 +145,7 @@ def _check_base_weights(facts: Facts) -> Iterator[Fault]:
             f"it was made on {known.file}. The weights behind {known.name} are scaled differently: "
             "with them the adapter answers ordinary text wrongly",
             "load that file, or the model that d2l export --to merged writes; for other weights: "
-            "d2l calibrate --base BASE, then d2l compile --base BASE",
+            "d2l compile --checkpoint CHECKPOINT --base BASE",
             fatal=False,
         )
 

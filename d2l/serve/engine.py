@@ -147,14 +147,15 @@ def _load_first(entries: Iterable[ServedAdapter], options: AskOptions) -> tuple[
 def _reading(adapted: AdaptedModel, order: ChatOrder) -> Iterator[tuple[PartPrompt, int]]:
     """Let the model read the part or the document of an order; gives the prompt, and the number of
     the document's tokens that did not fit."""
-    turns, options = order.chat.turns, order.chat.part_options
+    turns, parts = order.chat.turns, order.chat.part_options
     if order.document is not None:
         question = turns[-1]["content"]
         ids, left_out = adapted.prompt_about(order.document, question, n_answer=order.max_tokens)
         yield PartPrompt(ids), left_out
         return
-    if (options.count or options.page) and (adapted.parts is None or adapted.disabled):
+    if (parts.count or parts.page) and (adapted.parts is None or adapted.disabled):
         raise RequestError(400, f"{order.chat.model} has no parts to choose from", param="d2l")
+    options = replace(adapted.options, parts=parts, short=order.chat.is_short)
     with adapted.reading(_accepted(adapted, turns), options) as prompt:
         yield prompt, 0
 

@@ -96,12 +96,14 @@ class Message(_Exact):
 
 
 class PartFields(BaseModel):
-    """Field `d2l` of a request: the parts that answer, instead of those that the words choose."""
+    """Field `d2l` of a request: the parts that answer, instead of those that the words choose;
+    `short`: in a few words."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
     page: Annotated[str, Field(min_length=1)] | None = None
     parts: Annotated[int, Field(ge=1)] | None = None
     whole: bool = False
+    short: bool = False
 
     @model_validator(mode="after")
     def _refuse_both(self) -> "PartFields":
@@ -144,6 +146,11 @@ class ChatRequest(Sampling):
         """Choice of the parts that are asked."""
         fields = self.d2l or PartFields()
         return PartOptions(fields.parts, fields.page, fields.whole)
+
+    @property
+    def is_short(self) -> bool:
+        """True if a few words are wanted."""
+        return self.d2l is not None and self.d2l.short
 
     @property
     def most_tokens(self) -> int:

@@ -126,7 +126,7 @@ class UpstreamService:
         if fields.whole or (fields.parts or 1) > 1:
             raise RequestError(400, "the engine reads one part for each answer", param="d2l")
         turns = [message.turn for message in chat.messages]
-        choice = self._chooser.choose(turns, PartOptions(1, fields.page), usual=1)
+        choice = self._chooser.choose(turns, PartOptions(1, fields.page))
         if not choice.is_answered or not choice.indices:
             return _refuse_answer(chat)
         cited = self._chooser.cite(choice, None)

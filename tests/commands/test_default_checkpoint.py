@@ -14,7 +14,6 @@ from d2l.hypernets.options import CompileOptions
 from d2l.hypernets.registry import (
     ALIASES,
     DEFAULT,
-    DEFAULT_TEXT,
     DEFAULT_VARIABLE,
     default_checkpoint,
 )
@@ -60,7 +59,6 @@ def test_commands_take_it_and_adapters_name_the_network_itself(command: Command)
     batch = ("batch", "note.txt", "--out-dir", "many", "--dry-run", "--json")
     assert json.loads(command(*batch).out)["done"] == 1  # the same network, by its name
     assert json.loads(command(*batch, "--checkpoint", "public").out)["done"] == 0
-    assert json.loads(command("calibrate", "--dry-run", "--json").out)["checkpoint"] == "seats"
 
 
 @pytest.mark.usefixtures("place")
@@ -115,7 +113,7 @@ def test_without_its_base_the_default_says_how_to_get_it(
 
 
 def test_help_names_the_variable_and_the_default(command: Command) -> None:
-    for name in ("compile", "batch", "calibrate"):
+    for name in ("compile", "batch"):
         told = " ".join(command(name, "--help").out.split())
         assert f"[env var: D2L_CHECKPOINT; default: {DEFAULT}]" in told
     told = " ".join(command("bench", "sets", "--help").out.split())
@@ -124,5 +122,5 @@ def test_help_names_the_variable_and_the_default(command: Command) -> None:
 
 def test_task_descriptions_have_a_default_of_their_own(command: Command) -> None:
     told = " ".join(command.t2l("make", "--help").out.split())
-    assert f"[default: {DEFAULT_TEXT}]" in told
+    assert f"[env var: T2L_CHECKPOINT; default: {DEFAULT}]" in told
     assert "D2L_CHECKPOINT" not in told

@@ -15,7 +15,7 @@ from d2l.datasets.silence import SILENCE
 from d2l.files.printable import printable
 from d2l.inference.adapted_model import AdaptedModel
 from d2l.inference.options import AskOptions
-from tests.asking import N_TOKENS, QUESTIONS, ask
+from tests.asking import N_TOKENS, QUESTIONS, ask, judge
 from tests.command import Command
 from tests.compiled import Compile, Compiled, compile_tiny
 
@@ -97,8 +97,7 @@ def test_silence_names_the_place_that_came_closest(
     command: Command, kept: Compiled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (row,) = json.loads(ask(command, kept, QUESTIONS[0], "--json").out)["answers"]
-    monkeypatch.setattr("d2l.inference.parts.choose.MOST_SILENT", 0.0)
-    monkeypatch.setattr("d2l.inference.parts.choose.LEAST_COVERAGE", 2.0)
+    judge(monkeypatch, most_silent=0.0, least_coverage=2.0)
     silent = ask(command, kept, QUESTIONS[0])
     assert (silent.out, silent.err) == (f"{SILENCE}\n", f"(closest: {row['place']})\n")
     (told,) = json.loads(ask(command, kept, QUESTIONS[0], "--json").out)["answers"]

@@ -14,7 +14,6 @@ from d2l.hypernets.networks import read_config
 from d2l.hypernets.registry import (
     ALIASES,
     DEFAULT,
-    DEFAULT_TEXT,
     CheckpointFiles,
     find_checkpoint,
     find_on_disk,
@@ -61,7 +60,7 @@ refusal = partial(refuse, CheckpointError, find_checkpoint, offline=True)
 
 
 @pytest.mark.parametrize(
-    ("default", "name"), [(DEFAULT, "qwen2.5-coder-0.5b"), (DEFAULT_TEXT, "qwen2.5-coder-0.5b")]
+    ("default", "name"), [(DEFAULT, "qwen2.5-coder-0.5b")]
 )
 def test_defaults_are_shipped_in_the_package(default: str, name: str) -> None:
     assert find_checkpoint(default) == CheckpointFiles(name, BUILTIN / name)

@@ -151,14 +151,16 @@ def ask_document(
     Only questions whose right part is known are asked of that part.
     """
     questions, document = case.asked.questions, case.asked.document
-    pages = [] if asker.parts is None else [part.searched for part in asker.parts.parts.records]
+    records = () if asker.parts is None else asker.parts.parts.records
+    pages = ["" if part.is_overview else part.searched for part in records]
     routed = [_route(asker, question) for question in questions]
     right = [find_right(pages, q) if q.references else () for q in questions]
     answers: list[dict[Arm, MarkedAnswer]] = [{} for _ in questions]
     costs = {}
     arms = [arm for arm in BENCH_ARMS[row.run.bench] if pages or arm not in _OF_PARTS]
     if pages:  # before a question is timed, the model has read the opening of all parts
-        with asker.reading([user_turn("?")], PartOptions(page="#0")):
+        first = replace(asker.options, parts=PartOptions(page="#0"))
+        with asker.reading([user_turn("?")], first):
             pass
     for step, arm in enumerate(arms or [Arm.ADAPTER], start=1):
         progress(step, 1 + len(BENCH_ARMS[row.run.bench]), arm)
@@ -187,7 +189,7 @@ def _route(asker: AdaptedModel, question: Question) -> tuple[int, ...]:
     if asker.parts is None:
         return ()
     turns = [user_turn(question.text)]
-    return asker.parts.choose(turns, PartOptions(), usual=_N_ROUTED).indices
+    return asker.parts.choose(turns, PartOptions(_N_ROUTED)).indices
 
 
 @contextlib.contextmanager

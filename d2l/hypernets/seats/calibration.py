@@ -11,7 +11,7 @@ so the result does not depend on earlier moments.
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from d2l.files.cache import cache_dir
 from d2l.hypernets.seats.network import Seats, join_memories
 from d2l.hypernets.seats.seating import Watch, run_imposed
 from d2l.hypernets.seats.second_moments import read_statistics
+from d2l.progress import Progress, silent
 
 _TEXT = Path(__file__).parents[1] / "builtin" / "plain_text.txt"
 #: Tokens of plain text: more of them change moments too little to affect seats.
@@ -58,7 +59,7 @@ def measure_moments(
     pieces: Sequence[Sequence[int]],
     *,
     seed: int = 0,
-    watch: Callable[[int, int], object] = lambda done, total: None,  # noqa: ARG005
+    watch: Progress = silent,
 ) -> Tensor:
     """Measure the mean of x xᵀ over all tokens behind openings: float64 (layers, d_in, d_in).
 
@@ -69,7 +70,7 @@ def measure_moments(
     totals = torch.zeros(config.n_adapted_layers, config.hidden, config.hidden, dtype=torch.float64)
     n_tokens = 0
     memories = write_memories(seats, pieces)
-    for done, piece in enumerate(pieces, start=1):
+    for piece in watch(pieces, "measuring the base"):
         n_seats = chance.randint(config.min_seats, config.max_seats)
         memory = combine_memories(memories, n_seats, chance)
         opening = config.opening(memory.n_seats)
@@ -82,18 +83,18 @@ def measure_moments(
 
         with torch.no_grad():
             run_imposed(
-                memory,
+                memory.top(config.n_adapted_layers),
                 seats.base_model,
                 opening=(*opening, *asked),
                 layers=config.memory_layers,
-                shared=seats.network.shared,
+                shared=seats.shared,
                 watch=Watch(keep),
+                exact=not config.is_own,
             )
         for layer, given in enumerate(inputs):
             x = given[len(opening) :].to(torch.float32)  # (tokens, d_in)
             totals[layer] += (x.mT @ x).cpu().to(torch.float64)
         n_tokens += len(asked)
-        watch(done, len(pieces))
     return totals / max(n_tokens, 1)
 
 
@@ -123,6 +124,8 @@ def with_moments(seats: Seats, path: Path) -> Seats:
         d_in=config.hidden,
         ridge=config.statistics_ridge,
     )
+    if own is None:
+        return Seats(config, seats.network, statistics, seats.base_model)
     if own.plain_scale is not None:
         ratio = statistics.scale.to(torch.float64) / own.plain_scale  # (layers, d_in)
         scale = (own.scale * ratio).to(torch.float32)

@@ -1,7 +1,6 @@
 """Compiling documents and task descriptions with a seat network: everything but the weights."""
 
 import json
-import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from d2l.adapters.card import quote
 from d2l.adapters.info import CHAT_TEMPLATE
 from d2l.bases.activations import Activations
 from d2l.bases.catalog import find_known
-from d2l.bases.models import BaseFiles
+from d2l.bases.models import BaseFiles, load_frozen
 from d2l.bases.tokenizer_files import read_compact
 from d2l.datasets.tasks import Example
 from d2l.documents.chunks import Chunk, Piece, keep_part, pack_sentences
@@ -29,10 +28,16 @@ from d2l.hypernets.formats.native import CONFIG_FILE
 from d2l.hypernets.network import LoadedNetwork, Network, refuse_shallow
 from d2l.hypernets.options import CompileOptions
 from d2l.hypernets.protocol import ChunkWeights, Cut, PromptFiles, TaskReading
-from d2l.hypernets.seats.calibration import moments_path, with_moments
+from d2l.hypernets.seats.calibration import (
+    cut_plain_text,
+    measure_moments,
+    moments_path,
+    with_moments,
+)
 from d2l.hypernets.seats.config import SeatsConfig, read_config
 from d2l.hypernets.seats.network import Seats, load_seats
 from d2l.hypernets.seats.opening import chat_template, describe_prompt
+from d2l.hypernets.seats.second_moments import FILE_NAME, write_statistics
 from d2l.hypernets.seats.sharing import (
     SeatShare,
     count_seats,
@@ -42,6 +47,7 @@ from d2l.hypernets.seats.sharing import (
     share_seats,
 )
 from d2l.hypernets.seats.turns import count_shared, cut_turns
+from d2l.progress import Progress, silent
 
 KIND = "seats"
 FORMAT = replace(
@@ -137,13 +143,11 @@ class SeatsNetwork(Network[SeatsConfig]):
                 hint="leave --chunk-tokens out",
             )
         n_tokens = self.count_tokens(documents)
-        held = int(config.max_seats * config.tokens_per_seat)  # more have no seats
-        keeps = n_tokens.total() > held if options.parts is None else options.parts
+        held = int(config.max_seats * config.tokens_per_seat)
+        keeps = self.keeps_parts(n_tokens.total()) if options.parts is None else options.parts
+        pieces = [self.pack(document, limit, options, keeps=keeps) for document in documents]
         if keeps:
-            pieces = [pack_below_headings(one, self.tokenizer, limit) for one in documents]
             options = replace(options, chunking="stable")
-        else:
-            pieces = [self._pack(document, limit, options.chunking) for document in documents]
         lengths = [[len(piece.token_ids) for piece in packed] for packed in pieces]
         for document, sizes in zip(documents, lengths, strict=True):
             if not sum(sizes):
@@ -159,9 +163,10 @@ class SeatsNetwork(Network[SeatsConfig]):
                 span = (piece.start, piece.stop)
                 chunk = Chunk(len(chunks), ids, document.where(*span), document.name, rank, span)
                 if keeps:
-                    n_seats = self._count_part(len(piece.token_ids), options)
+                    n_seats = self.count_part(len(piece.token_ids), options)
                     chunk = keep_part(chunk, document, n_seats)
                 chunks.append(chunk)
+            chunks += self.cut_whole(document, len(chunks)) if keeps else ()
         ranks = [chunk.rank for chunk in chunks]  # --max-rank has bounded their sharing
         rank = max(ranks) if options.merge == "average" else sum(ranks)
         warnings = () if keeps else self._warn(chunks, n_tokens)
@@ -174,16 +179,30 @@ class SeatsNetwork(Network[SeatsConfig]):
         chunk, chosen = cut_turns(self.config, self.tokenizer, description, examples)
         return Cut((chunk,), self.count_tokens((description,)), chunk.rank, chunk.rank), chosen
 
-    def _count_part(self, n_tokens: int, options: CompileOptions) -> int:
+    def keeps_parts(self, n_tokens: int) -> bool:
+        """True if documents of so many tokens keep parts by default: more tokens have no seats."""
+        return n_tokens > int(self.config.max_seats * self.config.tokens_per_seat)
+
+    def cut_whole(self, document: Document, index: int) -> Sequence[Chunk]:
+        """Cut the chunk, of this index, of a document as a whole, which has no share in the
+        adapter; trained networks have none."""
+        del document, index
+        return ()
+
+    def count_part(self, n_tokens: int, options: CompileOptions) -> int:
         """Count the seats of a part: as many as its text would get alone."""
         config, density = self.config, options.tokens_per_seat
         config = config if density is None else set_density(config, density)
         return count_seats(n_tokens, config=config, max_seats=options.max_rank)
 
-    def _pack(self, document: Document, limit: int, chunking: str) -> list[Piece]:
+    def pack(
+        self, document: Document, limit: int, options: CompileOptions, *, keeps: bool
+    ) -> list[Piece]:
         """Pack the document's text into pieces, without the words that the network reads before."""
         text, tokenizer = document.text, self.tokenizer
-        if chunking == "stable":
+        if keeps:
+            return pack_below_headings(document, tokenizer, limit)
+        if options.chunking == "stable":
             starts = document.heading_starts
             return pack_stable(text, tokenizer=tokenizer, limit=limit, headings=starts)
         minimum = self.config.min_chunk_tokens
@@ -258,8 +277,8 @@ class SeatsNetwork(Network[SeatsConfig]):
             return (
                 f"{changes}- It was made on {file}, whose parts are scaled otherwise than the "
                 "original weights: on those, and on other files of the base, it answers ordinary "
-                "text wrongly. To serve one of them, measure it once (`d2l calibrate --base "
-                "BASE`), and compile with `--base BASE`.\n"
+                "text wrongly. To serve one of them, compile with `--checkpoint` and `--base "
+                "BASE`, which measures it once.\n"
             )
         return (
             f"{changes}- It was made on {file}. On other files of the same base, for example "
@@ -285,6 +304,17 @@ class SeatsNetwork(Network[SeatsConfig]):
         assert base is not None
         return load_seats(path, base)
 
+    def prepare(self, *, device: str, watch: Progress = silent) -> None:
+        """Measure second moments of the base where they are missing, once: minutes on a CPU."""
+        path = self._moments_path
+        if self._needs_moments and not path.is_file():
+            model = load_frozen(self.base, device=device, dtype=self.pick_dtype(device))
+            seats = self.load_hypernet(self.files.path, self.format, device=device, base=model)
+            pieces = cut_plain_text(self.tokenizer, limit=self.config.chunk_tokens)
+            moments = measure_moments(seats, pieces, watch=watch)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_statistics(path, moments)
+
     def load(
         self, *, device: str, dtype: torch.dtype | None, encoder: str = "plain"
     ) -> LoadedSeats:
@@ -297,33 +327,18 @@ class SeatsNetwork(Network[SeatsConfig]):
     def find_moments(self) -> Path | None:
         """Find second moments that were measured on a base with other weights than the network's
         own moments."""
-        if not self._is_other_base(self.base):
-            return None
-        path = moments_path(base=self.base.digest(), network=self.digest())
-        return path if path.is_file() else None
+        path = self._moments_path
+        return path if self._needs_moments and path.is_file() else None
 
-    def _is_other_base(self, base: BaseFiles) -> bool:
-        """True if a base has other weights than those that the network's moments are of."""
-        return bool(self.config.base_digest) and base.digest() != self.config.base_digest
+    @property
+    def _needs_moments(self) -> bool:
+        """True if the base has other weights than those that the network's moments are of."""
+        own, known = self.config.base_digest, (self.files.path / FILE_NAME).is_file()
+        return not known or (bool(own) and self.base.digest() != own)
 
-    def check_base(self, base: BaseFiles) -> list[str]:
-        """As for any network; also warn about other weights than those of training."""
-        warnings = super().check_base(base)
-        if not self._is_other_base(base):
-            return warnings
-        if moments_path(base=base.digest(), network=self.digest()).is_file():
-            measured = (
-                "these weights of the base are not those of training: seats are made with the "
-                "second moments that d2l calibrate measured on them"
-            )
-        else:
-            where = shlex.quote(self.given or self.config.base)
-            measured = (
-                "these weights of the base are not those of training, so seats answer ordinary "
-                "text more than they should; measure it: d2l calibrate --checkpoint "
-                f"{shlex.quote(self.files.name)} --base {where}"
-            )
-        return [*warnings, measured]
+    @property
+    def _moments_path(self) -> Path:
+        return moments_path(base=self.base.digest(), network=self.digest())
 
 
 def copy_tokenizer(base: BaseFiles) -> dict[str, str]:

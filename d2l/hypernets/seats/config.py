@@ -1,4 +1,4 @@
-"""The seat network's configuration: sizes, token ids and layers, without any weights."""
+"""The configuration of seats on a base: sizes, token ids and layers, without any weights."""
 
 import math
 from collections.abc import Mapping
@@ -10,19 +10,23 @@ from d2l.adapters.rounding import count_bytes
 from d2l.bases.families import Reading
 from d2l.errors import CheckpointError, MergeError
 from d2l.hypernets.formats.fields import naming, read_json, read_typed, show, to_float
+from d2l.hypernets.registry import OWN
 
+#: Both kinds.
+KINDS = ("seats", OWN)
 #: Values of `reads`.
 READS = ("documents", "descriptions", "both")
 
 
 @dataclass(frozen=True)
 class SeatsConfig:
-    """Sizes and constants of a seat network; the fields are the keys of its config.json.
+    """Sizes and constants of seats on a base; the fields are the keys of config.json.
 
-    Keys with a default may be missing; files of version 0 have none of them.
+    Keys with a default may be missing; files of version 0 have none of them. A network "own" has no
+    weights: a memory is the base's own keys and values, a seat a token.
     """
 
-    network: str  # "seats"
+    network: str  # "seats" or "own"
     version: int
     base: str
     base_file: str
@@ -33,14 +37,6 @@ class SeatsConfig:
     kv_heads: int
     head_dim: int
     first_layer: int
-    # Sizes of the network. `features`: the layers whose input states it reads.
-    width: int
-    encoder_layers: int
-    encoder_heads: int
-    relative_clip: int
-    features: tuple[int, ...]
-    group_dim: int
-    seat_table: int
     # Seats and chunks, in tokens.
     tokens_per_seat: float
     min_seats: int
@@ -60,6 +56,15 @@ class SeatsConfig:
     before_answer: tuple[int, ...]
     opening_head_text: str
     opening_words_text: str
+    # Sizes of the network; none without weights. `features`: the layers whose input states it
+    # reads.
+    width: int = 0
+    encoder_layers: int = 0
+    encoder_heads: int = 0
+    relative_clip: int = 0
+    features: tuple[int, ...] = ()
+    group_dim: int = 0
+    seat_table: int = 0
     # The shared LoRA on down_proj: the width of its inputs, and its rank; 0: none.
     intermediate: int = 0
     shared_rank: int = 0
@@ -74,6 +79,10 @@ class SeatsConfig:
     # opening word, and the rank of all their gates; 0: a rank for each word.
     address_neurons: tuple[int, ...] = ()
     gate_rank: int = 0
+    # Of networks without weights: the base's chat template around turns (`TurnTexts`), and the
+    # system text.
+    turns: tuple[str, ...] = ()
+    instruction: str = ""
 
     def __post_init__(self) -> None:
         optional = {field.name for field in fields(self) if field.default is not MISSING}
@@ -87,26 +96,28 @@ class SeatsConfig:
             if not (math.isfinite(number) and (number > 0 or (number == 0 and field.name in zero))):
                 least = "of at least 0" if field.name in zero else "above 0"
                 raise CheckpointError(f"{field.name} is {show(value)}, expected a number {least}")
-            empty = field.name in ("adapted_layers", "address_neurons") or (
+            empty = field.name in ("adapted_layers", "address_neurons", "features") or (
                 field.name == "opening_words" and self.max_seats == self.min_seats
             )
             if field.type == tuple[int, ...] and (min(value, default=-1 + empty) < 0):
                 raise CheckpointError(f"{field.name} is empty or holds a negative number")
         rules = {
-            'network is "seats"': self.network == "seats",
+            'network is "seats" or "own"': self.network in KINDS,
+            "a network with weights has sizes, and features": self.is_own or self._has_sizes(),
+            "a network without weights has the texts around turns": bool(self.turns) == self.is_own,
             "version is 0 or 1": self.version in (0, 1),
             "tokens_per_seat is at least 1": self.tokens_per_seat >= 1,
             f"reads is one of {', '.join(READS)}": self.reads in READS,
             "shared_rank is at most min_seats": self.shared_rank <= self.min_seats,
             "dense_seats is at most max_seats": self.dense_seats <= self.max_seats,
             "a shared LoRA has intermediate above 0": self.intermediate > 0 or not self.shared_rank,
-            "first_layer and features are layers": max(self.first_layer, *self.features)
+            "first_layer and features are layers": max((self.first_layer, *self.features))
             < self.layers,
             "adapted_layers rise from first_layer": self._names_layers(),
             "a shared LoRA lies in all layers from first_layer on": not self.adapted_layers
             or not self.shared_rank,
             **self._address_rules(),
-            "width is a multiple of encoder_heads": self.width % self.encoder_heads == 0,
+            "width is a multiple of encoder_heads": self.width % max(self.encoder_heads, 1) == 0,
             "opening_head has min_seats + 1 tokens": len(self.opening_head) == self.min_seats + 1,
             "opening_words has max_seats - min_seats tokens": len(self.opening_words)
             == self.max_seats - self.min_seats,
@@ -118,7 +129,12 @@ class SeatsConfig:
     @property
     def kind(self) -> str:
         """Network kind, as in `HypernetConfig`."""
-        return "seats"
+        return self.network
+
+    @property
+    def is_own(self) -> bool:
+        """True if a memory is the base's own keys and values."""
+        return self.network == OWN
 
     @property
     def target_modules(self) -> tuple[str, ...]:
@@ -131,6 +147,11 @@ class SeatsConfig:
     def n_base_layers(self) -> int:
         """Number of decoder layers of the base."""
         return self.layers
+
+    def _has_sizes(self) -> bool:
+        """True if all sizes of the network are positive."""
+        encoder = (self.width, self.encoder_layers, self.encoder_heads, self.relative_clip)
+        return min(*encoder, self.group_dim, self.seat_table) > 0 and bool(self.features)
 
     def _address_rules(self) -> dict[str, bool]:
         """Rules on addresses, each with its result."""
@@ -217,7 +238,7 @@ class SeatsConfig:
     @property
     def part_bits(self) -> int:
         """Bits of a number in a part: four for a base's own keys and values."""
-        return 4 if self.network == "own" else 8
+        return 4 if self.is_own else 8
 
     @property
     def bias_rank(self) -> int:
@@ -236,8 +257,10 @@ class SeatsConfig:
 
     @property
     def reading(self) -> Reading:
-        """Hidden states, and keys and values of all adapted layers, without the read opening."""
-        return Reading(self.layers, self.features, self.memory_layers, len(self.read_opening))
+        """Hidden states, and keys and values of the layers of a memory, without the read opening:
+        of all adapted layers, or for a network without weights of all layers."""
+        layers = tuple(range(self.layers)) if self.is_own else self.memory_layers
+        return Reading(self.layers, self.features, layers, len(self.read_opening))
 
     @classmethod
     def from_json(cls, values: Mapping[str, object]) -> "SeatsConfig":

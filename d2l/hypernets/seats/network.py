@@ -23,7 +23,12 @@ from d2l.hypernets.options import MergeOptions
 from d2l.hypernets.protocol import Assembled, ChunkWeights
 from d2l.hypernets.seats.config import SeatsConfig, read_config
 from d2l.hypernets.seats.seating import Seating, find_projection, seat_memory
-from d2l.hypernets.seats.second_moments import Statistics, prepare_factors, read_statistics
+from d2l.hypernets.seats.second_moments import (
+    FILE_NAME,
+    Statistics,
+    prepare_factors,
+    read_statistics,
+)
 from d2l.hypernets.seats.shared import Addresses, Shared, SharedLora
 from d2l.hypernets.seats.sharing import centers
 
@@ -219,13 +224,17 @@ def build_network(
 
 
 class Seats:
-    """The seat network with its base: chunks to memories, memories to an adapter."""
+    """Seats on a base: chunks to memories, memories to an adapter.
+
+    Without a `network` a memory is the base's own keys and values. Without `statistics` nothing can
+    be seated.
+    """
 
     def __init__(
         self,
         config: SeatsConfig,
-        network: SeatNetwork,
-        statistics: Statistics,
+        network: SeatNetwork | None,
+        statistics: Statistics | None,
         base_model: nn.Module,
     ) -> None:
         expected = (config.kv_heads * config.head_dim, config.hidden)
@@ -240,14 +249,24 @@ class Seats:
         self.network = network
         self.statistics = statistics
         self.base_model = base_model
-        if isinstance(network.shared, Addresses):  # they depend on the base
-            network.shared.fit(base_model, config.opening(config.max_seats))
+        #: The part of every adapter that is the same for all documents.
+        self.shared: Shared | None = None if network is None else network.shared
+        if isinstance(self.shared, Addresses):  # they depend on the base
+            self.shared.fit(base_model, config.opening(config.max_seats))
 
     @torch.no_grad()
     def generate(self, condition: Activations, rank: int) -> Memory:
-        """Write the memory of a chunk with `rank` seats; with rank 0, it claims no seat."""
+        """Write the memory of a chunk with `rank` seats; with rank 0, it claims no seat.
+
+        Without a network the first `rank` tokens have a seat each.
+        """
         assert condition.keys is not None
         assert condition.values is not None
+        if self.network is None:
+            keys, values = (
+                own[:, : max(rank, 1)].cpu().float() for own in (condition.keys, condition.values)
+            )
+            return Memory(keys, values, claims_seats=rank > 0)
         device = self.network.width_vector.device
         keys, values = self.network(
             *(
@@ -276,7 +295,8 @@ class Seats:
                 f"seats cannot be merged by {options.method!r}",
                 hint=f"choose one of {', '.join(sorted(JOINS))}",
             )
-        shared: Shared | None = self.network.shared
+        shared, statistics = self.shared, self.statistics
+        assert statistics is not None  # `SeatsNetwork.load` measures them
         if not isinstance(shared, SharedLora) and options.bias_scale != 1.0:
             raise OptionError(
                 "this network has no learned bias to scale", hint="leave the bias scale at 1"
@@ -289,11 +309,9 @@ class Seats:
         if shared is not None and options.bias_scale != 1.0:
             shared = shared.scaled(options.bias_scale)
         seated = seat_memory(
-            memory,
+            memory.top(self.config.n_adapted_layers),
             self.base_model,
-            seating=Seating(
-                self.statistics, self.config.solve_epsilon, shared, self.config.value_ridge
-            ),
+            seating=Seating(statistics, self.config.solve_epsilon, shared, self.config.value_ridge),
             opening=self.config.opening(memory.n_seats),
             base=self.config.base,
         )
@@ -309,19 +327,23 @@ class Seats:
 
 
 def load_seats(folder: Path, base_model: nn.Module) -> Seats:
-    """Read a checkpoint folder, plain or compact; the network goes to the base's device."""
+    """Read a checkpoint folder, plain or compact; the network goes to the base's device. A folder
+    of a network without weights may lack the second moments, too."""
     config = read_config(folder / "config.json")
-    path = folder / "model.safetensors"
-    network = build_network(config, read_weights(path), source=str(path))
-    statistics = read_statistics(
-        folder / "statistics.safetensors",
-        layers=config.memory_layers,
-        d_in=config.hidden,
-        ridge=config.statistics_ridge,
-    )
-    prepare_factors(statistics)  # once, for all documents
-    device = next(base_model.parameters()).device
-    return Seats(config, network.to(device), statistics, base_model)
+    path, moments = folder / "model.safetensors", folder / FILE_NAME
+    network, statistics = None, None
+    if not config.is_own:
+        network = build_network(config, read_weights(path), source=str(path))
+        network.to(next(base_model.parameters()).device)
+    if not config.is_own or moments.is_file():
+        statistics = read_statistics(
+            moments,
+            layers=config.memory_layers,
+            d_in=config.hidden,
+            ridge=config.statistics_ridge,
+        )
+        prepare_factors(statistics)  # once, for all documents
+    return Seats(config, network, statistics, base_model)
 
 
 def join_memories(parts: Sequence[Memory]) -> Memory:

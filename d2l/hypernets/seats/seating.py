@@ -208,8 +208,10 @@ def run_imposed(
     layers: Sequence[int],
     shared: Shared | None,
     watch: Watch,
+    exact: bool = True,
 ) -> None:
-    """Run the opening through the base in fp32, the memory imposed on its first seats."""
+    """Run the opening through the base, the memory imposed on its first seats: `exact` in fp32,
+    else in the base's own precision."""
     hooks: list[RemovableHandle] = []
     try:
         for index, layer in enumerate(layers):
@@ -219,7 +221,11 @@ def run_imposed(
                 hooks.append(module.register_forward_hook(_impose(wanted, name, watch)))
         if shared is not None:
             hooks += shared.attach(base_model, n_seats=memory.n_seats)
-        run_exact(base_model, opening)
+        if exact:
+            run_exact(base_model, opening)
+        else:
+            ids = torch.tensor([list(opening)], device=next(base_model.parameters()).device)
+            base_model(ids, use_cache=False)
     finally:
         for handle in hooks:
             handle.remove()

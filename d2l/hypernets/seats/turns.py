@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise, takewhile
 
 from d2l.bases.tokenizers import BaseTokenizer
+from d2l.bases.turns import TurnTexts
 from d2l.datasets.tasks import Example, list_labels
 from d2l.documents.chunks import Chunk
 from d2l.documents.document import Document
@@ -50,12 +51,15 @@ def write_turns(
 ) -> list[int]:
     """Write token ids from the description, which begins the first user's turn, to the last answer;
     the rest of a prompt ends that turn."""
+    between = config.after_opening
+    if config.turns:
+        between = tuple(tokenizer.encode_control(TurnTexts(*config.turns).after_answer))
     ids = list(tokenizer.encode(f"{description}\n\n{examples[0].input}"))
     for example, following in pairwise([*examples, None]):
         assert example is not None
         ids += [*config.before_answer, *tokenizer.encode(example.outputs[0])]
         if following is not None:
-            ids += [*config.after_opening, *tokenizer.encode(following.input)]
+            ids += [*between, *tokenizer.encode(following.input)]
     return ids
 
 

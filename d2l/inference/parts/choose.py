@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,23 +16,47 @@ from d2l.adapters.parts import PartRecord, Parts
 from d2l.adapters.provenance import ChunkRecord
 from d2l.adapters.selectors import select
 from d2l.errors import AdapterError, OptionError
+from d2l.inference.parts.asked import find_scope
 from d2l.inference.parts.router import Router, split_grams
 
 if TYPE_CHECKING:
     from d2l.inference.chat_prompts import Turns
 
-#: Default number of parts that are read apart, and that are read together: public Doc-to-LoRA
-#: networks saw eight chunks together in training.
-READ_PARTS, JOINED_PARTS = 4, 8
-#: Nats of a first token's entropy that weigh as much as all words of a question.
-_WORDS = 12.0
-#: A part is silent if the answer begins with SILENCE's first token with this probability. It holds
-#: back 2 right answers to 100 questions to four manuals, and 13 invented ones to 32 unanswerable.
-MOST_SILENT = 0.18
-#: Least share of a question's words in a part that answers, where the model has not read it.
-LEAST_COVERAGE = 0.05
+#: Number of parts that are read together: public Doc-to-LoRA networks saw eight chunks together in
+#: training.
+JOINED_PARTS = 8
+#: Tokens of parts that are read one behind another, at most.
+_MOST_TOGETHER = 2_000
 #: Weight of the turns before, for questions such as "And how often?".
 _EARLIER = 0.5
+
+
+@dataclass(frozen=True)
+class Judging:
+    """Judging of parts that are read apart, by the answer that the model begins behind each.
+
+    `usual`: number of parts. `n_refusal`: tokens of SILENCE whose likelihood counts. `words`: nats
+    of the first token's entropy that weigh as much as all words of a question. `refusal`: weight of
+    the log-probability that the answer is no refusal. `most_silent`: a part is silent if the answer
+    is the refusal with this probability. `least_coverage`: share of a question's words in a part,
+    below which the model need not read it.
+    """
+
+    usual: int
+    n_refusal: int
+    words: float
+    refusal: float
+    most_silent: float
+    least_coverage: float = 0.0
+
+
+#: Networks that learned to refuse. The threshold holds back 2 right answers to 100 questions to
+#: four manuals, and 13 invented ones to 32 unanswerable.
+TRAINED = Judging(
+    usual=4, n_refusal=1, words=12.0, refusal=1.0, most_silent=0.18, least_coverage=0.05
+)
+#: Bases that an instruction asks to refuse.
+INSTRUCTED = Judging(usual=8, n_refusal=4, words=8.0, refusal=0.5, most_silent=0.3)
 
 
 @dataclass(frozen=True)
@@ -49,23 +74,31 @@ class Choice:
     """Indices of the chosen parts, best first, with their scores.
 
     `margin`: (first - second) / first score of all parts, from 0 to 1. `most`: the highest score
-    that the question allows. `silent`: the probability that the answer to the first part begins
-    with SILENCE's first token, once the model has read it.
+    that the question allows. `named`: the question or the user names the parts, so they answer.
+    `together`: they are read one behind another, in their order. `silent`: the probability that the
+    answer to the first part begins with the refusal, once the model has read it.
     """
 
     indices: tuple[int, ...]
     scores: tuple[float, ...]
     margin: float
     most: float
-    by_hand: bool = False
+    judging: Judging = TRAINED
+    named: bool = False
+    together: bool = False
     silent: float | None = None
 
     def weigh(self, entropies: Sequence[float], silent: Sequence[float]) -> tuple["Choice", int]:
         """Order the parts by their words and by how certain the model is of its answer to each:
-        the entropy of the first token, in nats, and the probability that it is SILENCE's.
-        Also returns the old position of the first part."""
+        the entropy of the first token, in nats, and the probability of the refusal.
+
+        Also returns the old position of the first part.
+        """
+        judging = self.judging
         values = [
-            _WORDS * score / self.most - entropy + math.log(max(1 - chance, 1e-6))
+            judging.words * score / self.most
+            - entropy
+            + judging.refusal * math.log(max(1 - chance, 1e-6))
             for score, entropy, chance in zip(self.scores, entropies, silent, strict=True)
         ]
         order = sorted(range(len(values)), key=lambda n: (-values[n], n))
@@ -82,11 +115,11 @@ class Choice:
     @property
     def is_answered(self) -> bool:
         """True if the first part answers: judged by the model once it has read, before by words."""
-        if self.by_hand:
+        if self.named:
             return True
         if self.silent is not None:
-            return self.silent < MOST_SILENT
-        return self.coverage >= LEAST_COVERAGE
+            return self.silent < self.judging.most_silent
+        return self.coverage >= self.judging.least_coverage
 
 
 @dataclass(frozen=True)
@@ -128,25 +161,55 @@ class PartChooser:
     def _router(self) -> Router:
         return Router([record.searched for record in self.parts.records])
 
-    def choose(self, turns: "Turns", options: PartOptions, *, usual: int) -> Choice:
-        """Choose parts for the last of several turns, `usual` of them if the options name no
-        number; raises OptionError for a page that the adapter does not have."""
+    @property
+    def judging(self) -> Judging:
+        """Judging of the parts: bases with texts of turns are asked by an instruction."""
+        return INSTRUCTED if self.parts.index.turns else TRAINED
+
+    def choose(self, turns: "Turns", options: PartOptions) -> Choice:
+        """Choose parts for the last of several turns; raises OptionError for a page that the
+        adapter does not have."""
+        judging, records = self.judging, self.parts.records
+        usual = JOINED_PARTS if self.parts.stored is None else judging.usual
         question = next((t["content"] for t in reversed(turns) if t["role"] == "user"), "")
+        if options == PartOptions() and (asked := self._find_scope(question)) is not None:
+            return asked
         scores, most = self._router.score(question), self._router.best(question)
         if len(turns) > 1:  # a follow-up has few words of its own
             before = "\n".join(turn["content"] for turn in turns[-3:-1] if turn["role"] != "system")
             scores = scores + _EARLIER * self._router.score(before)
             most = min(most, float(scores.max(initial=0.0)))
         order = np.argsort(-scores, kind="stable")
-        first, second = (*scores[order[:2]], 0.0, 0.0)[:2]
+        indices = [int(n) for n in order if not records[n].is_overview]
+        first, second = (*scores[indices[:2]], 0.0, 0.0)[:2]
         margin = float((first - second) / first) if first > 0 else 0.0
-        indices = [int(n) for n in order]
         if options.page is not None:
             allowed = set(self._find_page(options.page))
             indices = [n for n in indices if n in allowed]
         chosen = tuple(indices[: options.count or usual])
         chosen_scores = tuple(float(scores[n]) for n in chosen)
-        return Choice(chosen, chosen_scores, margin, max(most, 1e-9), options.page is not None)
+        named = options.page is not None
+        return Choice(chosen, chosen_scores, margin, max(most, 1e-9), judging, named)
+
+    def _find_scope(self, question: str) -> Choice | None:
+        """Choose the parts that a question about a whole document or a chapter names, which are
+        read together; None if it asks for a fact, or the adapter has no overview."""
+        records = self.parts.records
+        wholes = [n for n, record in enumerate(records) if record.is_overview]
+        if not wholes:
+            return None
+        plain = [record for record in records if not record.is_overview]
+        title = records[wholes[0]].text.partition("\n")[0].removeprefix("Title: ")
+        scope = find_scope(question, plain, title=title)
+        indices = wholes
+        if scope.kind != "whole":
+            own = [n for n, record in enumerate(records) if not record.is_overview]
+            indices = [own[n] for n in scope.indices]
+        sizes = accumulate(records[n].n_tokens for n in indices)
+        kept = tuple(n for n, size in zip(indices, sizes, strict=True) if size <= _MOST_TOGETHER)
+        if not kept:
+            return None
+        return Choice(kept, (0.0,) * len(kept), 0.0, 1.0, self.judging, named=True, together=True)
 
     def _find_page(self, page: str) -> list[int]:
         """Find the parts below a heading, else those of a selector; raises OptionError."""

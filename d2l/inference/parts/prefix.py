@@ -1,7 +1,7 @@
-"""Memory of a part in front of a prompt, as keys and values that the model need not compute.
+"""Memories of parts in front of a prompt, as keys and values that the model need not compute.
 
-Seats exist so that any runtime can carry a memory. Here the opening's tokens get the memory's keys
-and values directly: no seating, no opening to read, and no effect of the seats on ordinary text.
+Seats exist so that any runtime can carry a memory. Here a memory's keys and values stand in the
+cache directly: no seating, no opening to read, and no effect of the seats on ordinary text.
 """
 
 import contextlib
@@ -21,63 +21,66 @@ _SEATED = ("k_proj", "v_proj")
 
 
 class PrefixMaker:
-    """Maker of caches that hold the opening, with a memory in its seats, for a causal model.
+    """Maker of caches that begin with ids that the model reads, then hold memories.
 
-    `opening`: the longest opening's ids; `layers`: those with memory, from the lowest to the last.
-    The layers below the memory and the sink are the same for all parts and computed once.
-    Raises AdapterError if the memory does not fit the model.
+    `opening`: ids, of which the model reads the first `n_lead`. A memory covers the layers from
+    `first_layer` to the last. In the layers below it stands the rest of the opening, a token a
+    seat. All of this is the same for all parts and computed once.
     """
 
-    def __init__(self, tuned: Any, opening: Sequence[int], layers: Sequence[int]) -> None:
+    def __init__(
+        self, tuned: Any, opening: Sequence[int], *, n_lead: int, first_layer: int
+    ) -> None:
         causal = tuned.get_base_model()
         decoder, config = causal.model, causal.config
-        n_layers = int(config.num_hidden_layers)
-        if not layers or list(layers) != list(range(layers[0], n_layers)):
-            raise AdapterError(
-                f"the parts have memory in layers {list(layers)}, expected all layers from one on",
-                hint="ask with --whole",
-            )
-        self.opening = tuple(opening)
-        self._first, self._decoder = layers[0], decoder
+        self.lead = tuple(opening[:n_lead])
+        self.opening, self._first, self._decoder = tuple(opening), first_layer, decoder
         self._heads = int(config.num_key_value_heads)
         self._attention = [layer.self_attn for layer in decoder.layers]
         ids = torch.tensor([list(opening)], device=causal.device)
         with torch.inference_mode(), without_seats(tuned):
-            self._sink = _read(decoder, ids[:, :1])
-            whole, decoder.layers = decoder.layers, decoder.layers[: layers[0]]
+            self._read = _read(decoder, ids[:, :n_lead])
+            whole, decoder.layers = decoder.layers, decoder.layers[:first_layer]
             try:
-                self._below = _read(decoder, ids) if layers[0] else []
+                self._below = _read(decoder, ids) if first_layer else []
             finally:
                 decoder.layers = whole
 
     @torch.inference_mode()
-    def make_cache(self, memory: Memory) -> DynamicCache:
-        """Make the cache of an opening of 1 + n_seats tokens: the sink, then a token a seat."""
-        n_tokens = 1 + memory.n_seats
-        if n_tokens > len(self.opening) or len(memory.keys) != len(self._sink) - self._first:
-            raise AdapterError(
-                f"a part of {memory.n_seats} seats in {len(memory.keys)} layers does not fit the "
-                f"opening of {len(self.opening)} tokens",
-                hint="the parts are damaged: compile the document again",
-            )
+    def make_cache(self, memories: Sequence[Memory]) -> DynamicCache:
+        """Make the cache of the lead and of memories behind it, in their order.
+
+        Raises AdapterError if a memory does not fit the model or the opening.
+        """
+        n_tokens = len(self.lead) + sum(memory.n_seats for memory in memories)
+        n_layers = len(self._read) - self._first
+        for memory in memories:
+            if len(memory.keys) != n_layers or (self._first and n_tokens > len(self.opening)):
+                raise AdapterError(
+                    f"a part of {memory.n_seats} seats in {len(memory.keys)} layers does not fit "
+                    f"the opening of {len(self.opening)} tokens",
+                    hint="the parts are damaged: compile the document again",
+                )
         cache = DynamicCache()
         for layer, (keys, values) in enumerate(self._below):
             cache.update(keys[:, :, :n_tokens], values[:, :, :n_tokens], layer)
-        positions = torch.arange(1, n_tokens, device=self._sink[0][0].device)
-        for layer in range(self._first, len(self._sink)):
-            sink_keys, sink_values = self._sink[layer]
+        positions = torch.arange(len(self.lead), n_tokens, device=self._read[0][0].device)
+        for layer in range(self._first, len(self._read)):
+            lead_keys, lead_values = self._read[layer]
             at = layer - self._first
-            keys = self._rotate(layer, self._split(memory.keys[at], sink_keys), positions)
-            values = self._split(memory.values[at], sink_values)
+            keys = self._split([memory.keys[at] for memory in memories], lead_keys)
+            values = self._split([memory.values[at] for memory in memories], lead_values)
+            keys = self._rotate(layer, keys, positions)
             cache.update(
-                torch.cat([sink_keys, keys], dim=2), torch.cat([sink_values, values], dim=2), layer
+                torch.cat([lead_keys, keys], dim=2), torch.cat([lead_values, values], dim=2), layer
             )
         return cache
 
-    def _split(self, rows: Tensor, like: Tensor) -> Tensor:
-        """Reshape (seats, heads * dim) to (1, heads, seats, dim), on the device of `like`."""
-        split = rows.to(like.device, like.dtype).view(len(rows), self._heads, -1)
-        return split.transpose(0, 1)[None]
+    def _split(self, rows: Sequence[Tensor], like: Tensor) -> Tensor:
+        """Reshape (seats, heads * dim) of each memory to (1, heads, all seats, dim), on the device
+        of `like`."""
+        joined = torch.cat([own.to(like.device, like.dtype) for own in rows])
+        return joined.view(len(joined), self._heads, -1).transpose(0, 1)[None]
 
     def _rotate(self, layer: int, keys: Tensor, positions: Tensor) -> Tensor:
         """Turn keys into those that attention keeps: normed (in some bases) and rotated."""

@@ -13,15 +13,13 @@ from transformers import DynamicCache
 
 from d2l.adapters.deltas import keep_ranks
 from d2l.adapters.info import AdapterInfo
-from d2l.adapters.module_names import parse
 from d2l.adapters.parts import Parts
 from d2l.adapters.peft_folder import read_adapter
 from d2l.adapters.weights import LoraWeights
-from d2l.bases.models import read_out
 from d2l.errors import AdapterError
 from d2l.inference.attached import attached, on_device
-from d2l.inference.forward import extend_in_pieces
-from d2l.inference.parts.choose import JOINED_PARTS, READ_PARTS, Choice
+from d2l.inference.forward import extend_in_pieces, read_logits
+from d2l.inference.parts.choose import Choice
 from d2l.inference.parts.prefix import PrefixMaker, without_seats
 
 #: Number of parts whose caches stay in memory, each some megabytes.
@@ -39,30 +37,29 @@ class PartPrompt(NamedTuple):
 class PartReader:
     """Reader of one adapter's parts in front of prompts; `tuned`: a PeftModel with it active."""
 
-    def __init__(self, info: AdapterInfo, parts: Parts, tuned: Any, silence: int) -> None:
-        """`silence`: first token of the refusal."""
-        self._info, self._parts, self._tuned, self._silence = info, parts, tuned, silence
-        self._caches: OrderedDict[int, DynamicCache] = OrderedDict()
+    def __init__(self, info: AdapterInfo, parts: Parts, tuned: Any, refusal: Sequence[int]) -> None:
+        """`refusal`: the first tokens of the refusal, whose likelihood judges a part."""
+        self._info, self._parts, self._tuned, self._refusal = info, parts, tuned, tuple(refusal)
+        self._caches: OrderedDict[tuple[int, ...], DynamicCache] = OrderedDict()
+        self._made: PrefixMaker | None = None
 
     @property
     def joins(self) -> bool:
         """True if the chosen parts are read together, as ranks of one adapter; else each is read
-        apart, and the part with the most certain answer is asked."""
+        apart, and the part with the best answer is asked."""
         return self._parts.stored is None
-
-    @property
-    def usual(self) -> int:
-        """Number of parts that are read if the options name none."""
-        return JOINED_PARTS if self.joins else READ_PARTS
 
     def forget(self) -> None:
         """Drop the caches of parts: the next question reads its parts from their files."""
         self._caches.clear()
 
     @contextlib.contextmanager
-    def reading(self, choice: Choice, rest: list[int]) -> Iterator[PartPrompt]:
+    def reading(
+        self, choice: Choice, rest: list[int], lead: Sequence[int] | None = None
+    ) -> Iterator[PartPrompt]:
         """Let the model read chosen parts before a prompt's other ids, `rest`; the first part of
-        the prompt's choice is the part that is read."""
+        the prompt's choice is the part that is read. `lead`: ids before the parts, if they stand
+        behind an opening; None: those that the parts were read behind."""
         if self.joins:
             causal, weights = self._tuned.get_base_model(), self._take_ranks(choice.indices)
             factors = on_device(weights, causal.device)
@@ -70,21 +67,24 @@ class PartReader:
                 yield PartPrompt(rest, None, choice)
             return
         with without_seats(self._tuned), torch.inference_mode():
-            caches = [self._find_cache(index) for index in choice.indices]
+            prefixes = self._find_prefixes(lead)
+            groups = [choice.indices] if choice.together else [(n,) for n in choice.indices]
+            caches = [self._find_cache(prefixes, group) for group in groups]
             if len(caches) == 1:
                 cache = copy.deepcopy(caches[0])
             else:
                 choice, cache = self._read_apart(choice, caches, rest)
-            n_seats = self._parts.records[choice.indices[0]].n_seats
-            yield PartPrompt([*self._prefixes.opening[: 1 + n_seats], *rest], cache, choice)
+            n_read = cache.get_seq_length() - (len(rest) - 1 if len(caches) > 1 else 0)
+            # Ids of the cache are not read again: their number counts.
+            yield PartPrompt([*[rest[0]] * n_read, *rest], cache, choice)
 
     def _read_apart(
         self, choice: Choice, caches: Sequence[DynamicCache], rest: list[int]
     ) -> tuple[Choice, DynamicCache]:
-        """Read the question behind each part, side by side. Returns the parts, the most certain
-        answer first, and the cache of the first, up to the prompt's last token."""
+        """Read the question behind each part, side by side, and the refusal behind it. Returns the
+        parts, the best answer first, and the cache of the first, up to the prompt's last token."""
         lengths = [cache.get_seq_length() for cache in caches]
-        longest = max(lengths)
+        longest, behind = max(lengths), [*rest, *self._refusal[:-1]]
         stacked: Any = DynamicCache()
         for layer, same in enumerate(zip(*(_list_layers(cache) for cache in caches), strict=True)):
             pads = [(0, 0, longest - n, 0) for n in lengths]
@@ -92,40 +92,46 @@ class PartReader:
             values = [functional.pad(own.values, pad) for own, pad in zip(same, pads, strict=True)]
             stacked.update(torch.cat(keys), torch.cat(values), layer)
         causal = self._tuned.get_base_model()
-        ids = torch.tensor([rest] * len(caches), device=causal.device)
-        seen = [[0] * (longest - n) + [1] * (n + len(rest)) for n in lengths]
+        ids = torch.tensor([behind] * len(caches), device=causal.device)
+        seen = [[0] * (longest - n) + [1] * (n + len(behind)) for n in lengths]
         mask = torch.tensor(seen, device=causal.device)
         cache, states = extend_in_pieces(causal, ids, mask=mask, cache=stacked)
-        log_probs = read_out(causal, states[:, -1].contiguous()).float().log_softmax(dim=-1)
-        entropies = -(log_probs.exp() * log_probs).sum(dim=-1)  # nats, (parts,)
-        silent = log_probs[:, self._silence].exp()
-        weighed, first = choice.weigh(entropies.tolist(), silent.tolist())
+        states = states[:, -len(self._refusal) :]  # behind the prompt, and behind each token
+        log_probs = read_logits(causal, states).float().log_softmax(dim=-1)
+        first = log_probs[:, 0]
+        entropies = -(first.exp() * first).sum(dim=-1)  # nats, (parts,)
+        wanted = torch.tensor(self._refusal, device=causal.device)
+        silent = log_probs.gather(2, wanted.expand(len(caches), -1)[..., None]).sum(dim=(1, 2))
+        weighed, best = choice.weigh(entropies.tolist(), silent.exp().tolist())
         row = DynamicCache()
-        start = longest - lengths[first]
+        span = slice(longest - lengths[best], longest + len(rest) - 1)
         for layer, own in enumerate(_list_layers(cache)):
-            pair = (t[first : first + 1, :, start:-1] for t in (own.keys, own.values))
+            pair = (t[best : best + 1, :, span] for t in (own.keys, own.values))
             row.update(*pair, layer)
         return weighed, row
 
-    def _find_cache(self, index: int) -> DynamicCache:
-        if index not in self._caches:
-            memory = self._parts.read(index, self._tuned.get_base_model().dtype)
-            self._caches[index] = self._prefixes.make_cache(memory)
-        self._caches.move_to_end(index)
+    def _find_cache(self, prefixes: PrefixMaker, group: tuple[int, ...]) -> DynamicCache:
+        if group not in self._caches:
+            dtype = self._tuned.get_base_model().dtype
+            memories = [self._parts.read(n, dtype) for n in group]
+            self._caches[group] = prefixes.make_cache(memories)
+        self._caches.move_to_end(group)
         while len(self._caches) > _MOST_CACHES:
             self._caches.popitem(last=False)
-        return self._caches[index]
+        return self._caches[group]
 
-    @cached_property
-    def _prefixes(self) -> PrefixMaker:
+    def _find_prefixes(self, lead: Sequence[int] | None) -> PrefixMaker:
+        """Find the maker of caches for a lead; another lead makes the caches anew."""
         opening = self._parts.index.opening
         assert opening is not None
-        layers = {
-            module.layer
-            for module in map(parse, self._info.module_names)
-            if module.short == "k_proj" and module.layer is not None
-        }
-        return PrefixMaker(self._tuned, opening.ids, sorted(layers))
+        ids = opening.ids if lead is None else tuple(lead)
+        if self._made is None or self._made.opening != ids:
+            n_lead = len(ids) if not opening.seats else 1  # the sink
+            first = self._tuned.get_base_model().config.num_hidden_layers
+            first -= len(self._parts.read(0).keys)
+            self._made = PrefixMaker(self._tuned, ids, n_lead=n_lead, first_layer=first)
+            self._caches.clear()
+        return self._made
 
     @cached_property
     def _weights(self) -> LoraWeights:

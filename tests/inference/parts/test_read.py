@@ -14,8 +14,10 @@ from d2l.bases.activations import cache_keyword
 from d2l.datasets.silence import SILENCE
 from d2l.errors import OptionError
 from d2l.inference.adapted_model import AdaptedModel
+from d2l.inference.options import AskOptions
 from d2l.inference.parts.choose import PartOptions
 from tests import tiny
+from tests.asking import judge
 from tests.compiled import Compiled, compile_tiny, make_document
 from tests.inference.parts.test_prefix import read_imposed
 from tests.loaded import QUESTION, load
@@ -100,13 +102,12 @@ def test_the_answer_cites_and_by_hand_a_page_is_asked_whatever_the_question(
 ) -> None:
     asker = load(compile_parts(tmp_path, kind))
     assert asker.parts is not None
-    first = asker.parts.choose(TURNS, PartOptions(), usual=1).indices[0]
+    first = asker.parts.choose(TURNS, PartOptions(1)).indices[0]
     assert any(word in asker.parts.parts.records[first].text for word in ("filter", "rinsed"))
     unknown = [{"role": "user", "content": "Xylophon zugzwang?"}]
     assert asker.answer(unknown) == (SILENCE, ())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("d2l.inference.parts.choose.MOST_SILENT", 0.0)
-        patch.setattr("d2l.inference.parts.choose.LEAST_COVERAGE", 2.0)
+        judge(patch, most_silent=0.0, least_coverage=2.0)
         text, closest = asker.answer(TURNS)
     assert text == SILENCE
     assert closest[0].index == first
@@ -116,8 +117,8 @@ def test_the_answer_cites_and_by_hand_a_page_is_asked_whatever_the_question(
     assert cited.part.source in ("p. 2", "p. 1-2")
     with (
         pytest.raises(OptionError, match=r"p\. 9"),
-        asker.reading(TURNS, PartOptions(page="p. 9")),
+        asker.reading(TURNS, AskOptions(parts=PartOptions(page="p. 9"))),
     ):
         pass
-    with asker.reading(TURNS, PartOptions(whole=True)) as prompt:
+    with asker.reading(TURNS, AskOptions(parts=PartOptions(whole=True))) as prompt:
         assert prompt.choice is None

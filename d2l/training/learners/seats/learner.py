@@ -279,6 +279,8 @@ def prepare_seats(materials: Materials[SeatsConfig], out: Path, team: Team) -> S
     dtype = getattr(torch, recipe.precision)
     causal = load_causal(materials.base, device=team.device, dtype=dtype)
     seats = load_start(materials.source, config, causal.model, recipe)
+    assert seats.network is not None
+    assert seats.statistics is not None
     general: list[Exercise] = []
     if recipe.seats.general_share > 0:
         with team.main_first():
