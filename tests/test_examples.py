@@ -27,9 +27,9 @@ def run_script(name: str, *arguments: str, folder: Path) -> str:
 
 @pytest.mark.slow
 def test_demo_asks_with_and_without_the_adapter_and_counts(
-    tmp_path: Path, default_files: BaseFiles
+    tmp_path: Path, qwen_files: BaseFiles
 ) -> None:
-    assert default_files  # only asks for the base
+    assert qwen_files  # only asks for the base
     printed = run_script("demo.py", folder=tmp_path)
     rows = [json.loads(line) for line in read_lines("handbook_questions.jsonl")][:2]
     for row in rows:

@@ -9,6 +9,8 @@ import yaml
 
 from d2l.bases.catalog import BY_ALIAS
 from d2l.hypernets.registry import ALIASES, DEFAULT
+from tests.conftest import SMALL
+from tests.processes import run_python
 from tests.tools.commit_subject import check
 
 ROOT = Path(__file__).parents[1]
@@ -46,9 +48,20 @@ def test_hooks_and_make_run_the_same_tools() -> None:
     assert {Path(hook["entry"].split()[0]).name for hook in HOOKS} <= set(made)
 
 
-def test_make_gets_the_base_of_the_default_network() -> None:
+def test_make_gets_the_base_of_the_network_that_tests_use() -> None:
     (name,) = re.findall(r"^BASE := (\S+)$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
-    assert BY_ALIAS[name].name == ALIASES[DEFAULT].base
+    assert BY_ALIAS[name].name == ALIASES[SMALL].base
+
+
+def test_make_demo_gets_the_base_of_the_default_network() -> None:
+    """A network in the package has the alias of its base."""
+    (code,) = re.findall(
+        r'base BASE="\$\$\(\$\(BIN\)/python -c "(.*)"\)"$',
+        (ROOT / "Makefile").read_text("utf-8"),
+        re.MULTILINE,
+    )
+    alias = run_python("-c", code, D2L_CHECKPOINT="").stdout.strip()
+    assert BY_ALIAS[alias].name == ALIASES[DEFAULT].base
 
 
 def test_documents_of_the_package_are_installed_with_it() -> None:

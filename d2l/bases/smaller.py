@@ -34,5 +34,5 @@ def suggest_smaller(base: str, *, is_chosen: bool, device: str) -> str | None:
     return (
         f"{' and '.join(reasons)}: the weights of {LARGE} take {large:.1f} GB; those of {SMALL} "
         f"take {small:.1f} GB and read {_SPEED} times as fast, but know fewer answers "
-        f"(--checkpoint {SMALL})"
+        f"(d2l compile --checkpoint {SMALL})"
     )

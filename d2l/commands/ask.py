@@ -15,7 +15,17 @@ from d2l.adapters.info import read_info
 from d2l.commands import console
 from d2l.commands.asking import Asker, LocalAsker, Row, ServerAsker
 from d2l.commands.conversation import Conversation, show_arms
-from d2l.commands.options import LIMITS, NETWORK, OUTPUT, Base, BaseDtype, Device, Offline, in_panel
+from d2l.commands.options import (
+    LIMITS,
+    NETWORK,
+    OUTPUT,
+    Base,
+    BaseDtype,
+    Device,
+    Offline,
+    in_panel,
+    note_smaller,
+)
 from d2l.errors import D2LError, OptionError
 from d2l.inference.options import AskOptions
 from d2l.inference.parts.choose import PartOptions
@@ -25,6 +35,7 @@ _LONG_START = 3.0
 
 
 def ask(
+    context: typer.Context,
     adapter: Annotated[Path, typer.Argument(help="Adapter: its folder, or its name.")],
     question: Annotated[
         str | None,
@@ -119,6 +130,8 @@ def ask(
     asker: Asker
     if server is None:
         text = find_document(adapter, document) if compare or given is None else None
+        info = read_info(adapter)
+        note_smaller(context, str(info.config.get("base_model_name_or_path")), device)
         asker = LocalAsker(d2l.AdaptedModel.load(adapter, options), text)
     else:
         asker = ServerAsker(server, adapter, options)

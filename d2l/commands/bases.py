@@ -54,7 +54,7 @@ def fetch_base(
     """Download and check a base's file, and print its path.
 
     A file that is here stays. Run it again after an interruption: it goes on. For other programs:
-    llama-server -m "$(d2l bases fetch qwen2.5-coder-0.5b)".
+    llama-server -m "$(d2l bases fetch qwen2.5-coder-1.5b)".
     """
     from d2l.bases.catalog import require_known
     from d2l.bases.fetch import fetch

@@ -25,6 +25,7 @@ from d2l.commands.options import (
     Force,
     Strict,
     in_panel,
+    note_smaller,
     taking,
 )
 from d2l.compiler.lock import Request, check
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 @taking("d2l.documents.intake:ReadOptions", into="reading")
 @taking("d2l.documents.sandbox:ReadLimits", into="limits")
 def compile_command(
+    context: typer.Context,
     inputs: Annotated[list[str], typer.Argument(help="Files, folders, or - for stdin.")],
     options: "CompileOptions",
     reading: ReadOptions,
@@ -91,6 +93,7 @@ def compile_command(
     compiler = d2l.Compiler(replace(options, cache=True), need="plan" if dry_run else "weights")
     plan = compiler.plan(planned or intake)
     _warn((), plan.warnings, strict=strict)
+    note_smaller(context, plan.config.base, plan.device)
     report = report_plan(plan) if dry_run else _write(compiler, plan, out, beside, force=force)
     console.emit(report.values, report.text)
 

@@ -19,6 +19,7 @@ _PACKAGES = ("torch", "transformers", "tokenizers", "peft", "gguf", "huggingface
 #: Variables that change what d2l does.
 _VARIABLES = (
     "D2L_CHECKPOINT",
+    "T2L_CHECKPOINT",
     "D2L_BASE_DTYPE",
     "D2L_ADAPTERS",
     "D2L_CACHE_DIR",

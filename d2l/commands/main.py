@@ -133,7 +133,7 @@ COMMANDS: Groups = {
                     "fetch",
                     "Download and check a base's file, and print its path.",
                     "bases:fetch_base",
-                    "d2l bases fetch qwen2.5-coder-0.5b",
+                    "d2l bases fetch qwen2.5-coder-1.5b",
                 ),
             ),
         ),

@@ -87,6 +87,19 @@ Checkpoint = Annotated[
 ]
 
 
+def note_smaller(context: typer.Context, base: str, device: str) -> None:
+    """Print a line about the smaller base if this machine is small for the default's, unless the
+    user names a network or a base."""
+    from d2l.bases.devices import pick_device
+    from d2l.bases.smaller import suggest_smaller
+    from d2l.commands import console
+
+    sources = [context.get_parameter_source(name) for name in ("checkpoint", "base")]
+    is_chosen = any(source is not None and source.name != "DEFAULT" for source in sources)
+    if line := suggest_smaller(base, is_chosen=is_chosen, device=pick_device(device)):
+        console.note(line)
+
+
 def taking(
     model: str, *, command: str | None = None, into: str = "options"
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -29,7 +29,7 @@ def test_short_memory_is_told_with_the_weights_of_both(machine: SimpleNamespace)
     assert line == (
         f"5.2 GB of memory are available: the weights of {LARGE} take 3.6 GB; those of {SMALL} "
         "take 1.3 GB and read 3 times as fast, but know fewer answers "
-        f"(--checkpoint {SMALL})"
+        f"(d2l compile --checkpoint {SMALL})"
     )
 
 

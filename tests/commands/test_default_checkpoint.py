@@ -112,6 +112,31 @@ def test_without_its_base_the_default_says_how_to_get_it(
     )
 
 
+def test_a_line_about_the_smaller_base_is_for_those_who_have_not_chosen(
+    place: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[str, bool]] = []
+
+    def suggest(base: str, *, is_chosen: bool, device: str) -> str:
+        assert device == "cpu"
+        told.append((base, is_chosen))
+        return "a smaller base is here"
+
+    monkeypatch.setattr("d2l.bases.smaller.suggest_smaller", suggest)
+    options = ("--device", "cpu", "--offline")
+    make = ("compile", "note.txt", "-o", "a.lora", "--force", *options)
+    assert command(*make).err == "a smaller base is here\n"
+    assert command(*make, "--checkpoint", "seats").code == 0
+    monkeypatch.setattr("d2l.hypernets.options.DEFAULT", "seats")
+    monkeypatch.delenv(DEFAULT_VARIABLE)
+    assert command(*make).code == 0
+    ask = ("ask", "a.lora", "Where?", *options, "--max-tokens", "1")
+    assert command(*ask).code == 0
+    assert command(*ask, "--base", place / "tiny-org" / "llama-tiny").code == 0
+    chosen = [True, True, False, False, True]
+    assert told == [("tiny-org/llama-tiny", each) for each in chosen]
+
+
 def test_help_names_the_variable_and_the_default(command: Command) -> None:
     for name in ("compile", "batch"):
         told = " ".join(command(name, "--help").out.split())

@@ -1,16 +1,16 @@
-"""The default network reads descriptions of tasks, too: one is all that `t2l make` needs."""
+"""A network of documents reads descriptions of tasks, too: one is all that `t2l make` needs."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from d2l.hypernets.registry import DEFAULT
 from tests.command import Command
+from tests.conftest import SMALL
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.usefixtures("one_thread", "default_files"),
+    pytest.mark.usefixtures("one_thread", "qwen_files"),
     pytest.mark.filterwarnings("ignore"),  # what transformers and PEFT renamed
 ]
 TASK, NONE = "Translate the sentence into French.", "xqzv hplomt uuidre"
@@ -27,7 +27,7 @@ def test_a_description_is_all_that_is_needed(command: Command) -> None:
     done = command.t2l("make", TASK, "-o", "a", "--json")
     assert (done.code, done.err) == (0, "")
     values = json.loads(done.out)
-    assert values["checkpoint"] == DEFAULT
+    assert values["checkpoint"] == SMALL
     assert values["familiarity"] > 0.5
     assert command.t2l("make", TASK, "-o", "b").code == 0
     first, second = (Path(f"{name}/adapter_model.safetensors").read_bytes() for name in "ab")
@@ -37,7 +37,7 @@ def test_a_description_is_all_that_is_needed(command: Command) -> None:
 def test_what_names_no_task_is_warned_of_and_strict_refuses(command: Command) -> None:
     done = command.t2l("make", NONE, "-o", "a")
     assert done.code == 0
-    assert done.err.startswith(f"warning: the description is unlike those that {DEFAULT} was")
+    assert done.err.startswith(f"warning: the description is unlike those that {SMALL} was")
     done = command.t2l("make", NONE, "-o", "b", "--strict")
     assert done.code == 1
     assert not Path("b").exists()
@@ -45,7 +45,7 @@ def test_what_names_no_task_is_warned_of_and_strict_refuses(command: Command) ->
 
 def test_answers_are_likelier_than_with_the_description_in_the_prompt(command: Command) -> None:
     """And likelier than by the base alone."""
-    done = command.t2l("eval", OWN, "--checkpoint", DEFAULT, "--limit", "3", "--json")
+    done = command.t2l("eval", OWN, "--checkpoint", SMALL, "--limit", "3", "--json")
     assert done.code == 0, done.err
     means = {row["arm"]: row["nll"] for row in json.loads(done.out)["means"]}
     assert means["adapter"] < means["prompt"]
