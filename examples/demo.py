@@ -25,7 +25,7 @@ for name in ("handbook",) if wanted.tiny else ("handbook", "manual"):
     if code := subprocess.run([sys.executable, "-m", "d2l", *command], check=False).returncode:
         sys.exit(code)
     lines = Path(here, f"{name}_questions.jsonl").read_text("utf-8").splitlines()
-    model = AdaptedModel.load(out, AskOptions(max_new_tokens=24))
+    model = AdaptedModel.load(out, AskOptions(max_new_tokens=24, short=True))
     rows, right = [], dict.fromkeys(("adapter", "base"), 0)
     for line in console.watch(lines[: 2 if wanted.tiny else None], "asking"):
         row = json.loads(line)

@@ -40,8 +40,9 @@ SHOWN_LENGTHS = (64, 480)
 SETS = {"qa_dev_squad": "SQuAD", "qa_dev_wide": "six sources"}
 #: The report of `d2l bench sets` on a shipped network, and its harm; a file for each.
 RECALL = Path(__file__).parents[1] / "data" / "seats" / "recall"
-#: The network of the front page as long as the default has no record.
 SMALL = "smollm2-135m"
+#: Networks of the front page: the first that has a record.
+SHOWN = (DEFAULT, "qwen2.5-coder-0.5b", SMALL)
 _BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -116,26 +117,29 @@ def read_record(network: str) -> Any:
 
 
 def write_rows() -> str:
-    """Some rows of recall for the front page: the base alone, the prompt and the adapter."""
-    network = DEFAULT if (RECALL / f"{DEFAULT}.json").is_file() else SMALL
+    """Some rows of recall for the front page: the base alone, the prompt, the parts of a network
+    that always keeps some, and the adapter."""
+    network = next(name for name in SHOWN if (RECALL / f"{name}.json").is_file())
+    found = {
+        key: arms
+        for key, arms in read_recall(network).items()
+        if key[0] in SETS and key[1] in SHOWN_LENGTHS
+    }
+    titles = {"base": "base alone", "prompt": "document in the prompt"}
+    if any("parts" in arms for arms in found.values()):
+        titles["parts"] = "`d2l ask`"
+    titles["adapter"] = f"adapter (`{network}`)"
     rows = [
         [
             f"{SETS[name]}, {length:,}",
             *(
                 describe_scores(arms[arm]).split(" / ")[0] if arm in arms else "not run"
-                for arm in ("base", "prompt", "adapter")
+                for arm in titles
             ),
         ]
-        for (name, length), arms in read_recall(network).items()
-        if name in SETS and length in SHOWN_LENGTHS
+        for (name, length), arms in found.items()
     ]
-    columns = (
-        "documents, tokens",
-        "base alone",
-        "document in the prompt",
-        f"adapter (`{network}`)",
-    )
-    return make_table(columns, rows)
+    return make_table(("documents, tokens", *titles.values()), rows)
 
 
 def write_recall(network: str) -> str:
@@ -252,20 +256,22 @@ def spell_default(value: object) -> str:
 
 
 def write_engines() -> str:
-    """The short table of runtimes for the front page: the default's run, else that of another."""
+    """The short table of runtimes for the front page: runs of the first network of `SHOWN` that has
+    any, else of another."""
+    recorded = {(run.engine, run.network): run for run in read_runs()}
+    shown = next(name for name in SHOWN if any(name == network for _, network in recorded))
     rows = []
     for name, runtime in RUNTIMES.items():
-        runs = {run.network: run for run in read_runs() if run.engine == name}
-        run = runs.get(DEFAULT) or next(iter(runs.values()), None)
+        found = (recorded.get((name, network)) for network in (shown, *SHOWN))
+        run = next(filter(None, found), None)
         if run is None:
-            rows.append([name, runtime.takes, runtime.version, "by rule", ""])
+            rows.append([name, runtime.takes, "by rule", ""])
             continue
         cosine = "" if run.cosine is None else f"{run.cosine:.4f}"
         answered = f"{run.answered} of {run.questions} ({run.answered_by_peft})"
-        answered += "" if run.network == DEFAULT else f", `{run.network}`"
-        package = run.package.removeprefix(f"{name} ")
-        rows.append([name, runtime.takes, f"{package}, {run.date}", answered, cosine])
-    return make_table(("engine", "takes", "version, date", "answered (PEFT)", "cosine"), rows)
+        answered += "" if run.network == shown else f", `{run.network}`"
+        rows.append([name, runtime.takes, answered, cosine])
+    return make_table(("engine", "takes", f"`{shown}` answered (PEFT)", "cosine"), rows)
 
 
 def read_about(path: Path) -> str:
@@ -287,6 +293,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "exports": write_exports,
     "families": write_families,
     "inputs": write_inputs,
+    "recall_own": partial(write_recall, "qwen2.5-coder-1.5b"),
     "recall_qwen": partial(write_recall, "qwen2.5-coder-0.5b"),
     "recall_smollm2": partial(write_recall, SMALL),
     "recipes": write_recipes,
