@@ -19,7 +19,7 @@ from d2l.files.paths import find_path
 from d2l.files.regular import refuse_irregular
 
 #: Default network for documents and for tasks.
-DEFAULT = "qwen2.5-coder-0.5b"
+DEFAULT = "qwen2.5-coder-1.5b"
 #: Environment variables that name other defaults, for documents and for tasks.
 DEFAULT_VARIABLE, TEXT_VARIABLE = "D2L_CHECKPOINT", "T2L_CHECKPOINT"
 #: Name of the network that a base is without any weights: its own keys and values.
@@ -266,10 +266,12 @@ def _of_tasks(name: str, base: str, n_bytes: int, folder: str) -> Alias:
 
 
 _QWEN_CODER = "Qwen/Qwen2.5-Coder-0.5B-Instruct"
+_QWEN_CODER_LARGE = "Qwen/Qwen2.5-Coder-1.5B-Instruct"
 _SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
 ALIASES: dict[str, Alias] = {
     alias.name: alias
     for alias in (
+        Alias("qwen2.5-coder-1.5b", OWN, _QWEN_CODER_LARGE, "Apache-2.0", 4_000_000),
         Alias("qwen2.5-coder-0.5b", "seats", _QWEN_CODER, "Apache-2.0", 26_200_000),
         Alias("smollm2-135m", "seats", _SMOLLM2, "Apache-2.0", 16_700_000),
         _of_documents("sakana/gemma-2-2b", _GEMMA, 1_261_000_000, "gemma_2b_d2l"),

@@ -196,7 +196,7 @@ class AdaptedModel(AdapterPrompts):
             if choice is not None and not choice.is_answered:
                 emit(SILENCE)
                 return Answer(SILENCE, self.cite("", choice) or ())
-            text = self._generate(prompt.ids, emit, options, prompt.cache)
+            text = self._generate(prompt, emit, options)
         return Answer(text, self.cite(text, choice) or ())
 
     def cite(self, text: str, choice: Choice | None) -> tuple[Citation, ...] | None:
@@ -260,17 +260,18 @@ class AdaptedModel(AdapterPrompts):
         n_most = self.options.max_new_tokens
         prompt, left_out = self.prompt_about(document, question, n_answer=n_most)
         with self.disable_adapter():
-            return self._generate(prompt, emit, self.options), left_out
+            return self._generate(PartPrompt(prompt), emit, self.options), left_out
 
-    def cache_argument(self, cache: DynamicCache | None) -> dict[str, Any]:
-        """Argument of `model.generate` for a prompt's cache; empty without a cache."""
-        return {} if cache is None else {cache_keyword(self.model.get_base_model()): cache}
+    def prompt_arguments(self, prompt: PartPrompt) -> dict[str, Any]:
+        """Arguments of `model.generate` for a prompt's cache, and for ids that it bans."""
+        given: dict[str, Any] = {"bad_words_ids": [list(prompt.banned)]} if prompt.banned else {}
+        if prompt.cache is not None:
+            given[cache_keyword(self.model.get_base_model())] = prompt.cache
+        return given
 
-    def _generate(
-        self, ids: list[int], emit: Emit, options: AskOptions, cache: DynamicCache | None = None
-    ) -> str:
+    def _generate(self, prompt: PartPrompt, emit: Emit, options: AskOptions) -> str:
         """Continue a prompt; its beginning may be in a cache."""
-        prompt = torch.tensor([ids], device=self.model.device)
+        ids = torch.tensor([prompt.ids], device=self.model.device)
         sampling = options.temperature >= LEAST_TEMPERATURE
         decoder = self.chat.tokenizer  # loaded already; a copy of the base's
         if self.disabled or self.chat.suspect:
@@ -278,17 +279,17 @@ class AdaptedModel(AdapterPrompts):
         streamer = Streamer(decoder, emit)
         with torch.inference_mode():
             output = self.model.generate(
-                input_ids=prompt,
-                attention_mask=torch.ones_like(prompt),
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
                 max_new_tokens=options.max_new_tokens or self.options.max_new_tokens,
                 do_sample=sampling,
                 temperature=options.temperature if sampling else None,
                 top_p=None,
                 top_k=None,
                 streamer=streamer,
-                **self.cache_argument(cache),
+                **self.prompt_arguments(prompt),
             )
-        answer = decoder.decode(output[0, len(ids) :], skip_special_tokens=True)
+        answer = decoder.decode(output[0, len(prompt.ids) :], skip_special_tokens=True)
         return str(answer).strip()
 
 

@@ -30,7 +30,7 @@ class GenerationSettings:
 
     `batch` prompts are read at a time; `pad` is any token of the vocabulary. When at most the part
     `stragglers` of a batch is unfinished, its answers are cut off: a pass for two rows takes as
-    long as a pass for thirty.
+    long as a pass for thirty. `banned` tokens may not stand one behind another.
     """
 
     max_tokens: int
@@ -38,6 +38,7 @@ class GenerationSettings:
     end: int
     pad: int
     stragglers: float = 0.0
+    banned: tuple[int, ...] = ()
 
 
 @dataclass
@@ -204,6 +205,9 @@ def _continue(model: Any, read: _Read, settings: GenerationSettings) -> list[tup
     unfinished = set(rows)
     n_stragglers = int(settings.stragglers * len(rows))
     for left in reversed(range(settings.max_tokens)):
+        for index, row in enumerate(rows if settings.banned else ()):
+            if answers[row][-len(settings.banned) + 1 :] == list(settings.banned[:-1]):
+                logits[index, settings.banned[-1]] = -torch.inf
         chosen = logits.argmax(dim=-1)  # (rows,)
         for row, token in zip(rows, chosen.tolist(), strict=True):
             if token == settings.end:

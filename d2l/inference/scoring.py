@@ -175,7 +175,7 @@ def _answer_behind(
 ) -> ScoredAnswer:
     """Continue one prompt; `start`: the time of its question."""
     end, causal = asker.end_token(), asker.model.get_base_model()
-    settings = GenerationSettings(max_tokens, 1, end=end, pad=end)
+    settings = GenerationSettings(max_tokens, 1, end=end, pad=end, banned=prompt.banned)
     log_probs, ids, first = score_behind(causal, prompt.ids, prompt.cache, asked.wanted, settings)
     text = str(asker.base_tokenizer.decode(ids, skip_special_tokens=True)).strip()
     return ScoredAnswer(text, log_probs, first_seconds=first - start)

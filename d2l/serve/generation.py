@@ -101,7 +101,9 @@ def generate(
             top_k=None,
             logits_processor=[record],
             stopping_criteria=[watch],
-            **adapted.cache_argument(_read_beginning(model, read, prompt.cache)),
+            **adapted.prompt_arguments(
+                prompt._replace(cache=_read_beginning(model, read, prompt.cache))
+            ),
         )
     own = output[0, len(ids) :].tolist()
     ends = model.generation_config.eos_token_id  # None, a token or a list of tokens

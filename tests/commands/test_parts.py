@@ -97,7 +97,7 @@ def test_silence_names_the_place_that_came_closest(
     command: Command, kept: Compiled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (row,) = json.loads(ask(command, kept, QUESTIONS[0], "--json").out)["answers"]
-    judge(monkeypatch, most_silent=0.0, least_coverage=2.0)
+    judge(monkeypatch, most_silent=0.0, least=2.0)
     silent = ask(command, kept, QUESTIONS[0])
     assert (silent.out, silent.err) == (f"{SILENCE}\n", f"(closest: {row['place']})\n")
     (told,) = json.loads(ask(command, kept, QUESTIONS[0], "--json").out)["answers"]

@@ -110,7 +110,9 @@ def test_an_answer_is_that_of_ask_and_scores_follow_the_same_prompt(
         if prompt.cache is not None:
             n_read = prompt.cache.get_seq_length()
         ids = torch.tensor([[*prompt.ids, *wanted]])[:, n_read:]
-        logits = causal(input_ids=ids, **asker.cache_argument(prompt.cache)).logits[0]
+        logits = causal(input_ids=ids, **asker.prompt_arguments(prompt._replace(banned=()))).logits[
+            0
+        ]
     expected = logits[-len(wanted) - 1 : -1].log_softmax(dim=-1)
     picked = expected.gather(1, torch.tensor(wanted)[:, None])[:, 0]
     torch.testing.assert_close(scored.log_probs, picked)

@@ -32,6 +32,7 @@ _NAME, _CHECKSUM = "cholesky", "crc32"
 FILE_NAME = "statistics.safetensors"
 _NAMES = ("correlation", "scale")
 _PLAIN = "plain_scale"  # may be there besides
+_DIRECTIONS = "directions"  # in place of a correlation, in files that are shipped
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,8 @@ class Statistics:
 def read_statistics(path: Path, *, layers: Sequence[int], d_in: int, ridge: float) -> Statistics:
     """Read `statistics.safetensors` for these layers of the base."""
     tensors = read_tensors(path)
+    if _DIRECTIONS in tensors:
+        tensors = _expand(tensors, path)
     if sorted(tensors.keys() - {_PLAIN}) != sorted(_NAMES):
         raise CheckpointError(f"{path}: holds {sorted(tensors)}, expected {sorted(_NAMES)}")
     n_layers = len(layers)
@@ -138,6 +141,22 @@ def read_statistics(path: Path, *, layers: Sequence[int], d_in: int, ridge: floa
         source=str(path),
         plain_scale=tensors.get(_PLAIN),
     )
+
+
+def _expand(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Expand a shipped file: correlations are 1 between an input and itself, else those of some
+    directions V (layers, directions, d_in), which are int8 with a scale each: VᵀV."""
+    directions, sizes = tensors[_DIRECTIONS], tensors[f"{_DIRECTIONS}_scales"]
+    if directions.ndim != 3 or directions.shape[:2] != sizes.shape:
+        raise CheckpointError(f"{path}: directions do not fit their scales")
+    rows, columns = torch.triu_indices(directions.shape[2], directions.shape[2])
+    packed = []
+    for own, size in zip(directions.float(), sizes, strict=True):
+        vectors = own * size[:, None]
+        correlation = vectors.mT @ vectors
+        correlation.fill_diagonal_(1.0)
+        packed.append(correlation[rows, columns].to(torch.float16))
+    return {"correlation": torch.stack(packed), "scale": tensors["scale"]}
 
 
 def pack_moments(

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 JOINED_PARTS = 8
 #: Tokens of parts that are read one behind another, at most.
 _MOST_TOGETHER = 2_000
+#: Nats that no certainty makes up for.
+_OUT = 1e3
 #: Weight of the turns before, for questions such as "And how often?".
 _EARLIER = 0.5
 
@@ -36,27 +38,27 @@ class Judging:
     """Judging of parts that are read apart, by the answer that the model begins behind each.
 
     `usual`: number of parts. `n_refusal`: tokens of SILENCE whose likelihood counts. `words`: nats
-    of the first token's entropy that weigh as much as all words of a question. `refusal`: weight of
-    the log-probability that the answer is no refusal. `most_silent`: a part is silent if the answer
-    is the refusal with this probability. `least_coverage`: share of a question's words in a part,
-    below which the model need not read it.
+    of the first token's entropy that weigh as much as all words of a question. `most_silent`: a
+    part is silent if its answer is the refusal with this probability. `drops`: a silent part comes
+    after all others. `answer`: weight of the log-probability that the answer is no refusal.
+    `least`: share of a question's words in a part, below which the model need not read it.
     """
 
     usual: int
     n_refusal: int
     words: float
-    refusal: float
     most_silent: float
-    least_coverage: float = 0.0
+    drops: bool = False
+    answer: float = 0.0
+    least: float = 0.0
 
 
 #: Networks that learned to refuse. The threshold holds back 2 right answers to 100 questions to
 #: four manuals, and 13 invented ones to 32 unanswerable.
-TRAINED = Judging(
-    usual=4, n_refusal=1, words=12.0, refusal=1.0, most_silent=0.18, least_coverage=0.05
-)
-#: Bases that an instruction asks to refuse.
-INSTRUCTED = Judging(usual=8, n_refusal=4, words=8.0, refusal=0.5, most_silent=0.3)
+TRAINED = Judging(usual=4, n_refusal=1, words=12.0, answer=1.0, most_silent=0.18, least=0.05)
+#: Bases that an instruction asks to refuse. Of 100 questions to these manuals 62 are answered right
+#: by it, and 50 behind the first part by words; of 28 unanswerable 10 and 6 get an answer.
+INSTRUCTED = Judging(usual=8, n_refusal=4, words=10.0, most_silent=0.22, drops=True)
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,8 @@ class Choice:
         values = [
             judging.words * score / self.most
             - entropy
-            + judging.refusal * math.log(max(1 - chance, 1e-6))
+            + judging.answer * math.log(max(1 - chance, 1e-6))
+            - _OUT * (judging.drops and chance > judging.most_silent)
             for score, entropy, chance in zip(self.scores, entropies, silent, strict=True)
         ]
         order = sorted(range(len(values)), key=lambda n: (-values[n], n))
@@ -113,13 +116,19 @@ class Choice:
         return (*self.scores, 0.0)[0] / self.most
 
     @property
+    def must_answer(self) -> bool:
+        """True if the base may not refuse any more, since the question is about the parts that it
+        reads."""
+        return self.judging.drops and self.together
+
+    @property
     def is_answered(self) -> bool:
         """True if the first part answers: judged by the model once it has read, before by words."""
         if self.named:
             return True
         if self.silent is not None:
             return self.silent < self.judging.most_silent
-        return self.coverage >= self.judging.least_coverage
+        return self.coverage >= self.judging.least
 
 
 @dataclass(frozen=True)

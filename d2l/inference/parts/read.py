@@ -24,14 +24,18 @@ from d2l.inference.parts.prefix import PrefixMaker, without_seats
 
 #: Number of parts whose caches stay in memory, each some megabytes.
 _MOST_CACHES = 16
+#: Tokens of the refusal that an answer may not have, once it was judged: "The document does".
+_BANNED = 3
 
 
 class PartPrompt(NamedTuple):
-    """Ids of a prompt, the cache of its beginning, and the parts that are asked."""
+    """Ids of a prompt, the cache of its beginning, and the parts that are asked. `banned`: ids that
+    may not stand in the answer one behind another."""
 
     ids: list[int]
     cache: DynamicCache | None = None
     choice: Choice | None = None
+    banned: tuple[int, ...] = ()
 
 
 class PartReader:
@@ -76,7 +80,8 @@ class PartReader:
                 choice, cache = self._read_apart(choice, caches, rest)
             n_read = cache.get_seq_length() - (len(rest) - 1 if len(caches) > 1 else 0)
             # Ids of the cache are not read again: their number counts.
-            yield PartPrompt([*[rest[0]] * n_read, *rest], cache, choice)
+            banned = self._refusal[:_BANNED] if choice.must_answer else ()
+            yield PartPrompt([*[rest[0]] * n_read, *rest], cache, choice, banned)
 
     def _read_apart(
         self, choice: Choice, caches: Sequence[DynamicCache], rest: list[int]

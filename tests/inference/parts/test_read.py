@@ -107,7 +107,7 @@ def test_the_answer_cites_and_by_hand_a_page_is_asked_whatever_the_question(
     unknown = [{"role": "user", "content": "Xylophon zugzwang?"}]
     assert asker.answer(unknown) == (SILENCE, ())
     with pytest.MonkeyPatch.context() as patch:
-        judge(patch, most_silent=0.0, least_coverage=2.0)
+        judge(patch, most_silent=0.0, least=2.0)
         text, closest = asker.answer(TURNS)
     assert text == SILENCE
     assert closest[0].index == first
