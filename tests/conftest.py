@@ -25,6 +25,7 @@ SMALL = "qwen2.5-coder-0.5b"
 os.environ |= {DEFAULT_VARIABLE: SMALL, TEXT_VARIABLE: SMALL, "D2L_BASE_DTYPE": "fp32"}
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 QWEN = "Qwen/Qwen2.5-Coder-0.5B-Instruct"
+LARGE = "Qwen/Qwen2.5-Coder-1.5B-Instruct"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -61,6 +62,12 @@ def smollm2_files() -> BaseFiles:
 def qwen_files() -> BaseFiles:
     """The base of the network that tests use where they name none; it is fetched, not installed."""
     return find_or_skip(QWEN)
+
+
+@pytest.fixture(scope="session")
+def large_files() -> BaseFiles:
+    """The base of a few recorded checks, which take many minutes."""
+    return find_or_skip(LARGE)
 
 
 @pytest.fixture(scope="session")

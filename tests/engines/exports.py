@@ -31,7 +31,11 @@ from tests.engines.records import Questions
 
 DATA = Path(__file__).parents[1] / "data" / "engines"
 #: Networks that are shipped, the fixture that has the files of their base, and its end token.
-NETWORKS = {"smollm2-135m": ("smollm2_files", 2), "qwen2.5-coder-0.5b": ("qwen_files", 151_645)}
+NETWORKS = {
+    "smollm2-135m": ("smollm2_files", 2),
+    "qwen2.5-coder-0.5b": ("qwen_files", 151_645),
+    "qwen2.5-coder-1.5b": ("large_files", 151_645),
+}
 #: What runs an adapter: the module that has to be installed, the class, and the folder whose README
 #: it is set up by.
 ENGINES: dict[str, tuple[str, type[Engine], str]] = {
