@@ -125,7 +125,7 @@ class AdaptedModel(AdapterPrompts):
         self.parts = self.reader = None
         if parts is not None:
             self.parts = PartChooser(parts)
-            refusal = self.encode(SILENCE)[: self.parts.judging.n_refusal]
+            refusal = self.encode(SILENCE)[: self.parts.pick_judging(short=True).n_refusal]
             self.reader = PartReader(self.info, parts, self.model, refusal)
 
     def set_adapter(self, adapter: str | Path | AdapterContent) -> None:
@@ -227,7 +227,7 @@ class AdaptedModel(AdapterPrompts):
         if self.parts is None or self.reader is None or options.parts.whole or self.disabled:
             yield PartPrompt(self.prompt_turns(asked, alone=self.disabled), self._read_opening())
             return
-        choice = self.parts.choose(turns, options.parts)
+        choice = self.parts.choose(turns, options.parts, short=options.short)
         lead, rest = self.prompt_behind_parts(asked, self.parts.parts.index)
         if not choice.is_answered:
             yield PartPrompt(rest, choice=choice)

@@ -40,8 +40,9 @@ class Judging:
     `usual`: number of parts. `n_refusal`: tokens of SILENCE whose likelihood counts. `words`: nats
     of the first token's entropy that weigh as much as all words of a question. `most_silent`: a
     part is silent if its answer is the refusal with this probability. `drops`: a silent part comes
-    after all others. `answer`: weight of the log-probability that the answer is no refusal.
-    `least`: share of a question's words in a part, below which the model need not read it.
+    after all others. `full`: the answer is read off the two best parts, and refuses no more.
+    `answer`: weight of the log-probability that the answer is no refusal. `least`: share of a
+    question's words in a part, below which the model need not read it.
     """
 
     usual: int
@@ -49,16 +50,20 @@ class Judging:
     words: float
     most_silent: float
     drops: bool = False
+    full: bool = True
     answer: float = 0.0
     least: float = 0.0
 
 
 #: Networks that learned to refuse. The threshold holds back 2 right answers to 100 questions to
 #: four manuals, and 13 invented ones to 32 unanswerable.
-TRAINED = Judging(usual=4, n_refusal=1, words=12.0, answer=1.0, most_silent=0.18, least=0.05)
+TRAINED = Judging(
+    usual=4, n_refusal=1, words=12.0, answer=1.0, most_silent=0.18, full=False, least=0.05
+)
 #: Bases that an instruction asks to refuse. Of 100 questions to these manuals 62 are answered right
 #: by it, and 50 behind the first part by words; of 28 unanswerable 10 and 6 get an answer.
-INSTRUCTED = Judging(usual=8, n_refusal=4, words=10.0, most_silent=0.22, drops=True)
+INSTRUCTED = Judging(usual=8, n_refusal=4, words=10.0, most_silent=0.33, drops=True)
+SHORT = replace(INSTRUCTED, most_silent=0.22, full=False)
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,8 @@ class Choice:
     `margin`: (first - second) / first score of all parts, from 0 to 1. `most`: the highest score
     that the question allows. `named`: the question or the user names the parts, so they answer.
     `together`: they are read one behind another, in their order. `silent`: the probability that the
-    answer to the first part begins with the refusal, once the model has read it.
+    answer to the first part begins with the refusal, once the model has read it. `n_speaking`:
+    number of parts that are not silent.
     """
 
     indices: tuple[int, ...]
@@ -89,6 +95,7 @@ class Choice:
     named: bool = False
     together: bool = False
     silent: float | None = None
+    n_speaking: int = 0
 
     def weigh(self, entropies: Sequence[float], silent: Sequence[float]) -> tuple["Choice", int]:
         """Order the parts by their words and by how certain the model is of its answer to each:
@@ -107,8 +114,9 @@ class Choice:
         order = sorted(range(len(values)), key=lambda n: (-values[n], n))
         indices = tuple(self.indices[n] for n in order)
         scores = tuple(self.scores[n] for n in order)
-        first = order[0]
-        return replace(self, indices=indices, scores=scores, silent=silent[first]), first
+        first, n_speaking = order[0], sum(chance <= judging.most_silent for chance in silent)
+        changes = {"silent": silent[first], "n_speaking": n_speaking}
+        return replace(self, indices=indices, scores=scores, **changes), first
 
     @property
     def coverage(self) -> float:
@@ -116,10 +124,20 @@ class Choice:
         return (*self.scores, 0.0)[0] / self.most
 
     @property
+    def pair(self) -> tuple[int, ...] | None:
+        """The two best parts, in their order in the document, that a full answer is read off; None
+        if one of them is silent, or was not read."""
+        if not self.judging.full or self.silent is None or self.n_speaking < 2:
+            return None
+        return tuple(sorted(self.indices[:2]))
+
+    @property
     def must_answer(self) -> bool:
-        """True if the base may not refuse any more, since the question is about the parts that it
-        reads."""
-        return self.judging.drops and self.together
+        """True if the base may not refuse any more: its refusal was judged for a full answer, or
+        the question is about the parts that it reads."""
+        return self.judging.drops and (
+            self.together or (self.judging.full and self.silent is not None)
+        )
 
     @property
     def is_answered(self) -> bool:
@@ -170,15 +188,16 @@ class PartChooser:
     def _router(self) -> Router:
         return Router([record.searched for record in self.parts.records])
 
-    @property
-    def judging(self) -> Judging:
-        """Judging of the parts: bases with texts of turns are asked by an instruction."""
-        return INSTRUCTED if self.parts.index.turns else TRAINED
+    def pick_judging(self, *, short: bool) -> Judging:
+        """Pick the judging of the parts: bases with texts of turns are asked by an instruction."""
+        if not self.parts.index.turns:
+            return TRAINED
+        return SHORT if short else INSTRUCTED
 
-    def choose(self, turns: "Turns", options: PartOptions) -> Choice:
-        """Choose parts for the last of several turns; raises OptionError for a page that the
-        adapter does not have."""
-        judging, records = self.judging, self.parts.records
+    def choose(self, turns: "Turns", options: PartOptions, *, short: bool = False) -> Choice:
+        """Choose parts for the last of several turns, for a `short` answer or a full one; raises
+        OptionError for a page that the adapter does not have."""
+        judging, records = self.pick_judging(short=short), self.parts.records
         usual = JOINED_PARTS if self.parts.stored is None else judging.usual
         question = next((t["content"] for t in reversed(turns) if t["role"] == "user"), "")
         if options == PartOptions() and (asked := self._find_scope(question)) is not None:
@@ -218,7 +237,7 @@ class PartChooser:
         kept = tuple(n for n, size in zip(indices, sizes, strict=True) if size <= _MOST_TOGETHER)
         if not kept:
             return None
-        return Choice(kept, (0.0,) * len(kept), 0.0, 1.0, self.judging, named=True, together=True)
+        return Choice(kept, (0.0,) * len(kept), 0.0, 1.0, INSTRUCTED, named=True, together=True)
 
     def _find_page(self, page: str) -> list[int]:
         """Find the parts below a heading, else those of a selector; raises OptionError."""

@@ -79,6 +79,9 @@ class PartReader:
             else:
                 choice, cache = self._read_apart(choice, caches, rest)
             n_read = cache.get_seq_length() - (len(rest) - 1 if len(caches) > 1 else 0)
+            if choice.pair is not None:
+                cache = copy.deepcopy(self._find_cache(prefixes, choice.pair))
+                n_read = cache.get_seq_length()
             # Ids of the cache are not read again: their number counts.
             banned = self._refusal[:_BANNED] if choice.must_answer else ()
             yield PartPrompt([*[rest[0]] * n_read, *rest], cache, choice, banned)
