@@ -39,7 +39,9 @@ class ExportIndex(Record):
 def name_parts(
     name: str, base: str, records: Sequence[PartRecord], *, suffix: str = ""
 ) -> ExportIndex:
-    """Name an adapter's parts "manual-part-0017", in files of this suffix or in folders."""
+    """Name an adapter's parts "manual-part-0017", in files of this suffix or in folders; overviews
+    are longer than the seats of an engine's adapter."""
+    records = [record for record in records if not record.is_overview]
     width = max(4, len(str(len(records))))
     parts = []
     for n, record in enumerate(records):

@@ -86,6 +86,11 @@ class AdapterInfo:
         paths = [self.folder / name for name in (PARTS, PART_VALUES)]
         return sum(path.stat().st_size for path in paths if path.is_file()) if self.n_parts else 0
 
+    @property
+    def base_sha256(self) -> str | None:
+        """SHA-256 of the base's weights, if the adapter names it."""
+        return None if self.provenance is None else self.provenance.base.sha256
+
     def count_seats(self) -> int:
         """Count the seats of its memory, without weights; 0 if it has none."""
         path = self.folder / MEMORY

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
 from d2l.adapters.info import PART_VALUES, PARTS, AdapterInfo
 from d2l.adapters.provenance import Opening, Record, explain
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 #: Source of the part of a document as a whole: its title, outline and beginning.
 OVERVIEW = "overview"
+_N_TURNS = 7
 _MAX_BYTES = 1 << 30  # of parts.json: some hundred thousand pages of text
 _PAGE = re.compile(r"p\. (\d{1,9})")
 _AGAIN = "compile the document again, or ask with --whole"
@@ -81,6 +82,12 @@ class PartIndex(Record):
     opening: Opening | None = None
     turns: tuple[Text, ...] = ()
     parts: tuple[PartRecord, ...]
+
+    @model_validator(mode="after")
+    def _check_turns(self) -> "PartIndex":
+        if len(self.turns) not in (0, _N_TURNS):
+            raise ValueError(f"turns are {len(self.turns)} texts, expected {_N_TURNS}")
+        return self
 
 
 @dataclass(frozen=True)

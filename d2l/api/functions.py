@@ -211,8 +211,8 @@ def load_base(
 def _name_base(adapter: AdapterLike, offline: bool) -> str:
     """Name an adapter's base; a base's own name stays as it is."""
     from d2l.adapters.find import find_adapter
-    from d2l.adapters.info import is_adapter, read_base_name
-    from d2l.bases.catalog import find_known
+    from d2l.adapters.info import is_adapter, read_base_name, read_info
+    from d2l.bases.catalog import find_known, find_used
     from d2l.files.cache import find_local
 
     if not isinstance(adapter, str | Path):
@@ -220,7 +220,9 @@ def _name_base(adapter: AdapterLike, offline: bool) -> str:
     path = find_local(str(adapter))
     if find_known(str(adapter)) or (path is not None and not is_adapter(path)):
         return str(adapter)
-    return read_base_name(find_adapter(adapter, local_files_only=offline))
+    folder = find_adapter(adapter, local_files_only=offline)
+    name = read_base_name(folder)
+    return find_used(name, read_info(folder).base_sha256) or name
 
 
 compile.__doc__ = f"{compile.__doc__}\n{describe_keywords()}\n"

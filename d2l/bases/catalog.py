@@ -15,6 +15,7 @@ from d2l.bases.gguf_header import digest_gguf
 from d2l.errors import BaseModelError
 from d2l.files import hub
 from d2l.files.cache import cache_dir, file_digest, find_local, join_digests
+from d2l.files.paths import find_path
 from d2l.files.regular import refuse_irregular
 
 
@@ -153,6 +154,15 @@ def locate_base(
             f"the base {known.name} is not on this machine", hint=f"get it: {fetch_command(known)}"
         )
     return BaseLocation(gguf=file)
+
+
+def find_used(name: str, sha256: str | None) -> str | None:
+    """Find where the base of this SHA-256 was last used, if its name is that of a folder or file
+    alone, and leads nowhere; None for other names."""
+    if find_known(name) or hub.parse_name(name) or find_local(name):
+        return None
+    path = find_path(sha256)
+    return None if path is None else str(path)
 
 
 def ask_base(name: str, override: str | None = None) -> hub.Listing | None:

@@ -97,10 +97,12 @@ def find_base(
 
 def same_model(name: str, files: BaseFiles) -> bool:
     """True if names and known digests suggest that `files` are the base called `name`."""
+    last = name.rstrip("/").split("/")[-1]
     if files.gguf is not None:
         known = BY_NAME.get(name)
-        return known is not None and files.digest() == known.sha256
-    last = name.rstrip("/").split("/")[-1]
+        return (
+            files.gguf.resolve().name == last if known is None else files.digest() == known.sha256
+        )
     hub_folder = f"models--{name.split('@')[0].replace('/', '--')}"
     names = (files.folder.name, files.folder.resolve().name)  # of a link, and of its target
     return last in names or hub_folder in files.folder.parts

@@ -84,7 +84,7 @@ def prepare(
             "factors change the one memory that other engines load; parts are asked as they are"
         )
     if parent.has_seats and parent.parts is not None and len(stays) < len(chunks):
-        left = sum(fill_opening(parent.parts, stays))
+        left = sum(fill_opening(parent, stays))
     elif parent.has_seats:
         left = len(_indices([chunks[n] for n in stays]))
         if not left:

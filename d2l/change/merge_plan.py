@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from d2l.change.parents import Parent, read_parent
 from d2l.errors import AdapterError, MergeError, OptionError
-from d2l.hypernets.registry import find_checkpoint, name_known
+from d2l.hypernets.registry import OWN, find_checkpoint, name_known
 from d2l.hypernets.seats.config import SeatsConfig, read_config
 from d2l.hypernets.seats.sharing import (
     SeatShare,
@@ -81,10 +81,7 @@ def prepare(
     rank = sum(parent.rank for parent in parents if not parent.has_seats)
     if seated := [parent for parent in parents if parent.has_seats]:
         _refuse_different(seated)
-        made_by = seated[0].checkpoint
-        assert made_by is not None  # it has seats
-        name = checkpoint or name_known(made_by.name, made_by.sha256)
-        config = read_config(find_checkpoint(name, offline=offline).path / "config.json")
+        config = _read_config(seated[0], checkpoint, offline)
         heads = config.kv_heads
         if sum(before) > config.max_seats:
             # In proportion, or level if the network would remember too little of small adapters.
@@ -106,6 +103,21 @@ def prepare(
         parents, tuple(checked), method, max_rank, rank, before, after, heads, tuple(warnings),
         checkpoint,
     )  # fmt: skip
+
+
+def _read_config(parent: Parent, checkpoint: str | None, offline: bool) -> SeatsConfig:
+    """Read the configuration of the network that made a seats adapter."""
+    provenance = parent.provenance
+    assert provenance is not None  # it has seats
+    made_by = provenance.checkpoint
+    name = checkpoint or name_known(made_by.name, made_by.sha256)
+    if name == OWN:  # it is no longer here; imports torch
+        from d2l.hypernets.networks import find_files
+
+        files = find_files(name, base=provenance.base.name, offline=offline)
+    else:
+        files = find_checkpoint(name, offline=offline)
+    return read_config(files.path / "config.json")
 
 
 def _check_shares(

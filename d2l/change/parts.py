@@ -12,13 +12,16 @@ import torch
 from d2l.adapters.deltas import keep_ranks
 from d2l.adapters.parts import Parts
 from d2l.adapters.peft_folder import AdapterContent
-from d2l.adapters.weights import LoraWeights
+from d2l.adapters.weights import LoraWeights, Memory
 from d2l.change.parents import ChangeOptions, Parent, pick_dtype
 from d2l.change.records import Change, describe
 from d2l.change.seats import load_seats_of, seat_again
 from d2l.errors import AdapterError
 from d2l.hypernets.seats.network import join_memories
 from d2l.progress import Progress, silent
+
+#: Tokens that may divide a part's text from a question.
+_BEHIND = 2
 
 
 def split_parts(
@@ -33,8 +36,15 @@ def split_parts(
     if parts is None or provenance is None:
         raise AdapterError(f"{parent.name}: has no parts", hint="compile it with --parts")
     seats = None if parts.stored is None else load_seats_of(parent, options)
-    longest = max(record.n_seats for record in parts.records)
-    for n in watch(range(len(parts.records)), "writing parts"):
+    indices = [n for n, record in enumerate(parts.records) if not record.is_overview]
+    longest = max(parts.records[n].n_seats for n in indices)
+    if seats is not None and longest > seats.config.max_seats:
+        most = seats.config.max_seats - _BEHIND
+        raise AdapterError(
+            f"{parent.name}: a part of {longest} tokens, and engines read {most} of a part",
+            hint=f"compile the document again, with --chunk-tokens {most}",
+        )
+    for n in watch(indices, "writing parts"):
         chunk, memory = provenance.chunks[n], None
         if seats is None:
             weights, n_own = _take_ranks(parent, n)
@@ -60,16 +70,29 @@ def split_parts(
         yield describe([owner], change, dtype=dtype, name=f"part-{n:04d}.lora")
 
 
-def fill_opening(parts: Parts, indices: Sequence[int]) -> list[int]:
+def fill_opening(parent: Parent, indices: Sequence[int]) -> list[int]:
     """Share the seats of one memory among some parts: all of a part's own, none once the opening is
-    full."""
-    assert parts.index.opening is not None
-    free, sizes = len(parts.index.opening.ids) - 1, list[int]()
+    full; where a seat is a token, the last part has a beginning there, and overviews have none."""
+    parts = parent.parts
+    assert parts is not None
+    records, is_own = parts.records, bool(parts.index.turns)
+    free, sizes = count_free(parent), list[int]()
     for index in indices:
-        n_seats = parts.records[index].n_seats
-        sizes.append(n_seats if n_seats <= free else 0)
-        free = free - n_seats if n_seats <= free else 0
+        n_seats = 0 if records[index].is_overview else records[index].n_seats
+        if n_seats > free:
+            n_seats, free = free if is_own else 0, 0
+        sizes.append(n_seats)
+        free = max(free - n_seats, 0)
     return sizes
+
+
+def count_free(parent: Parent) -> int:
+    """Count the seats of the longest opening that an adapter's parts have."""
+    parts, provenance = parent.parts, parent.provenance
+    assert parts is not None
+    assert provenance is not None  # it has parts
+    opening = provenance.prompt.opening if parts.index.turns else parts.index.opening
+    return 0 if opening is None else len(opening.seats)
 
 
 def join_memories_of(parent: Parent, indices: Sequence[int]) -> Parent:
@@ -78,8 +101,11 @@ def join_memories_of(parent: Parent, indices: Sequence[int]) -> Parent:
     parts, provenance = parent.parts, parent.provenance
     assert parts is not None
     assert provenance is not None  # it has parts, which d2l.json says
-    sizes = dict(zip(indices, fill_opening(parts, indices), strict=True))
-    memories = [parts.read(index) for index, size in sizes.items() if size]
+    sizes = dict(zip(indices, fill_opening(parent, indices), strict=True))
+    memories = [
+        Memory(memory.keys[:, :size].contiguous(), memory.values[:, :size].contiguous())
+        for memory, size in ((parts.read(index), size) for index, size in sizes.items() if size)
+    ]
     chunks, start = list(provenance.chunks), 0
     for index, chunk in enumerate(chunks):
         stop = start + sizes.get(index, 0)

@@ -15,6 +15,7 @@ from d2l.adapters.peft_folder import pick_torch_dtype
 from d2l.adapters.provenance import ChunkRecord
 from d2l.adapters.record_values import Span
 from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
+from d2l.bases.catalog import find_used
 from d2l.bases.devices import pick_device
 from d2l.change.parents import ChangeOptions, Parent
 from d2l.errors import CheckpointError, MergeError
@@ -28,10 +29,14 @@ from d2l.hypernets.seats.sharing import split_seats
 
 def load_seats_of(parent: Parent, options: ChangeOptions) -> Seats:
     """Load the network that made a seats adapter, on its base; raises CheckpointError."""
-    made_by = parent.checkpoint
+    made_by, provenance = parent.checkpoint, parent.provenance
     assert made_by is not None  # it has seats, as d2l.json records
+    assert provenance is not None
     name = options.checkpoint or name_known(made_by.name, made_by.sha256)
-    base = options.base or (parent.content.weights.base if name == OWN else None)
+    made_on = provenance.base
+    base = options.base or find_used(made_on.name, made_on.sha256)
+    if name == OWN and base is None:
+        base = made_on.name
     network = open_seats(name, base=base, offline=options.offline)
     if network.digest() != made_by.sha256:
         raise CheckpointError(

@@ -40,8 +40,7 @@ def ask(
     question: Annotated[
         str | None,
         typer.Argument(
-            help="Left out: questions are read from stdin, one a line; on a terminal they are "
-            "asked in turn (/help)."
+            help="Left out: one a line of stdin; on a terminal they are asked in turn (/help)."
         ),
     ] = None,
     compare: Annotated[
@@ -52,14 +51,14 @@ def ask(
     ] = None,
     questions: Annotated[
         str | None,
-        typer.Option(help="Ask nothing: print what one could ask of this document, and answers."),
+        typer.Option(help="Only print questions to this document, and answers."),
     ] = None,
     parts: Annotated[
         int | None,
         typer.Option(
             "--parts",
             min=1,
-            help="Parts that are read for a question; default: 4, without seats 8.",
+            help="Parts to read; default: 8, of trained seats 4.",
         ),
     ] = None,
     page: Annotated[
@@ -77,7 +76,7 @@ def ask(
     ] = None,
     max_tokens: Annotated[
         int | None,
-        in_panel(LIMITS, min=1, help="Longest answer: 256; short, or of trained seats, 64."),
+        in_panel(LIMITS, min=1, help="Longest answer: 256; short or trained: 64."),
     ] = None,
     server: Annotated[
         str | None,

@@ -96,7 +96,7 @@ def run(plan: TaskPlan, loaded: Loaded) -> AdapterContent:
     weights, scale = lay_out_lora(assembled.weights), plan.network.explain_scale(plan.scaling)
     weights = weights if scale is None else replace(weights, scale=scale[0])
     assembled = replace(assembled, weights=weights)
-    remember({plan.network.digest(): plan.checkpoint.path})
+    remember(plan.network.list_paths())
     return make_described(replace(plan, warnings=warnings), assembled, description)
 
 

@@ -210,9 +210,14 @@ def _compare_options(lock: Mapping[str, Any], request: Request) -> Iterator[Drif
 
 def _compare_network(lock: Mapping[str, Any], request: Request) -> Iterator[Drift]:
     name = str(request.options["checkpoint"])
-    base = request.base or (lock["base"]["name"] if name == OWN else None)
     try:
-        found = find_checkpoint(name, base=base, offline=request.offline)
+        if name == OWN:  # imports torch
+            from d2l.hypernets.networks import find_files
+
+            base = request.base or lock["base"]["name"]
+            found = find_files(name, base=base, offline=request.offline)
+        else:
+            found = find_checkpoint(name, offline=request.offline)
         files = digest_files(found.path)
     except (D2LError, OSError) as error:
         yield Drift("network", f"network {_message(error)}")

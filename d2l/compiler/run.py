@@ -65,7 +65,7 @@ def run(
     content = make_content(plan, assembled, weights, errors)
     seconds = time.perf_counter() - start
     files = {document.digest: Path(document.name) for document in plan.documents}
-    remember(files | {plan.network.digest(): plan.checkpoint.path})
+    remember(files | plan.network.list_paths())
     if loaded is not None and not cached.n_cached:  # a cached run says nothing about speed
         remember_rate(plan, loaded.device, seconds)
     return content

@@ -326,6 +326,11 @@ class Network(ABC, Generic[Config]):
             values["moments"] = {"file": moments.name, "sha256": file_digest(moments)}
         return values
 
+    def list_paths(self) -> dict[str, Path]:
+        """Paths of the network and its base, by their SHA-256, to find them for its adapters."""
+        paths, digest = {self.digest(): self.files.path}, self.digest_base()
+        return paths if digest is None else paths | {digest: self.base.gguf or self.base.folder}
+
     def digest_files(self) -> dict[str, str]:
         """SHA-256 of every file of the checkpoint, by its path in the folder."""
         path, own = self.files.path, self.digest()

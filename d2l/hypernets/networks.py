@@ -19,8 +19,15 @@ from d2l.hypernets.doc_to_lora.compiling import DocToLoraNetwork
 from d2l.hypernets.formats.format import Format
 from d2l.hypernets.network import AnyNetwork
 from d2l.hypernets.protocol import HypernetConfig
-from d2l.hypernets.registry import ALIASES, ask_checkpoint, find_checkpoint
+from d2l.hypernets.registry import (
+    ALIASES,
+    OWN,
+    CheckpointFiles,
+    ask_checkpoint,
+    find_checkpoint,
+)
 from d2l.hypernets.seats.compiling import SeatsNetwork
+from d2l.hypernets.seats.own import find_own
 from d2l.hypernets.seats.own_compiling import OwnNetwork
 from d2l.hypernets.text_to_lora.compiling import TextToLoraNetwork
 
@@ -79,6 +86,16 @@ def load_hypernet(path: Path, *, device: str, base: nn.Module | None = None) -> 
     return network.load_hypernet(path, entry, device=device, base=base)
 
 
+def find_files(
+    name: str, *, base: str | None = None, offline: bool = False, need: Need = "weights"
+) -> CheckpointFiles:
+    """Find the files of a checkpoint; "own" leads to the network of the own keys and values of
+    `base`. Raises CheckpointError, or BaseModelError."""
+    if name == OWN and base is not None:
+        return find_own(base, offline=offline)
+    return find_checkpoint(name, offline=offline, weights=need == "weights")
+
+
 def open_network(
     name: str,
     *,
@@ -98,7 +115,7 @@ def open_network(
         for listing in filter(None, needs.values()):
             if listing.refusal is not None:
                 raise listing.refusal
-    files = find_checkpoint(name, base=base, offline=offline, weights=need == "weights")
+    files = find_files(name, base=base, offline=offline, need=need)
     network, entry = find_format(files.path)
     config = entry.read_config(files.path)
     return network(files, config, entry, base, offline, embedder, need)

@@ -53,8 +53,7 @@ class NetworkOptions:
     )
     base: str | None = option(
         None,
-        "Folder, GGUF file, alias or hub name: with --checkpoint, where that network's base lies; "
-        "alone, any base, by its own keys and values.",
+        "Folder, GGUF file or hub name; default: the network's. Alone, any base is a network.",
         of="network",
         also=_MANY,
     )

@@ -74,22 +74,15 @@ def default_checkpoint() -> str:
     return os.environ.get(DEFAULT_VARIABLE) or DEFAULT
 
 
-def find_checkpoint(
-    name: str, *, base: str | None = None, offline: bool = False, weights: bool = True
-) -> CheckpointFiles:
+def find_checkpoint(name: str, *, offline: bool = False, weights: bool = True) -> CheckpointFiles:
     """Find a checkpoint, or download it; raises CheckpointError.
 
-    Without `weights` only its configuration is downloaded, into a folder for this run. The name
-    "own" leads to the network of the own keys and values of `base`.
+    Without `weights` only its configuration is downloaded, into a folder for this run.
     """
     if name == OWN:
-        from d2l.hypernets.seats.own import find_own
-
-        if base is None:
-            raise CheckpointError(
-                "the own keys and values of which base?", hint="name the base with --base"
-            )
-        return find_own(base, offline=offline, need="weights" if weights else "plan")
+        raise CheckpointError(
+            "the own keys and values of which base?", hint="name the base with --base"
+        )
     place = _locate(name)
     if isinstance(place, hub.HubName):
         place = fetch_checkpoint(place, offline=offline, weights=weights)
@@ -150,7 +143,7 @@ def name_known(name: str, sha256: str | None) -> str:
     The name comes first, since a network's SHA-256 is that of its weights: configurations with
     different numbers of seats share it.
     """
-    if name == OWN or name in ALIASES or find_local(name) is not None:
+    if name != OWN and (name in ALIASES or find_local(name) is not None):
         return name
     known = find_path(sha256)
     return name if known is None else str(known)

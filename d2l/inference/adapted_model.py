@@ -20,6 +20,7 @@ from d2l.adapters.info import AdapterInfo, read_info
 from d2l.adapters.parts import Parts, read_parts
 from d2l.adapters.peft_folder import AdapterContent, pick_torch_dtype, write_adapter
 from d2l.bases.activations import cache_keyword
+from d2l.bases.catalog import find_used
 from d2l.bases.devices import pick_device, pick_dtype
 from d2l.bases.models import find_base, load_causal
 from d2l.datasets.silence import SILENCE
@@ -104,7 +105,8 @@ class AdaptedModel(AdapterPrompts):
         name = str(info.config.get("base_model_name_or_path") or "")
         if not name and options.base is None:
             raise AdapterError(f"{adapter}: does not name its base", hint="name it with --base")
-        base = find_base(name, override=options.base, offline=options.offline)
+        given = options.base or find_used(name, info.base_sha256)
+        base = find_base(name, override=given, offline=options.offline)
         dtype = pick_dtype(device) if options.dtype is None else pick_torch_dtype(options.dtype)
         model = load_causal(base, device=device, dtype=dtype)
         with log_time(_log, "put the adapter %s on", adapter):

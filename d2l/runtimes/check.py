@@ -9,6 +9,7 @@ from itertools import groupby
 from pathlib import Path
 
 from d2l.adapters.info import WEIGHTS, AdapterInfo, read_info
+from d2l.bases.catalog import find_used
 from d2l.bases.models import find_base
 from d2l.errors import AdapterError, BaseModelError, OptionError
 from d2l.files.tensors import read_tensors
@@ -142,7 +143,8 @@ def _find_base(info: AdapterInfo, options: CheckOptions) -> tuple[BaseFacts | No
     try:
         if not name and options.base is None:
             raise BaseModelError("the adapter does not name its base")
-        files = find_base(name, override=options.base, offline=options.offline, need="config")
+        given = options.base or find_used(name, info.base_sha256)
+        files = find_base(name, override=given, offline=options.offline, need="config")
         gguf = None if files.gguf is None else str(files.gguf)
         base = replace(BaseFacts.of(files.config), gguf=gguf)
     except BaseModelError as error:

@@ -14,6 +14,7 @@ from d2l.adapters.info import read_info
 from d2l.adapters.peft_config import refuse_extras
 from d2l.adapters.peft_folder import read_adapter
 from d2l.adapters.weights import LoraWeights
+from d2l.bases.catalog import find_used
 from d2l.bases.models import BaseFiles, find_base
 from d2l.errors import AdapterError
 from d2l.files.atomic import building, write_file
@@ -104,7 +105,7 @@ def prepare(
         raise AdapterError("the adapter does not name its base", hint="name it with --base")
     base = find_base(
         weights.base,
-        override=options.base,
+        override=options.base or find_used(weights.base, info.base_sha256),
         offline=options.offline,
         need="weights" if exporter.needs_weights else "config",
     )

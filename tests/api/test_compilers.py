@@ -49,7 +49,7 @@ def test_planning_reads_no_weights_and_compiling_reads_them_once(
 ) -> None:
     loads: list[int] = []
     load = pipeline.load
-    monkeypatch.setattr(pipeline, "load", lambda plan: loads.append(1) or load(plan))
+    monkeypatch.setattr(pipeline, "load", lambda *given: loads.append(1) or load(*given))
     monkeypatch.setattr("d2l.hypernets.network.load_frozen", counted := CountedLoad())
     compiler = d2l.Compiler.from_pretrained(checkpoint, device="cpu")
     plan = compiler.plan(["note.txt", d2l.Document.from_text("The pump is red.", name="red")])
@@ -160,7 +160,7 @@ def test_descriptions_are_planned_made_and_loaded_for_once(
     command.t2l("make", TASK, "-o", "a/task.lora", "--checkpoint", "tasks")  # type: ignore[attr-defined]
     loads: list[int] = []
     load = pipeline.load
-    monkeypatch.setattr(pipeline, "load", lambda plan: loads.append(1) or load(plan))
+    monkeypatch.setattr(pipeline, "load", lambda *given: loads.append(1) or load(*given))
     make = d2l.TaskCompiler.from_pretrained("tasks")
     plan = make.plan(TASK)
     scale, _ = plan.network.explain_scale(plan.scaling)

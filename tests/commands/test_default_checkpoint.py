@@ -140,12 +140,12 @@ def test_a_line_about_the_smaller_base_is_for_those_who_have_not_chosen(
 def test_help_names_the_variable_and_the_default(command: Command) -> None:
     for name in ("compile", "batch"):
         told = " ".join(command(name, "--help").out.split())
-        assert f"[env var: D2L_CHECKPOINT; default: {DEFAULT}]" in told
+        assert f"[env var: D2L_CHECKPOINT; default: ({DEFAULT})]" in told
     told = " ".join(command("bench", "sets", "--help").out.split())
-    assert f"[env var: D2L_CHECKPOINT; default: {DEFAULT}]" in told
+    assert f"[env var: D2L_CHECKPOINT; default: ({DEFAULT})]" in told
 
 
 def test_task_descriptions_have_a_default_of_their_own(command: Command) -> None:
     told = " ".join(command.t2l("make", "--help").out.split())
-    assert f"[env var: T2L_CHECKPOINT; default: {DEFAULT}]" in told
+    assert f"[env var: T2L_CHECKPOINT; default: ({DEFAULT})]" in told
     assert "D2L_CHECKPOINT" not in told

@@ -60,7 +60,7 @@ def test_every_text_of_a_provenance_is_looked_at() -> None:
         MINIMAL
         | {
             "skipped": [{"name": "/h/a.pdf", "reason": "/h/a.pdf: no text"}],
-            "warnings": ["measure it: d2l calibrate --base /h/base"],
+            "warnings": ["compile it: d2l compile --base /h/base"],
         },
         source="test",
     )

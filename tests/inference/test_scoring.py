@@ -105,7 +105,7 @@ def test_an_answer_is_that_of_ask_and_scores_follow_the_same_prompt(
 ) -> None:
     turns, wanted = [{"role": "user", "content": QUESTION}], asker.encode("14 days")
     (scored,) = answer_adapted(asker, [Query(QUESTION, tuple(wanted), parts=parts)])
-    with asker.reading(turns, parts) as prompt, torch.inference_mode():
+    with asker.reading(turns, AskOptions(parts=parts)) as prompt, torch.inference_mode():
         causal, n_read = asker.model.get_base_model(), 0
         if prompt.cache is not None:
             n_read = prompt.cache.get_seq_length()

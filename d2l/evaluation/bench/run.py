@@ -159,8 +159,8 @@ def ask_document(
     costs = {}
     arms = [arm for arm in BENCH_ARMS[row.run.bench] if pages or arm not in _OF_PARTS]
     if pages:  # before a question is timed, the model has read the opening of all parts
-        first = replace(asker.options, parts=PartOptions(page="#0"))
-        with asker.reading([user_turn("?")], first):
+        options = replace(asker.options, parts=PartOptions(page="#0"))
+        with asker.reading([user_turn("?")], options):
             pass
     for step, arm in enumerate(arms or [Arm.ADAPTER], start=1):
         progress(step, 1 + len(BENCH_ARMS[row.run.bench]), arm)

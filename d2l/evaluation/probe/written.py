@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from d2l.bases.catalog import find_used
 from d2l.bases.models import batched, find_base
 from d2l.bases.tokenizers import load_tokenizer
 from d2l.compiler.originals import Originals
@@ -54,7 +55,8 @@ def write_questions(
     that of `asker`, without the adapter.
     """
     name = str(asker.info.config.get("base_model_name_or_path"))
-    base = find_base(name, override=asker.options.base, offline=offline)
+    given = asker.options.base or find_used(name, asker.info.base_sha256)
+    base = find_base(name, override=given, offline=offline)
     texts = [document.text for document in originals.documents]
     causal, tokenizer = asker.model.get_base_model(), load_tokenizer(base.folder)
     with asker.model.disable_adapter():

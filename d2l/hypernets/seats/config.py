@@ -104,7 +104,10 @@ class SeatsConfig:
         rules = {
             'network is "seats" or "own"': self.network in KINDS,
             "a network with weights has sizes, and features": self.is_own or self._has_sizes(),
-            "a network without weights has the texts around turns": bool(self.turns) == self.is_own,
+            "a network without weights has the seven texts around turns, others none": len(
+                self.turns
+            )
+            == 7 * self.is_own,
             "version is 0 or 1": self.version in (0, 1),
             "tokens_per_seat is at least 1": self.tokens_per_seat >= 1,
             f"reads is one of {', '.join(READS)}": self.reads in READS,

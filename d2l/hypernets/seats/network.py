@@ -258,14 +258,15 @@ class Seats:
     def generate(self, condition: Activations, rank: int) -> Memory:
         """Write the memory of a chunk with `rank` seats; with rank 0, it claims no seat.
 
-        Without a network the first `rank` tokens have a seat each.
+        Without a network the first `rank` tokens have a seat each, or all, if there are fewer.
         """
         assert condition.keys is not None
         assert condition.values is not None
         if self.network is None:
-            keys, values = (
-                own[:, : max(rank, 1)].cpu().float() for own in (condition.keys, condition.values)
-            )
+            n_seats, pair = max(rank, 1), (condition.keys, condition.values)
+            if n_seats > condition.keys.shape[1]:
+                return self.copy(condition, n_seats)
+            keys, values = (own[:, :n_seats].cpu().float() for own in pair)
             return Memory(keys, values, claims_seats=rank > 0)
         device = self.network.width_vector.device
         keys, values = self.network(

@@ -17,8 +17,7 @@ from d2l.datasets.prompts import read_prompts
 from d2l.datasets.silence import INSTRUCTION
 from d2l.errors import BaseModelError
 from d2l.files.atomic import replace_file
-from d2l.files.cache import cache_dir, file_digest, join_digests
-from d2l.files.hub import Need
+from d2l.files.cache import cache_dir, file_digest, find_local, join_digests
 from d2l.hypernets.formats.native import CONFIG_FILE
 from d2l.hypernets.registry import ALIASES, OWN, CheckpointFiles, find_on_disk
 from d2l.hypernets.seats.calibration import read_plain_text
@@ -39,17 +38,19 @@ _ALIKE = 5  # letters that no two words of an opening begin with together
 _RANKED = "qwen2.5-coder-0.5b"
 
 
-def find_own(base: str, *, offline: bool = False, need: Need = "weights") -> CheckpointFiles:
+def find_own(base: str, *, offline: bool = False) -> CheckpointFiles:
     """Find the network of a base's own keys and values, or make it: built in, or a folder in the
-    cache. Raises BaseModelError where the base's family or chat template is not supported."""
-    known = find_known(base)
-    name = base if known is None else known.name
+    cache. Needs no weights. Raises BaseModelError where the base's family or chat template is not
+    supported."""
+    known, path = find_known(base), find_local(base)
+    # Adapters hold no paths, and a base that was moved is the same.
+    name = known.name if known is not None else base if path is None else path.resolve().name
     for alias in ALIASES.values():
         if (alias.network, alias.base) == (OWN, name):
-            path = find_on_disk(alias)
-            assert path is not None  # built in
-            return CheckpointFiles(OWN, path)
-    files = find_base(name, override=base, offline=offline, need=need)
+            built_in = find_on_disk(alias)
+            assert built_in is not None
+            return CheckpointFiles(OWN, built_in)
+    files = find_base(name, override=base, offline=offline, need="plan")
     sources = [files.folder / each for each in ("config.json", "tokenizer.json")]
     digests = [file_digest(path) for path in sources if path.is_file()]
     folder = cache_dir() / OWN / join_digests([str(_RULES), name, *digests])[:16]

@@ -93,5 +93,5 @@ class OwnNetwork(SeatsNetwork):
 
     @cached_property
     def familiarity(self) -> None:
-        """None: without training there are no descriptions to compare with."""
+        """Descriptions of training: none, since nothing was trained."""
         return

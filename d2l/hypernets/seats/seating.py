@@ -32,11 +32,13 @@ class Watch:
 
     `keep` gets the name, inputs (tokens, d_in) and outputs (tokens, d_out). `choose` may replace
     the seats' outputs: it gets the name, the memory's and the base's outputs, (seats, d_out) each,
-    before `keep`; for v_proj after the layer's k_proj was kept.
+    before `keep`; for v_proj after the layer's k_proj was kept. The pass is `exact`, in fp32, or in
+    the base's own precision.
     """
 
     keep: Callable[[str, Tensor, Tensor], None]
     choose: Callable[[str, Tensor, Tensor], Tensor] | None = None
+    exact: bool = True
 
 
 @dataclass(frozen=True)
@@ -208,10 +210,8 @@ def run_imposed(
     layers: Sequence[int],
     shared: Shared | None,
     watch: Watch,
-    exact: bool = True,
 ) -> None:
-    """Run the opening through the base, the memory imposed on its first seats: `exact` in fp32,
-    else in the base's own precision."""
+    """Run the opening through the base, the memory imposed on its first seats."""
     hooks: list[RemovableHandle] = []
     try:
         for index, layer in enumerate(layers):
@@ -221,7 +221,7 @@ def run_imposed(
                 hooks.append(module.register_forward_hook(_impose(wanted, name, watch)))
         if shared is not None:
             hooks += shared.attach(base_model, n_seats=memory.n_seats)
-        if exact:
+        if watch.exact:
             run_exact(base_model, opening)
         else:
             ids = torch.tensor([list(opening)], device=next(base_model.parameters()).device)

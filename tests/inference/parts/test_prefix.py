@@ -70,7 +70,7 @@ def read_imposed(tuned: Any, memory: Memory, ids: list[int]) -> torch.Tensor:
 
 def read_behind(tuned: Any, memory: Memory, opening: list[int]) -> torch.Tensor:
     """The same with the memory in front."""
-    cache = PrefixMaker(tuned, opening, LAYERS).make_cache(memory)
+    cache = PrefixMaker(tuned, opening, n_lead=1, first_layer=1).make_cache([memory])
     with without_seats(tuned):
         return read(tuned, [*opening[: 1 + memory.n_seats], *REST], cache)
 
@@ -146,8 +146,6 @@ def test_a_memory_that_does_not_fit_is_refused(
         with_peft(tiny.make_causal("llama"), make_random("llama")),
         make_memory(n_seats, len(LAYERS)),
     )
-    maker = PrefixMaker(tuned, OPENING, LAYERS)
+    maker = PrefixMaker(tuned, OPENING, n_lead=1, first_layer=1)
     with pytest.raises(AdapterError, match=f"a part of {n_seats} seats in {n_layers} layers"):
-        maker.make_cache(Memory(memory.keys[:n_layers], memory.values[:n_layers]))
-    with pytest.raises(AdapterError, match="memory in layers"):
-        PrefixMaker(tuned, OPENING, [0, 2])
+        maker.make_cache([Memory(memory.keys[:n_layers], memory.values[:n_layers])])

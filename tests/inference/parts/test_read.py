@@ -32,7 +32,7 @@ def compile_parts(root: Path, kind: str, **changes: Any) -> Compiled:
 
 def read_logits(asker: AdaptedModel, options: PartOptions) -> tuple[torch.Tensor, Any]:
     """Logits of the first token of an answer, and what was read for it."""
-    with asker.reading(TURNS, options) as prompt, torch.no_grad():
+    with asker.reading(TURNS, AskOptions(parts=options)) as prompt, torch.no_grad():
         n_before, kept = 0, {}
         if prompt.cache is not None:
             n_before = prompt.cache.get_seq_length()
@@ -75,7 +75,7 @@ def test_a_long_question_is_read_behind_parts_in_pieces(
     layer = asker.model.get_base_model().model.layers[0]
     layer.register_forward_pre_hook(lambda _, states: lengths.append(states[0].shape[1]))
     monkeypatch.setattr("d2l.inference.forward.PIECE", 4)
-    with asker.reading(TURNS, options):
+    with asker.reading(TURNS, AskOptions(parts=options)):
         assert max(lengths) == 4
     got, prompt = read_logits(asker, options)
     assert prompt.choice.indices == whole.choice.indices
@@ -92,7 +92,10 @@ def test_of_memories_that_are_read_side_by_side_the_first_is_read_as_if_alone(
     got, prompt = read_logits(asker, options)
     assert len(prompt.choice.indices) == (options.count or 1)
     memory = parts.read(prompt.choice.indices[0])
-    expected = read_imposed(asker.model, memory, prompt.ids)[-1]
+    assert parts.index.opening is not None
+    opening = parts.index.opening.ids[: 1 + memory.n_seats]
+    rest = asker.prompt_turns(TURNS)[len(asker.opening) :]
+    expected = read_imposed(asker.model, memory, [*opening, *rest])[-1]
     torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
 
 

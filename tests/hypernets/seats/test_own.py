@@ -1,0 +1,216 @@
+"""A base as a network without weights: its configuration, its memories, its second moments."""
+
+import json
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from d2l.bases.tokenizers import BaseTokenizer
+from d2l.bases.turns import TurnTexts
+from d2l.datasets.silence import INSTRUCTION
+from d2l.errors import BaseModelError, CheckpointError
+from d2l.hypernets.networks import find_files, open_network
+from d2l.hypernets.options import CompileOptions, TaskCompileOptions
+from d2l.hypernets.seats import own
+from d2l.hypernets.seats.config import SeatsConfig, read_config
+from d2l.hypernets.seats.own import find_own
+from d2l.inference.options import AskOptions
+from d2l.inference.parts.choose import PartOptions
+from d2l.inference.parts.prefix import PrefixMaker, without_seats
+from tests import tiny
+from tests.compiled import Compiled
+from tests.files.hub_server import REPO, serve_hub
+from tests.own import change_settings, compile_own, load, write_base
+from tests.refusals import refuse
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+QUESTION = "How often is the filter rinsed?"
+TURNS = [{"role": "user", "content": QUESTION}]
+OTHER = "Be brief, and be kind."
+
+
+@pytest.fixture(scope="module", name="make")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Compiled]:
+    """Compile the handbook by a family, each only once."""
+    return cache(lambda family: compile_own(tmp_path_factory.mktemp(family), family))
+
+
+# ---- the network of a base ----------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_the_network_follows_from_the_base(family: str, tmp_path: Path) -> None:
+    base = write_base(tmp_path / "base", family)
+    files = find_own(str(base))
+    config = read_config(files.path / "config.json")
+    tokenizer = BaseTokenizer(base)
+    assert (config.base, config.layers, config.hidden, config.kv_heads) == ("base", 3, 32, 2)
+    assert config.min_seats < config.max_seats < own.MOST_SEATS
+    ids = tokenizer.encode_control(config.opening_head_text + config.opening_words_text)
+    assert tuple(ids) == config.opening(config.max_seats)
+    words = config.opening_words_text.split()
+    assert len({word[:5] for word in words}) == len(words) == len(config.opening_words)
+    asked = [*config.read_opening, *tokenizer.encode("Who?"), *config.before_answer]
+    told = tokenizer.decode(asked)
+    chat = [{"role": "user", "content": "Who?"}]
+    assert told.endswith(tokenizer.render_chat(chat, taking="a question").rpartition("Who?")[1:])  # type: ignore[arg-type]
+    assert INSTRUCTION in told
+    assert find_own(str(base)) == files
+    bytes_before = (files.path / "config.json").read_bytes()
+    (files.path / "config.json").unlink()
+    assert find_own(str(base)) == files
+    assert (files.path / "config.json").read_bytes() == bytes_before
+
+
+@pytest.mark.usefixtures("cache")
+def test_an_opening_has_at_most_so_many_seats(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = write_base(tmp_path / "base", "qwen2")
+    monkeypatch.setattr(own, "MOST_SEATS", 10)
+    assert read_config(find_own(str(base)).path / "config.json").max_seats == 10
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_base_that_was_moved_or_is_a_link_is_the_same_network(tmp_path: Path) -> None:
+    base = write_base(tmp_path / "one" / "base", "qwen2")
+    before = find_own(str(base))
+    assert str(tmp_path) not in (before.path / "config.json").read_text("utf-8")
+    (tmp_path / "link").symlink_to(base)
+    assert find_own(str(tmp_path / "link")) == before
+    (tmp_path / "two").mkdir()
+    base.rename(tmp_path / "two" / "base")
+    assert find_own(str(tmp_path / "two" / "base")) == before
+
+
+def without_template(base: Path) -> None:
+    change_settings(base, chat_template=None)
+
+
+def of_unknown_family(base: Path) -> None:
+    config = json.loads((base / "config.json").read_text("utf-8"))
+    (base / "config.json").write_text(json.dumps(config | {"model_type": "gpt2"}), "utf-8")
+
+
+BAD = pytest.mark.parametrize(
+    ("spoil", "message"),
+    [(without_template, "has no chat template"), (of_unknown_family, "gpt2")],
+)
+
+
+@BAD
+@pytest.mark.usefixtures("cache")
+def test_a_base_that_cannot_be_asked_or_read_is_refused_without_its_weights(
+    spoil: Callable[[Path], None], message: str, tmp_path: Path
+) -> None:
+    base = write_base(tmp_path / "base", "llama")
+    spoil(base)
+    (base / "model.safetensors").write_bytes(b"not looked at")
+    told, hint = refuse(BaseModelError, open_network, "own", base=str(base))
+    assert message in told
+    assert hint
+
+
+@BAD
+@pytest.mark.usefixtures("cache")
+def test_of_a_base_on_the_hub_that_is_refused_no_weights_are_downloaded(
+    spoil: Callable[[Path], None], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = write_base(tmp_path / "base", "llama")
+    spoil(base)
+    stored = {path.name: path.read_bytes() for path in base.iterdir()}
+    with serve_hub(stored, tmp_path / "hub", monkeypatch) as hub:
+        told, _ = refuse(BaseModelError, open_network, "own", base=REPO)
+        assert message in told
+        assert {"config.json", "tokenizer.json"} <= hub.asked
+        assert "model.safetensors" not in hub.asked
+
+
+# ---- the names of networks ----------------------------------------------------------------------
+
+
+def test_a_base_alone_is_a_network_and_a_checkpoint_or_the_variable_goes_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for options, variable in (
+        (CompileOptions, "D2L_CHECKPOINT"),
+        (TaskCompileOptions, "T2L_CHECKPOINT"),
+    ):
+        monkeypatch.delenv(variable, raising=False)
+        assert options().checkpoint == "qwen2.5-coder-0.5b"
+        assert options(base="a/b").checkpoint == "own"
+        assert options("smollm2-135m", "a/b").checkpoint == "smollm2-135m"
+        monkeypatch.setenv(variable, "smollm2-135m")
+        assert options(base="a/b").checkpoint == "smollm2-135m"
+        assert options("own", "a/b").checkpoint == "own"
+
+
+def test_own_without_a_base_is_refused() -> None:
+    assert refuse(CheckpointError, find_files, "own") == (
+        "the own keys and values of which base?",
+        "name the base with --base",
+    )
+
+
+# ---- memories in front of a question ------------------------------------------------------------
+
+
+def read_whole(base: Path, ids: list[int]) -> torch.Tensor:
+    """Logits behind a prompt, by transformers."""
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    with torch.no_grad():
+        return model(torch.tensor([ids])).logits[0, -1]
+
+
+def read_behind(asker: Any, memories: Any, lead: list[int], rest: list[int]) -> torch.Tensor:
+    """Logits behind the question, with memories in the cache behind the ids of `lead`."""
+    maker = PrefixMaker(asker.model, lead, n_lead=len(lead), first_layer=0)
+    made = maker.make_cache(memories)
+    with without_seats(asker.model), torch.no_grad():
+        causal = asker.model.get_base_model()
+        return causal(torch.tensor([rest]), **asker.cache_argument(made)).logits[0, -1]
+
+
+@pytest.mark.parametrize("system", [None, OTHER])
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_a_part_is_the_page_in_the_prompt(
+    family: str, system: str | None, make: Callable[[str], Compiled]
+) -> None:
+    done = make(family)
+    asker, tokenizer = load(done), AutoTokenizer.from_pretrained(done.base)
+    config: SeatsConfig = done.plan.config
+    chunk = done.plan.chunks[2]
+    network = done.plan.network
+    loaded = network.load(device="cpu", dtype=torch.float32)
+    (memory,) = loaded.write(chunk, [chunk.part_rank])
+    given = [{"role": "system", "content": system}, *TURNS] if system else TURNS
+    assert asker.parts is not None
+    lead, rest = asker.prompt_behind_parts(given, asker.parts.parts.index)
+    before = list(config.read_opening if lead is None else lead)
+    assert (lead is None) == (system is None)
+    texts, page = TurnTexts(*config.turns), tokenizer.decode(chunk.token_ids)
+    page = page.removeprefix(texts.lead(INSTRUCTION))
+    assert page == f"The mill > Pump\n{' '.join(chunk.text.split())}\n\n"
+    whole = texts.lead(system or INSTRUCTION) + page + texts.rest(TURNS)
+    ids = tokenizer(whole, add_special_tokens=False)["input_ids"]
+    assert [*before, *chunk.token_ids[len(config.read_opening) :], *rest] == ids
+    expected = read_whole(done.base, ids)
+    if system is None:  # behind another lead keys and values are those that were read before
+        got = read_behind(asker, [memory], before, rest)
+        torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
+    options = AskOptions(parts=PartOptions(page="#2"), system=system)
+    with asker.reading(TURNS, options) as prompt, torch.no_grad():
+        causal, n_read = asker.model.get_base_model(), prompt.cache.get_seq_length()
+        ids_left = torch.tensor([prompt.ids[n_read:]])
+        stored = causal(ids_left, **asker.cache_argument(prompt.cache)).logits[0, -1]
+    assert prompt.ids[n_read:] == rest
+    assert n_read == len(before) + chunk.part_rank
+    lacking = read_whole(done.base, [*before, *rest])
+    errors = [float((got - expected).abs().mean()) for got in (stored, lacking)]
+    assert errors[0] < 0.5 * errors[1]  # four bits a number
