@@ -74,8 +74,8 @@ def compile_own(root: Path, family: str, text: str = HANDBOOK, **changes: Any) -
     if not base.exists():
         write_base(base, family)
     path.write_text(text, "utf-8")
-    values: dict[str, Any] = {"base": str(base), "device": "cpu", "offline": True}
-    values |= {"chunk_tokens": CHUNK_TOKENS, "dtype": "fp32"}
+    values: dict[str, Any] = {"checkpoint": "own", "base": str(base), "device": "cpu"}
+    values |= {"offline": True, "chunk_tokens": CHUNK_TOKENS, "dtype": "fp32"}
     options = CompileOptions(**(values | changes))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("D2L_CACHE_DIR", str(root / "cache"))

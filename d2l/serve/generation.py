@@ -91,6 +91,7 @@ def generate(
     drawing = (sampling.temperature or 0.0) >= LEAST_TEMPERATURE
     torch.manual_seed(torch.seed() if sampling.seed is None else sampling.seed)
     with torch.inference_mode():
+        prompt = prompt._replace(cache=_read_beginning(model, read, prompt.cache))
         output = model.generate(
             input_ids=read,
             attention_mask=torch.ones_like(read),
@@ -101,9 +102,7 @@ def generate(
             top_k=None,
             logits_processor=[record],
             stopping_criteria=[watch],
-            **adapted.prompt_arguments(
-                prompt._replace(cache=_read_beginning(model, read, prompt.cache))
-            ),
+            **adapted.prompt_arguments(prompt),
         )
     own = output[0, len(ids) :].tolist()
     ends = model.generation_config.eos_token_id  # None, a token or a list of tokens

@@ -16,12 +16,14 @@ from d2l.datasets.silence import INSTRUCTION
 from d2l.errors import BaseModelError, CheckpointError
 from d2l.hypernets.networks import find_files, open_network
 from d2l.hypernets.options import CompileOptions, TaskCompileOptions
+from d2l.hypernets.registry import DEFAULT
 from d2l.hypernets.seats import own
 from d2l.hypernets.seats.config import SeatsConfig, read_config
 from d2l.hypernets.seats.own import find_own
 from d2l.inference.options import AskOptions
 from d2l.inference.parts.choose import PartOptions
 from d2l.inference.parts.prefix import PrefixMaker, without_seats
+from d2l.inference.parts.read import PartPrompt
 from tests import tiny
 from tests.compiled import Compiled
 from tests.files.hub_server import REPO, serve_hub
@@ -143,7 +145,7 @@ def test_a_base_alone_is_a_network_and_a_checkpoint_or_the_variable_goes_before(
         (TaskCompileOptions, "T2L_CHECKPOINT"),
     ):
         monkeypatch.delenv(variable, raising=False)
-        assert options().checkpoint == "qwen2.5-coder-0.5b"
+        assert options().checkpoint == DEFAULT
         assert options(base="a/b").checkpoint == "own"
         assert options("smollm2-135m", "a/b").checkpoint == "smollm2-135m"
         monkeypatch.setenv(variable, "smollm2-135m")
@@ -174,7 +176,9 @@ def read_behind(asker: Any, memories: Any, lead: list[int], rest: list[int]) -> 
     made = maker.make_cache(memories)
     with without_seats(asker.model), torch.no_grad():
         causal = asker.model.get_base_model()
-        return causal(torch.tensor([rest]), **asker.cache_argument(made)).logits[0, -1]
+        return causal(
+            torch.tensor([rest]), **asker.prompt_arguments(PartPrompt(rest, made))
+        ).logits[0, -1]
 
 
 @pytest.mark.parametrize("system", [None, OTHER])
@@ -208,7 +212,7 @@ def test_a_part_is_the_page_in_the_prompt(
     with asker.reading(TURNS, options) as prompt, torch.no_grad():
         causal, n_read = asker.model.get_base_model(), prompt.cache.get_seq_length()
         ids_left = torch.tensor([prompt.ids[n_read:]])
-        stored = causal(ids_left, **asker.cache_argument(prompt.cache)).logits[0, -1]
+        stored = causal(ids_left, **asker.prompt_arguments(prompt)).logits[0, -1]
     assert prompt.ids[n_read:] == rest
     assert n_read == len(before) + chunk.part_rank
     lacking = read_whole(done.base, [*before, *rest])
