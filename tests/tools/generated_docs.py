@@ -203,7 +203,7 @@ def write_runtimes() -> str:
 
 
 def write_runs() -> str:
-    """The table of all runs, beside PEFT's figures."""
+    """The table of all runs of other engines, beside PEFT's figures."""
     rows = [
         [
             run.engine,
@@ -215,6 +215,7 @@ def write_runs() -> str:
             f"{run.answered_by_peft} of {run.questions}",
         ]
         for run in sorted(read_runs(), key=lambda run: list(RUNTIMES).index(run.engine))
+        if run.engine != "peft"
     ]
     titles = ("engine", "version, date", "adapter", "cosine", "equal", "answered", "by PEFT")
     return make_table(titles, rows)
