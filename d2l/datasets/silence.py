@@ -8,8 +8,9 @@ import re
 SILENCE = "The document does not say."
 #: System text for bases that answer without training; `--system` replaces it.
 INSTRUCTION = (
-    "Answer the question from the text alone, in the language of the question. If the text does "
-    f'not answer it, say "{SILENCE}"'
+    "Answer the question from the text alone, in the language of the question. Be complete: give "
+    "every step, item, key, name and number that the text has for the answer. If the text does not "
+    f'answer it, say "{SILENCE}"'
 )
 
 #: Behind a question that wants a few words: a base answers in sentences without it.

@@ -115,8 +115,8 @@ class Choice:
         indices = tuple(self.indices[n] for n in order)
         scores = tuple(self.scores[n] for n in order)
         first, n_speaking = order[0], sum(chance <= judging.most_silent for chance in silent)
-        changes = {"silent": silent[first], "n_speaking": n_speaking}
-        return replace(self, indices=indices, scores=scores, **changes), first
+        judged = replace(self, silent=silent[first], n_speaking=n_speaking)
+        return replace(judged, indices=indices, scores=scores), first
 
     @property
     def coverage(self) -> float:
