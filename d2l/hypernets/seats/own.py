@@ -53,7 +53,8 @@ def find_own(base: str, *, offline: bool = False) -> CheckpointFiles:
     files = find_base(name, override=base, offline=offline, need="plan")
     sources = [files.folder / each for each in ("config.json", "tokenizer.json")]
     digests = [file_digest(path) for path in sources if path.is_file()]
-    folder = cache_dir() / OWN / join_digests([str(_RULES), name, *digests])[:16]
+    rules = f"{_RULES} {INSTRUCTION}"
+    folder = cache_dir() / OWN / join_digests([rules, name, *digests])[:16]
     if not (folder / CONFIG_FILE).is_file():
         config = describe_own(files, load_tokenizer(files.folder))
         folder.mkdir(parents=True, exist_ok=True)
