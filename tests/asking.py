@@ -33,7 +33,7 @@ def expect(kind: str, done: Compiled, question: str) -> dict[str, str]:
 
 def judge(monkeypatch: pytest.MonkeyPatch, **changes: float) -> None:
     """Change the judging of parts by all kinds of bases."""
-    for name in ("TRAINED", "INSTRUCTED"):
+    for name in ("TRAINED", "INSTRUCTED", "SHORT"):
         monkeypatch.setattr(choose, name, replace(getattr(choose, name), **changes))
 
 

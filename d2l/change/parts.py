@@ -21,7 +21,7 @@ from d2l.hypernets.seats.network import join_memories
 from d2l.progress import Progress, silent
 
 #: Tokens that may divide a part's text from a question.
-_BEHIND = 2
+_BEHIND = 4
 
 
 def split_parts(

@@ -213,9 +213,8 @@ class AdaptedModel(AdapterPrompts):
         limit = self.window - self.options.max_new_tokens
         if self.parts is not None and (opening := self.parts.parts.index.opening) is not None:
             # A part has more seats than its share in the whole.
-            n_seats = max(record.n_seats for record in self.parts.parts.records)
             before = len(opening.ids) if not opening.seats else 1
-            limit -= max(before + n_seats - len(self.opening), 0)
+            limit -= max(before + self.parts.most_tokens - len(self.opening), 0)
         left = turns
         while len(left) > 1 and len(self.prompt_turns(left)) > limit:
             left = left[2:]

@@ -12,6 +12,7 @@ from d2l.adapters.info import PARTS
 from d2l.datasets.silence import SILENCE
 from d2l.documents.document import Document
 from d2l.inference.adapted_model import AdaptedModel
+from d2l.inference.options import AskOptions
 from d2l.inference.parts.choose import PartOptions
 from d2l.readers.parsing import Section
 from tests import tiny
@@ -160,7 +161,7 @@ def test_prompt_and_answer_stay_within_the_window(client: openai.OpenAI, shelf: 
     adapted = shelf.load("mill")
     window = int(adapted.model.config.max_position_embeddings)
     question = QUESTIONS["mill"][0]
-    with adapted.reading(user(question), PartOptions()) as prompt:
+    with adapted.reading(user(question), AskOptions()) as prompt:
         question += " the" * (window - 3 - len(prompt.ids))
     reply = client.chat.completions.create(
         model="mill", messages=user(question), max_tokens=N_TOKENS

@@ -51,16 +51,31 @@ def write_turns(
 ) -> list[int]:
     """Write token ids from the description, which begins the first user's turn, to the last answer;
     the rest of a prompt ends that turn."""
-    between = config.after_opening
-    if config.turns:
-        between = tuple(tokenizer.encode_control(TurnTexts(*config.turns).after_answer))
+    before, between = _find_around(config, tokenizer)
     ids = list(tokenizer.encode(f"{description}\n\n{examples[0].input}"))
     for example, following in pairwise([*examples, None]):
         assert example is not None
-        ids += [*config.before_answer, *tokenizer.encode(example.outputs[0])]
+        ids += [*before, *tokenizer.encode(example.outputs[0])]
         if following is not None:
             ids += [*between, *tokenizer.encode(following.input)]
-    return ids
+    return ids if _ends_turn(config) else [*ids, *between]
+
+
+def _ends_turn(config: SeatsConfig) -> bool:
+    """True if the text behind the opening ends a turn and begins the user's, which is so in
+    templates with a turn of the system."""
+    turns = TurnTexts(*config.turns) if config.turns else None
+    return turns is None or turns.behind_system == turns.after_answer
+
+
+def _find_around(
+    config: SeatsConfig, tokenizer: BaseTokenizer
+) -> tuple[Sequence[int], Sequence[int]]:
+    """Find the token ids between a question and its answer, and from there to the next question."""
+    if not config.turns:
+        return config.before_answer, config.after_opening
+    turns, encode = TurnTexts(*config.turns), tokenizer.encode_control
+    return encode(turns.question_end + turns.past_start), encode(turns.after_answer)
 
 
 def choose_examples(
@@ -73,7 +88,7 @@ def choose_examples(
     first candidate is chosen; then, of the labels with the fewest chosen, the example whose words
     are least similar to those of the chosen. An example takes at most a third of the seats.
     """
-    around = len(config.before_answer) + len(config.after_opening)
+    around = sum(map(len, _find_around(config, tokenizer)))
     n_left = config.max_seats - len(tokenizer.encode(f"{description}\n\n"))
     sizes, words = {}, {}
     for index, example in enumerate(examples[:_CONSIDERED]):

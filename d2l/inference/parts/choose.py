@@ -188,6 +188,12 @@ class PartChooser:
     def _router(self) -> Router:
         return Router([record.searched for record in self.parts.records])
 
+    @property
+    def most_tokens(self) -> int:
+        """Most tokens of parts in front of a question: of one part, or of several together."""
+        sizes = [record.n_seats for record in self.parts.records]
+        return min(sum(sizes), _MOST_TOGETHER) if self.parts.index.turns else max(sizes)
+
     def pick_judging(self, *, short: bool) -> Judging:
         """Pick the judging of the parts: bases with texts of turns are asked by an instruction."""
         if not self.parts.index.turns:

@@ -20,6 +20,7 @@ from d2l.hypernets.options import CompileOptions
 from d2l.inference.adapted_model import AdaptedModel
 from d2l.inference.options import AskOptions
 from d2l.inference.parts.choose import PartOptions
+from d2l.progress import Progress
 from tests import tiny
 from tests.compiled import write_files
 
@@ -87,9 +88,9 @@ def test_rows_are_those_of_compiling_loading_and_asking_one_by_one(
     loads: list[str] = []
     load = pipeline.load
 
-    def count(plan: CompilePlan) -> Loaded:
+    def count(plan: CompilePlan, watch: Progress) -> Loaded:
         loads.append(plan.options.device)
-        return load(plan)
+        return load(plan, watch)
 
     monkeypatch.setattr(pipeline, "load", count)
     rows = run_bench(draw_pages(root), options)

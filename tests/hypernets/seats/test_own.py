@@ -6,28 +6,33 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.bases.turns import TurnTexts
 from d2l.datasets.silence import INSTRUCTION
+from d2l.datasets.tasks import Example
 from d2l.errors import BaseModelError, CheckpointError
 from d2l.hypernets.networks import find_files, open_network
 from d2l.hypernets.options import CompileOptions, TaskCompileOptions
 from d2l.hypernets.registry import DEFAULT
 from d2l.hypernets.seats import own
 from d2l.hypernets.seats.config import SeatsConfig, read_config
+from d2l.hypernets.seats.network import join_memories
 from d2l.hypernets.seats.own import find_own
+from d2l.hypernets.seats.turns import write_turns
 from d2l.inference.options import AskOptions
 from d2l.inference.parts.choose import PartOptions
 from d2l.inference.parts.prefix import PrefixMaker, without_seats
 from d2l.inference.parts.read import PartPrompt
 from tests import tiny
-from tests.compiled import Compiled
+from tests.compiled import PEFT_DEPRECATION, Compiled
 from tests.files.hub_server import REPO, serve_hub
-from tests.own import change_settings, compile_own, load, write_base
+from tests.own import change_settings, compile_own, load, measure_little, write_base
 from tests.refusals import refuse
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -163,11 +168,15 @@ def test_own_without_a_base_is_refused() -> None:
 # ---- memories in front of a question ------------------------------------------------------------
 
 
+def load_causal(base: Path) -> Any:
+    """Load a base by transformers."""
+    return AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+
+
 def read_whole(base: Path, ids: list[int]) -> torch.Tensor:
     """Logits behind a prompt, by transformers."""
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     with torch.no_grad():
-        return model(torch.tensor([ids])).logits[0, -1]
+        return load_causal(base)(torch.tensor([ids])).logits[0, -1]
 
 
 def read_behind(asker: Any, memories: Any, lead: list[int], rest: list[int]) -> torch.Tensor:
@@ -218,3 +227,109 @@ def test_a_part_is_the_page_in_the_prompt(
     lacking = read_whole(done.base, [*before, *rest])
     errors = [float((got - expected).abs().mean()) for got in (stored, lacking)]
     assert errors[0] < 0.5 * errors[1]  # four bits a number
+
+
+# ---- the adapter that other engines load --------------------------------------------------------
+
+
+@pytest.mark.filterwarnings(PEFT_DEPRECATION)
+@pytest.mark.parametrize("family", ["gemma2", "mistral", "qwen2", "qwen3"])
+def test_seats_give_the_openings_tokens_the_beginning_of_the_document(
+    family: str, make: Callable[[str], Compiled]
+) -> None:
+    done = make(family)
+    config, base = done.plan.config, load_causal(done.base)
+    tuned = peft.PeftModel.from_pretrained(base, done.adapter)
+    tokenizer = AutoTokenizer.from_pretrained(done.adapter)
+    prompt = tokenizer.apply_chat_template(TURNS, tokenize=False, add_generation_prompt=True)
+    opening = config.opening(config.max_seats)
+    assert prompt.startswith(f"{tokenizer.decode(opening)}\n{INSTRUCTION}")
+    ids = tokenizer(prompt, add_special_tokens=False, return_tensors="pt")["input_ids"]
+    assert tuple(ids[0, : len(opening)].tolist()) == opening
+    told = [{"role": "system", "content": OTHER}, *TURNS]
+    prompt = tokenizer.apply_chat_template(told, tokenize=False, add_generation_prompt=True)
+    assert prompt.startswith(f"{tokenizer.decode(opening)}\n{OTHER}")
+    assert INSTRUCTION not in prompt
+
+    loaded = done.plan.network.load(device="cpu", dtype=torch.float32)
+    shared = [chunk for chunk in done.plan.chunks if chunk.rank]
+    memories = [loaded.write(chunk, [chunk.rank])[0] for chunk in shared]
+    memory = join_memories(memories)
+    assert memory.n_seats == config.max_seats
+    attention = tuned.get_base_model().model.layers[config.first_layer].self_attn
+    for module, rows in ((attention.k_proj, memory.keys), (attention.v_proj, memory.values)):
+        outputs: list[torch.Tensor] = []
+        handle = module.register_forward_hook(lambda *given, o=outputs: o.append(given[2]))
+        with torch.no_grad():
+            tuned(ids)
+        handle.remove()
+        got, wanted = outputs[0][0, 1 : len(opening)], rows[-1]  # fewer than the 32 dimensions
+        assert float((got - wanted).abs().mean()) < 0.05 * float(wanted.abs().mean())
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_text_shorter_than_the_opening_fills_it(tmp_path: Path) -> None:
+    done = compile_own(tmp_path, "llama", "Yes.\n")
+    assert done.plan.rank == done.plan.config.min_seats
+    (record, overview) = load(done).parts.parts.records  # type: ignore[union-attr]
+    assert record.n_seats < done.plan.rank
+    assert overview.is_overview
+
+
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_solved_examples_are_turns_that_the_next_question_follows(
+    family: str, tmp_path: Path
+) -> None:
+    base = write_base(tmp_path / "base", family)
+    network = open_network("own", base=str(base)).for_tasks()
+    config, tokenizer = network.config, network.tokenizer
+    examples = [Example("pump", ("yes",)), Example("key", ("no",))]
+    ids = write_turns(config, tokenizer, "Is it big?", examples)
+    asked = [*config.after_opening, *tokenizer.encode("lantern"), *config.before_answer]
+    told = tokenizer.decode([*config.read_opening, *ids, *asked])
+    talk = ["Is it big?\n\npump", "yes", "key", "no", "lantern"]
+    roles = ["user", "assistant"] * 3
+    turns = [{"role": role, "content": text} for role, text in zip(roles, talk, strict=False)]
+    texts = TurnTexts(*config.turns)
+    if family in ("gemma2", "mistral"):  # without a turn of the system
+        turns[-1]["content"] = texts.behind_system + turns[-1]["content"]
+    assert told == texts.lead("") + texts.rest(turns)
+
+
+# ---- second moments -----------------------------------------------------------------------------
+
+
+def test_a_bases_moments_are_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, labels = tmp_path, list[str]()
+
+    def watch(items: Any, label: str) -> Any:
+        labels.append(label)
+        return items
+
+    def prepare() -> Path:
+        network = open_network("own", base=str(root / "llama-tiny"), offline=True)
+        network.prepare(device="cpu", watch=watch)
+        path = network.find_moments()
+        assert path is not None
+        assert path.name.startswith(network.base.digest()[:16])
+        return path
+
+    monkeypatch.setenv("D2L_CACHE_DIR", str(root / "cache"))
+    measure_little(monkeypatch)
+    base = write_base(root / "llama-tiny", "llama")
+    path = prepare()
+    assert labels == ["measuring the base"]
+    before = path.read_bytes()
+    assert prepare() == path
+    assert labels == ["measuring the base"]
+    path.unlink()
+    assert prepare().read_bytes() == before
+    assert len(labels) == 2
+    state = load_file(base / "model.safetensors")
+    state["model.layers.0.mlp.up_proj.weight"] *= 2
+    save_file(state, base / "model.safetensors", {"format": "pt"})
+    other = prepare()
+    assert other != path
+    assert len(labels) == 3
+    assert path.read_bytes() == before != other.read_bytes()
