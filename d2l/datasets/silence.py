@@ -8,13 +8,16 @@ import re
 SILENCE = "The document does not say."
 #: System text for bases that answer without training; `--system` replaces it.
 INSTRUCTION = (
-    "Answer the question from the text alone, in the language of the question. Be complete: give "
-    "every step, item, key, name and number that the text has for the answer. If the text does not "
-    f'answer it, say "{SILENCE}"'
+    "Answer the question from the text alone, in the language of the question. If the text does "
+    f'not answer it, say "{SILENCE}"'
 )
 
-#: Behind a question that wants a few words: a base answers in sentences without it.
+#: Behind a question that wants a few words, and behind others: without them, a base answers in a
+#: sentence. In the system text, the wish for all steps made short answers refusals.
 FEW_WORDS = " Answer in a few words."
+IN_FULL = (
+    " Be complete: give every step, item, key, name and number that the text has for the answer."
+)
 
 _NOT = r"(?:does not|doesn't|do not|don't|did not|didn't|has not|hasn't|never)"
 _SAID = (

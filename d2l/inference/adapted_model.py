@@ -229,11 +229,13 @@ class AdaptedModel(AdapterPrompts):
             yield PartPrompt(self.prompt_turns(asked, alone=self.disabled), self._read_opening())
             return
         choice = self.parts.choose(turns, options.parts, short=options.short)
-        lead, rest = self.prompt_behind_parts(asked, self.parts.parts.index)
+        index = self.parts.parts.index
+        judged = self.complete(turns, options, judging=True)
+        (lead, rest), (_, full) = (self.prompt_behind_parts(t, index) for t in (judged, asked))
         if not choice.is_answered:
             yield PartPrompt(rest, choice=choice)
             return
-        with self.reader.reading(choice, rest, lead) as prompt:
+        with self.reader.reading(choice, rest, lead, full) as prompt:
             yield prompt
 
     @torch.inference_mode()

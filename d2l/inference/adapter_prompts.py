@@ -8,7 +8,7 @@ from d2l.adapters.parts import PartIndex
 from d2l.bases.chat import find_end
 from d2l.bases.quiet import quiet_transformers
 from d2l.bases.turns import TurnTexts
-from d2l.datasets.silence import FEW_WORDS
+from d2l.datasets.silence import FEW_WORDS, IN_FULL
 from d2l.errors import AdapterError, BaseModelError
 from d2l.inference.chat_prompts import ChatPrompts, TokenizerFolder, Turns, fit_document, user_turn
 from d2l.inference.options import AskOptions
@@ -61,14 +61,15 @@ class AdapterPrompts:
             lead, turns = tuple(self.encode(texts.lead(turns[0]["content"]))), turns[1:]
         return lead, self.encode(texts.rest(turns))
 
-    def complete(self, turns: Turns, options: AskOptions) -> Turns:
+    def complete(self, turns: Turns, options: AskOptions, *, judging: bool = False) -> Turns:
         """Add the options' system text to turns without one; where an instruction asks a base for
-        answers, also the wish for a few words."""
+        answers, also the wish for a few words, or for all; for `judging` parts not for all."""
         if options.system is not None and turns[0]["role"] != "system":
             turns = [{"role": "system", "content": options.system}, *turns]
-        if options.short and self.is_instructed:
+        if self.is_instructed and (options.short or not judging):
             *before, last = turns
-            turns = [*before, {**last, "content": last["content"] + FEW_WORDS}]
+            wish = FEW_WORDS if options.short else IN_FULL
+            turns = [*before, {**last, "content": last["content"] + wish}]
         return turns
 
     @property

@@ -124,12 +124,11 @@ class Choice:
         return (*self.scores, 0.0)[0] / self.most
 
     @property
-    def pair(self) -> tuple[int, ...] | None:
-        """The two best parts, in their order in the document, that a full answer is read off; None
-        if one of them is silent, or was not read."""
-        if not self.judging.full or self.silent is None or self.n_speaking < 2:
-            return None
-        return tuple(sorted(self.indices[:2]))
+    def best(self) -> tuple[int, ...]:
+        """The parts that the answer is read off, in their order in the document: two for a full
+        answer, unless one of them is silent, or was not read."""
+        both = self.judging.full and self.silent is not None and self.n_speaking > 1
+        return tuple(sorted(self.indices[: 1 + both]))
 
     @property
     def must_answer(self) -> bool:

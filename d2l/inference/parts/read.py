@@ -59,32 +59,39 @@ class PartReader:
 
     @contextlib.contextmanager
     def reading(
-        self, choice: Choice, rest: list[int], lead: Sequence[int] | None = None
+        self,
+        choice: Choice,
+        rest: list[int],
+        lead: Sequence[int] | None = None,
+        full: list[int] | None = None,
     ) -> Iterator[PartPrompt]:
         """Let the model read chosen parts before a prompt's other ids, `rest`; the first part of
         the prompt's choice is the part that is read. `lead`: ids before the parts, if they stand
-        behind an opening; None: those that the parts were read behind."""
+        behind an opening; None: those that the parts were read behind. `full`: the other ids where
+        a full answer is wanted, for which several parts are judged by `rest`."""
         if self.joins:
             causal, weights = self._tuned.get_base_model(), self._take_ranks(choice.indices)
             factors = on_device(weights, causal.device)
             with self._tuned.disable_adapter(), attached(causal, factors, weights.scale):
                 yield PartPrompt(rest, None, choice)
             return
+        n_parts = len(choice.indices)
         with without_seats(self._tuned), torch.inference_mode():
-            prefixes = self._find_prefixes(lead)
+            prefixes, is_overview = self._find_prefixes(lead), choice.together and n_parts == 1
+            full = rest if full is None or is_overview else full  # all of an overview repeats it
             groups = [choice.indices] if choice.together else [(n,) for n in choice.indices]
             caches = [self._find_cache(prefixes, group) for group in groups]
-            if len(caches) == 1:
-                cache = copy.deepcopy(caches[0])
-            else:
+            cache, n_read = None, 0
+            if len(caches) > 1:
                 choice, cache = self._read_apart(choice, caches, rest)
-            n_read = cache.get_seq_length() - (len(rest) - 1 if len(caches) > 1 else 0)
-            if choice.pair is not None:
-                cache = copy.deepcopy(self._find_cache(prefixes, choice.pair))
-                n_read = cache.get_seq_length()
+                n_read = len(rest) - 1
+            if cache is None or full != rest:
+                group = choice.indices if choice.together else choice.best
+                cache, n_read = copy.deepcopy(self._find_cache(prefixes, group)), 0
             # Ids of the cache are not read again: their number counts.
+            begun = [rest[0]] * (cache.get_seq_length() - n_read)
             banned = self._refusal[:_BANNED] if choice.must_answer else ()
-            yield PartPrompt([*[rest[0]] * n_read, *rest], cache, choice, banned)
+            yield PartPrompt([*begun, *full], cache, choice, banned)
 
     def _read_apart(
         self, choice: Choice, caches: Sequence[DynamicCache], rest: list[int]
