@@ -90,13 +90,13 @@ Checkpoint = Annotated[
 def note_smaller(context: typer.Context, base: str, device: str) -> None:
     """Print a line about the smaller base if this machine is small for the default's, unless the
     user names a network or a base."""
-    from d2l.bases.devices import pick_device
-    from d2l.bases.smaller import suggest_smaller
+    from d2l.bases.smaller import SmallerBase
     from d2l.commands import console
 
     sources = [context.get_parameter_source(name) for name in ("checkpoint", "base")]
-    is_chosen = any(source is not None and source.name != "DEFAULT" for source in sources)
-    if line := suggest_smaller(base, is_chosen=is_chosen, device=pick_device(device)):
+    if any(source is not None and source.name != "DEFAULT" for source in sources):
+        return
+    if line := SmallerBase(base, device).advice:
         console.note(line)
 
 

@@ -47,10 +47,10 @@ def read_questions(
         hint += f"; or with doc, question, kind ({', '.join(KINDS[1:])}) and facts, lists of texts"
     rows = RowFormat("a row of questions", hint, ProbeError)
 
-    def make(row: dict[str, Any]) -> Question:
+    def _make(row: dict[str, Any]) -> Question:
         return _make_howto(row) if howtos and "facts" in row else _make_question(row, need_document)
 
-    return read_rows(path, rows, make)
+    return read_rows(path, rows, _make)
 
 
 def _make_howto(row: dict[str, Any]) -> Question:

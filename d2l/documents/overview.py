@@ -23,7 +23,7 @@ _CLOSING = " \n\"'”’»)]*_"
 _MARK = re.compile(r"^[#>*\s]+|[*\s]+$")
 _WORD, _LETTER = re.compile(r"\w+"), re.compile(r"[^\W\d_]")
 _CHAPTER = re.compile(r"(?:chapter|kapitel|chapitre|cap[ií]tulo|capitolo|hoofdstuk)\b", re.I)
-_NUMBERED = re.compile(r"\d{1,3}(?:\.\d+)*[.:)]? ")
+_NUMBERED = re.compile(r"\d{1,3}(?:\.\d{1,4}){0,7}[.:)]? ")
 #: Headings in plain text: Markdown's, and numbers with a title between empty lines.
 _HEADING = re.compile(
     r"^(?P<marks>#{1,6}) +\S.*"
@@ -41,7 +41,7 @@ _NOTICE = re.compile(
     r"|\.\.\.$|…$|\.{4}|(?:\. ){3}|(?:\.{3}|…) ?\d|\d\.\d+\.$|^\$ ",  # contents; a command
     re.IGNORECASE,
 )
-_LEGAL = re.compile(r"[\W\d]*(?:copyright|licen[cs]|legal|acknowledg|danksag|remerc)", re.I)
+_LEGAL = re.compile(r"[\W\d]{0,20}(?:copyright|licen[cs]|legal|acknowledg|danksag|remerc)", re.I)
 _INTRODUCTION = re.compile(
     r"\b(?:introd|overview|about|abstract|summary|purpose|preface|scope|intended|what is|einf|einl"
     r"|überblick|zusammenf|zweck|résumé|objet|resum|prefa|riassun|scopo|inleiding|samenvatting)",

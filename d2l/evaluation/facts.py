@@ -64,7 +64,7 @@ def _simplify(text: str) -> str:
     """Keep words, numbers and the signs of keys, files and units, in lower case."""
     text = re.sub(r"(?<=\d),(?=\d{3})", "", write_plainly(text).lower())
     text = re.sub(r"[^\w%.+<>/\\#&@:~]+", " ", re.sub(r"[\"'`*]", "", text))
-    return " ".join(re.sub(r"[.:]+(?= |$)", "", text).split())
+    return " ".join(re.sub(r"(?<![.:])[.:]+(?= |$)", "", text).split())
 
 
 def _has(said: str, phrase: str) -> bool:

@@ -10,6 +10,7 @@ from huggingface_hub import constants
 import d2l
 from d2l.api.compiler import Compiler
 from d2l.bases.catalog import BY_NAME
+from d2l.bases.smaller import SmallerBase
 from d2l.hypernets.options import CompileOptions
 from d2l.hypernets.registry import (
     ALIASES,
@@ -115,26 +116,24 @@ def test_without_its_base_the_default_says_how_to_get_it(
 def test_a_line_about_the_smaller_base_is_for_those_who_have_not_chosen(
     place: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[tuple[str, bool]] = []
+    told: list[tuple[str, str]] = []
 
-    def suggest(base: str, *, is_chosen: bool, device: str) -> str:
-        assert device == "cpu"
-        told.append((base, is_chosen))
+    def advise(smaller: SmallerBase) -> str:
+        told.append((smaller.base, smaller.device))
         return "a smaller base is here"
 
-    monkeypatch.setattr("d2l.bases.smaller.suggest_smaller", suggest)
+    monkeypatch.setattr(SmallerBase, "advice", property(advise))
     options = ("--device", "cpu", "--offline")
     make = ("compile", "note.txt", "-o", "a.lora", "--force", *options)
-    assert command(*make).err == "a smaller base is here\n"
+    assert command(*make).err == ""  # the variable has chosen
     assert command(*make, "--checkpoint", "seats").code == 0
     monkeypatch.setattr("d2l.hypernets.options.DEFAULT", "seats")
     monkeypatch.delenv(DEFAULT_VARIABLE)
-    assert command(*make).code == 0
+    assert command(*make).err == "a smaller base is here\n"
     ask = ("ask", "a.lora", "Where?", *options, "--max-tokens", "1")
     assert command(*ask).code == 0
     assert command(*ask, "--base", place / "tiny-org" / "llama-tiny").code == 0
-    chosen = [True, True, False, False, True]
-    assert told == [("tiny-org/llama-tiny", each) for each in chosen]
+    assert told == [("tiny-org/llama-tiny", "cpu")] * 2
 
 
 def test_help_names_the_variable_and_the_default(command: Command) -> None:

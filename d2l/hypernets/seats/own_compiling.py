@@ -58,16 +58,8 @@ class OwnNetwork(SeatsNetwork):
         """Cut the chunk of the document's overview, which has no share in the adapter."""
         text = write_overview(document, self.tokenizer, self.config.chunk_tokens)
         ids = self._encode(text)
-        return [
-            Chunk(
-                index,
-                (*self.config.read_opening, *ids),
-                OVERVIEW,
-                document.name,
-                part_rank=len(ids),
-                text=text,
-            )
-        ]
+        read = (*self.config.read_opening, *ids)
+        return [Chunk(index, read, OVERVIEW, document.name, part_rank=len(ids), text=text)]
 
     def count_part(self, n_tokens: int, options: CompileOptions) -> int:
         """Count the seats of a part: one a token, whatever the longest opening holds."""

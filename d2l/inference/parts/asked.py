@@ -57,8 +57,9 @@ _NAMES = (
     r"chapter|section|appendix|part|kapitel|abschnitt|anhang|teil|chapitre|annexe|partie|cap[ií]tulo"
     r"|secci[óo]n|seção|capitolo|sezione|parte|hoofdstuk|paragraaf|deel"
 )
+_NUMBER = r"(?P<number>\d{1,4}(?:\.\d{1,4}){0,7}|[a-h]|[ivx]{1,6})"
 _NUMBERED = re.compile(
-    rf"(?:\b(?P<name>{_NAMES})|§) ?(?P<number>\d+(?:\.\d+)*|[a-h]|[ivx]+)(?![\w.]*\w)",
+    rf"(?:\b(?P<name>{_NAMES})|§) ?{_NUMBER}(?!\.?\.?\w)",
     re.IGNORECASE,
 )
 _TITLED = re.compile(
@@ -67,7 +68,7 @@ _TITLED = re.compile(
     re.IGNORECASE,
 )
 _HEADING = re.compile(
-    rf"(?:(?P<name>{_NAMES}) |§ ?)?(?P<number>\d+(?:\.\d+)*|[a-h]|[ivx]+)(?=[.:) ]|$)",
+    rf"(?:(?P<name>{_NAMES}) |§ ?)?{_NUMBER}(?=[.:) ]|$)",
     re.IGNORECASE,
 )
 _LINE = re.compile(r"^[^\n|]{3,100}(?<![.!?:;,])$", re.MULTILINE)

@@ -202,7 +202,8 @@ def test_a_part_is_the_page_in_the_prompt(
     network = done.plan.network
     loaded = network.load(device="cpu", dtype=torch.float32)
     (memory,) = loaded.write(chunk, [chunk.part_rank])
-    given = [{"role": "system", "content": system}, *TURNS] if system else TURNS
+    asked = asker.complete(TURNS, AskOptions())  # with the wish for a whole answer
+    given = [{"role": "system", "content": system}, *asked] if system else asked
     assert asker.parts is not None
     lead, rest = asker.prompt_behind_parts(given, asker.parts.parts.index)
     before = list(config.read_opening if lead is None else lead)
@@ -210,7 +211,7 @@ def test_a_part_is_the_page_in_the_prompt(
     texts, page = TurnTexts(*config.turns), tokenizer.decode(chunk.token_ids)
     page = page.removeprefix(texts.lead(INSTRUCTION))
     assert page == f"The mill > Pump\n{' '.join(chunk.text.split())}\n\n"
-    whole = texts.lead(system or INSTRUCTION) + page + texts.rest(TURNS)
+    whole = texts.lead(system or INSTRUCTION) + page + texts.rest(asked)
     ids = tokenizer(whole, add_special_tokens=False)["input_ids"]
     assert [*before, *chunk.token_ids[len(config.read_opening) :], *rest] == ids
     expected = read_whole(done.base, ids)
