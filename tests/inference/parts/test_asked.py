@@ -141,7 +141,7 @@ def test_a_question_names_a_heading(question: str, indices: tuple[int, ...]) -> 
         ("Summarize chapter 2.", (1, 2)),
         ("Summarize part II.", (1, 2, 3)),
         ("What is in appendix A?", (4,)),
-        ("What is the chapter about licences in the song book about?", (3,)),
+        ("What is the chapter about licenses in the song book about?", (3,)),
         ("Give me an overview of the Song Editor.", (1, 2)),
     ],
 )
