@@ -62,9 +62,9 @@ def write_base(folder: Path, family: str) -> Path:
     return change_settings(base, chat_template=TEMPLATES[family], **_TOKENS.get(family, {}))
 
 
-def measure_little(patch: pytest.MonkeyPatch) -> None:
+def measure_little(patch: pytest.MonkeyPatch, n_tokens: int = 60) -> None:
     """Measure a base's second moments on a few tokens of text."""
-    few = partial(calibration.cut_plain_text, n_tokens=60)
+    few = partial(calibration.cut_plain_text, n_tokens=n_tokens)
     patch.setattr(compiling, "cut_plain_text", few)
 
 

@@ -14,7 +14,7 @@ import torch
 from d2l.api.compiler import Compiler
 from d2l.bases.gguf import add_old_keys
 from d2l.bases.models import BaseFiles, load_frozen
-from d2l.documents.document import Source
+from d2l.documents.document import Document, Source
 from d2l.documents.read import read_document
 from d2l.hypernets.options import CompileOptions
 from d2l.runtimes import export
@@ -28,6 +28,7 @@ from tests.engines.ollama import Ollama
 from tests.engines.openvino import OpenVino
 from tests.engines.peft import Peft
 from tests.engines.records import Questions
+from tests.own import measure_little
 
 DATA = Path(__file__).parents[1] / "data" / "engines"
 #: Networks that are shipped, the fixture that has the files of their base, and its end token.
@@ -76,6 +77,7 @@ class Exports:
     base_name: str
     n_seats: int
     end: int
+    base: str | None = None  # its folder, if its name leads nowhere
 
     @property
     def template(self) -> Path:
@@ -106,7 +108,7 @@ class Exports:
         place.mkdir()
         write_dequantized(gguf, place / gguf.name)
         # Exported anew: in the other folder the base's name leads to the file as it is.
-        options = ExportOptions("gguf", offline=True)
+        options = ExportOptions("gguf", self.base, offline=True)
         export.run(self.place / "doc.lora", place / "doc-gguf", options)
         return place
 
@@ -136,3 +138,24 @@ def compile_and_export(network: str, files: BaseFiles, text: str, place: Path) -
     hub.mkdir()
     (hub / files.gguf.name).symlink_to(files.gguf)
     return Exports(place, files.name, adapter.weights.rank, NETWORKS[network][1])
+
+
+def compile_own(files: BaseFiles, place: Path) -> Exports:
+    """Compile a note by the own keys and values of a base that is in no table: a folder."""
+    load_frozen(files, device="cpu", dtype=torch.float32, n_layers=1)  # makes its weights
+    assert files.gguf is not None
+    base = place / "unpacked"
+    base.mkdir()
+    for path in files.folder.iterdir():
+        (base / path.name).symlink_to(path)
+    (place / "unpacked.gguf").symlink_to(files.gguf)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("D2L_CACHE_DIR", str(place / "cache"))
+        measure_little(patch, n_tokens=1500)
+        options = CompileOptions("own", str(base), "cpu", offline=True)
+        adapter = Compiler(options)([Document.from_text(NOTE, name="note.txt")])
+    adapter.save_pretrained(place / "doc.lora")
+    options = ExportOptions("gguf", str(base), offline=True)
+    export.run(place / "doc.lora", place / "doc-gguf", options)
+    end = NETWORKS["smollm2-135m"][1]
+    return Exports(place, base.name, adapter.weights.rank, end, str(base))

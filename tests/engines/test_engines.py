@@ -16,6 +16,7 @@ matrices in fp32.
 import logging
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -31,6 +32,7 @@ from tests.engines.exports import (
     NOTE,
     Exports,
     compile_and_export,
+    compile_own,
     need,
     read_questions,
 )
@@ -126,6 +128,19 @@ def test_without_kernels_that_round_the_change_of_logits_is_pefts(
     log.info("%s, %s, %d seats: cosine %.5f", network, name, exports.n_seats, min(cosines))
     assert min(cosines) >= 0.99
     assert same >= 9
+
+
+def test_a_base_in_no_table_answers_in_llama_cpp_as_in_peft(
+    smollm2_files: BaseFiles, tmp_path: Path
+) -> None:
+    need("llama.cpp")
+    exports = compile_own(smollm2_files, tmp_path)
+    peft, other = exports.peft, exports.engine("llama.cpp, fp32")
+    prompts = [peft.encode(question) for question, _ in read_questions()[::10]]
+    cosines = [compare_changes(peft.logits(ids), other.logits(ids)) for ids in prompts]
+    log.info("own keys and values, %d seats: cosine %.5f", exports.n_seats, min(cosines))
+    assert min(cosines) >= 0.99
+    assert "1874" in peft.ask("In which year was the Orla lighthouse built?")
 
 
 def test_the_uniform_export_is_the_adapter_to_peft(exported: Make) -> None:
