@@ -290,8 +290,8 @@ def test_solved_examples_are_turns_that_the_next_question_follows(
     asked = [*config.after_opening, *tokenizer.encode("lantern"), *config.before_answer]
     told = tokenizer.decode([*config.read_opening, *ids, *asked])
     talk = ["Is it big?\n\npump", "yes", "key", "no", "lantern"]
-    roles = ["user", "assistant"] * 3
-    turns = [{"role": role, "content": text} for role, text in zip(roles, talk, strict=False)]
+    roles = ["user", "assistant", "user", "assistant", "user"]
+    turns = [{"role": role, "content": text} for role, text in zip(roles, talk, strict=True)]
     texts = TurnTexts(*config.turns)
     if family in ("gemma2", "mistral"):  # without a turn of the system
         turns[-1]["content"] = texts.behind_system + turns[-1]["content"]
