@@ -7,6 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
 T = TypeVar("T")
+#: Level of the logs that name the work that begins.
+BEGINS = logging.INFO - 5
+_log = logging.getLogger(__name__)
 
 
 class Progress(Protocol):
@@ -23,6 +26,11 @@ class Steps(Protocol):
     def __call__(self, done: int, total: int, label: str | None = None, /) -> None:
         """Show the count."""
         ...
+
+
+def announce(work: str) -> None:
+    """Log the work that begins: "loading the base smollm2-135m"."""
+    _log.log(BEGINS, "%s", work)
 
 
 @contextlib.contextmanager

@@ -30,7 +30,7 @@ from d2l.errors import AdapterError, OptionError, ShapeError
 from d2l.files.atomic import building
 from d2l.files.printable import printable
 from d2l.files.tensors import TensorInfo, all_finite, read_header, read_tensors, write_tensors
-from d2l.progress import log_time
+from d2l.progress import announce, log_time
 
 _log = logging.getLogger(__name__)
 
@@ -177,6 +177,7 @@ def write_adapter(
     refuse_adapter(out, force=force)
     dtype = dtype or content.dtype
     may_replace = partial(refuse_adapter, out, force=force)
+    announce(f"writing {out}")
     with log_time(_log, "wrote the adapter %s", out), building(out, may_replace) as folder:
         write_files(content, folder, dtype=dtype, called=called)
     return out

@@ -1,7 +1,8 @@
 """GGUF files as bases: unpacked and dequantized once, into a folder of the cache.
 
-A GGUF path in, a model folder out. `checks.json` holds digests of the folder's files: every start
-compares a fast digest, `d2l bases ls --verify` SHA-256. transformers and gguf read and dequantize.
+A GGUF path in, a model folder out. `checks.json` holds digests of the folder's files: the first
+start after a file has changed compares a fast digest, `d2l bases ls --verify` SHA-256.
+transformers and gguf read and dequantize.
 """
 
 import contextlib
@@ -12,7 +13,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -20,16 +21,18 @@ from typing import Any, Final, Literal
 import torch
 import transformers
 from safetensors.torch import save_file
+from torch import Tensor
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from d2l.bases.gguf_header import digest_gguf, refuse_false_header
 from d2l.bases.quiet import explain, quiet_transformers
 from d2l.errors import BaseModelError, D2LError, OutOfMemoryError
 from d2l.files.atomic import building, replace_file
-from d2l.files.cache import cache_dir, file_digest
+from d2l.files.cache import DIGESTS, cache_dir, file_digest, read_memory, write_memory
 from d2l.files.page_digest import page_digest
-from d2l.files.tensors import FILE_ERRORS
+from d2l.files.tensors import FILE_ERRORS, all_finite
 from d2l.memory import refuse_shortage
+from d2l.progress import announce
 
 #: Raised when the folders made from a GGUF file change, so that old ones are not used.
 _LAYOUT = 3
@@ -38,8 +41,6 @@ WEIGHTS = "model.safetensors"
 VARIANT: Final = "bf16"
 ROUNDED_WEIGHTS = f"model.{VARIANT}.safetensors"
 CHECKS_FILE = "checks.json"
-#: Files that this process has checked: path, size, time of change, inode.
-_checked: set[tuple[str, int, int, int]] = set()
 _log = logging.getLogger(__name__)
 
 
@@ -122,6 +123,7 @@ def ensure_weights(
         if name in read_checks(folder) and (folder / name).is_file():
             _warn_of_damage(folder, damage, gguf)
         stored = torch.bfloat16 if name == ROUNDED_WEIGHTS else torch.float32
+        announce(f"unpacking {gguf.name}")
         with _in_cache(folder / name):
             replace_file(folder / name, partial(_dequantize, gguf, folder, stored))
             _record(folder, [name])
@@ -145,9 +147,22 @@ def _dequantize(gguf: Path, folder: Path, dtype: torch.dtype, target: Path) -> N
             local_files_only=True,
         )
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    refuse_odd_values(gguf, state)
     if model.config.tie_word_embeddings:
         state.pop("lm_head.weight", None)
     save_file(state, target, metadata={"format": "pt"})
+
+
+def refuse_odd_values(source: Path, named: Mapping[str, Tensor]) -> None:
+    """Raise BaseModelError for weights that are not finite."""
+    # One tensor for all weights: the GPU is waited for only once.
+    finite = torch.stack([all_finite(weight) for weight in named.values()])
+    broken = next((name for name, ok in zip(named, finite.tolist(), strict=True) if not ok), None)
+    if broken:
+        raise BaseModelError(
+            f"{source}: NaN or infinite values in {broken}",
+            hint="its files are damaged: fetch them again; or load it in bfloat16 or float32",
+        )
 
 
 def _check_space(gguf: Path, folder: Path, dtype: torch.dtype) -> None:
@@ -286,8 +301,8 @@ def find_damage(
     folder: Path, names: Iterable[str], *, full: bool = False
 ) -> tuple[str, str] | None:
     """Find the first file that differs from its digest: its name and a reason; None if all are
-    sound. A sound file is read once in a process, or always with `full`, which compares SHA-256."""
-    checks = read_checks(folder)
+    sound. A sound file is read once, or always with `full`, which compares SHA-256."""
+    checks, known = read_checks(folder), read_memory(DIGESTS)
     for name in names:
         path = folder / name
         expected = checks.get(name)
@@ -295,17 +310,19 @@ def find_damage(
             return (name, "it has no digest")
         try:
             stat = path.stat()
-            stamp = (str(path), stat.st_size, stat.st_mtime_ns, stat.st_ino)
+            stamp = f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ino}"
             if full:
                 with path.open("rb") as stream:
                     digest = hashlib.file_digest(stream, "sha256").hexdigest()
                 sound = digest == expected["sha256"]
             else:
-                sound = stamp in _checked or page_digest(path) == expected["pages"]
+                pages, known[stamp] = known.get(stamp), expected["pages"]
+                sound = pages == known[stamp] or page_digest(path) == known[stamp]
+                if sound and pages is None:
+                    write_memory(DIGESTS, known, most=256)
         except (OSError, ValueError) as error:
             refuse_shortage(error)
             return (name, getattr(error, "strerror", None) or str(error))
         if not sound:
             return (name, "its digest differs")
-        _checked.add(stamp)
     return None

@@ -25,8 +25,7 @@ from d2l.bases.families import Family, find_family
 from d2l.bases.quiet import LOAD_ERRORS, explain, quiet_transformers
 from d2l.errors import BaseModelError
 from d2l.files.hub import Need
-from d2l.files.tensors import all_finite
-from d2l.progress import log_time
+from d2l.progress import announce, log_time
 
 _log = logging.getLogger(__name__)
 Item = TypeVar("Item")
@@ -169,6 +168,7 @@ def _load(factory: Any, files: BaseFiles, *, config: Any, device: str, dtype: to
             hint="d2l reads model.safetensors (or its shards), not pickled weights",
         )
     family = find_family(str(config.model_type))
+    announce(f"loading the base {files.name}")
     read = log_time(_log, "loaded the base %s from %s, %s", files.name, files.folder, dtype)
     with read, quiet_transformers():
         try:
@@ -199,15 +199,8 @@ def _load(factory: Any, files: BaseFiles, *, config: Any, device: str, dtype: to
             f"{files.folder}: weights do not match config.json, for example {wrong[0]}",
             hint="the folder is incomplete, or its files belong to different models",
         )
-    named = dict(model.named_parameters())
-    # One tensor for all weights: the GPU is waited for only once.
-    finite = torch.stack([all_finite(weight) for weight in named.values()])
-    broken = next((name for name, ok in zip(named, finite.tolist(), strict=True) if not ok), None)
-    if broken:
-        raise BaseModelError(
-            f"{files.folder}: NaN or infinite values in {broken}",
-            hint="its files are damaged: fetch them again; or load it in bfloat16 or float32",
-        )
+    if files.gguf is None or dtype == torch.float16:  # others were checked as they were unpacked
+        gguf_files.refuse_odd_values(files.folder, dict(model.named_parameters()))
     return model.eval().requires_grad_(False)
 
 

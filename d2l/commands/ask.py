@@ -29,6 +29,7 @@ from d2l.commands.options import (
 from d2l.errors import D2LError, OptionError
 from d2l.inference.options import AskOptions
 from d2l.inference.parts.choose import PartOptions
+from d2l.progress import announce
 
 #: Seconds of a start that are worth a server.
 _LONG_START = 3.0
@@ -130,6 +131,7 @@ def ask(
     if server is None:
         text = find_document(adapter, document) if compare or given is None else None
         info = read_info(adapter)
+        announce(f"loading the base {info.config.get('base_model_name_or_path')}")
         note_smaller(context, str(info.config.get("base_model_name_or_path")), device)
         asker = LocalAsker(d2l.AdaptedModel.load(adapter, options), text)
     else:
@@ -137,6 +139,7 @@ def ask(
     if given is None:
         Conversation(asker, compare=compare).run()
         return
+    announce("answering")
     loaded = time.monotonic()
     print_answers(asker, given, compare=compare, as_lines=as_lines)
     if server is None and question is not None and not as_lines and _is_terminal():

@@ -14,6 +14,7 @@ from d2l.commands.options import AdapterPath, Base, Device, Offline
 from d2l.errors import OptionError
 from d2l.files.printable import one_line
 from d2l.inference.options import AskOptions
+from d2l.progress import announce
 
 if TYPE_CHECKING:
     from d2l.runtimes.check import CheckReport
@@ -65,6 +66,7 @@ def check(
         return
     if model is not None:
         raise OptionError("--model needs --live", hint="name its URL")
+    announce(f"checking {adapter}")
     report = d2l.check(
         adapter,
         runtimes=runtime or (),

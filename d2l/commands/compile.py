@@ -33,6 +33,7 @@ from d2l.compiler.names import name_adapters
 from d2l.documents.inputs import STDIN
 from d2l.documents.intake import ReadOptions, read_inputs, refuse_warnings
 from d2l.documents.sandbox import ReadLimits
+from d2l.progress import announce
 
 if TYPE_CHECKING:
     from d2l.compiler.plan import CompilePlan
@@ -88,6 +89,7 @@ def compile_command(
 
     with console.ProgressBar("reading") as progress:
         intake = read_inputs(inputs, reading, progress)
+    announce("planning")
     _warn(intake.remarks, intake.warnings, strict=strict)
     planned = show_preflight(options, intake, dry_run=dry_run)
     compiler = d2l.Compiler(replace(options, cache=True), need="plan" if dry_run else "weights")

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from d2l import interrupts
 from d2l.commands import streams
+from d2l.commands.spinner import Spinner
 from d2l.errors import D2LError
 from d2l.files.printable import CONTROLS, one_line, printable, short_line
+from d2l.progress import BEGINS
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -43,6 +45,7 @@ class _Settings:
     json = False
     stopping: str | None = None
     logged: logging.Handler | None = None
+    spinner: Spinner | None = None
 
 
 class _Logged(logging.Handler):
@@ -66,10 +69,36 @@ def set_level(level: Level) -> None:
         logger.removeHandler(_Settings.logged)
         logger.setLevel(logging.NOTSET)
     _Settings.level, _Settings.logged = level, None
+    if level == Level.QUIET:
+        end_spinner()
     if level == Level.VERBOSE:
         _Settings.logged = _Logged()
         logger.addHandler(_Settings.logged)
-        logger.setLevel(logging.INFO)
+    if level == Level.VERBOSE or _Settings.spinner is not None:
+        logger.setLevel(BEGINS)
+
+
+def begin_spinner() -> None:
+    """Name the work on stderr whenever the command prints nothing for a moment, on a terminal."""
+    if _draws():
+        _Settings.spinner = Spinner()
+        logging.getLogger("d2l").addHandler(_Settings.spinner)
+        logging.getLogger("d2l").setLevel(BEGINS)
+
+
+def make_way(*, hold: bool = False) -> None:
+    """Erase the spinner before other output; with `hold` until the next output."""
+    if _Settings.spinner is not None:
+        _Settings.spinner.erase(hold=hold)
+
+
+def end_spinner() -> None:
+    """Erase the spinner for good."""
+    if _Settings.spinner is not None:
+        _Settings.spinner.end()
+        logging.getLogger("d2l").removeHandler(_Settings.spinner)
+        logging.getLogger("d2l").setLevel(BEGINS if is_verbose() else logging.NOTSET)
+        _Settings.spinner = None
 
 
 def is_verbose() -> bool:
@@ -135,18 +164,18 @@ def note(message: str, *, dim: bool = False) -> None:
 
 def result(text: str) -> None:
     """Print the result on stdout."""
-    streams.write(printable(text) + "\n")
+    _write(printable(text) + "\n")
 
 
 def drawn(text: str) -> None:
     """Print a line of the result with our own colors; its text is printable already."""
-    streams.write(text + "\n")
+    _write(text + "\n")
 
 
 def result_json(value: Mapping[str, Any]) -> None:
     """Print the result as one JSON object on stdout; NaN and infinity become null."""
     text = streams.spell_json(_finite(value))
-    streams.write(CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
+    _write(CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
 
 
 def _finite(value: Any) -> Any:
@@ -167,9 +196,15 @@ def emit(value: Mapping[str, Any], show: str | Callable[[], object]) -> None:
         show()
 
 
+def _write(text: str) -> None:
+    """Write to stdout, without the spinner in its last line."""
+    make_way(hold=not text.endswith("\n"))
+    streams.write(text)
+
+
 def stream(text: str) -> None:
     """Print a piece of an answer on stdout, at once."""
-    streams.write(printable(text))
+    _write(printable(text))
     streams.flush()
 
 
@@ -179,9 +214,9 @@ def end_answer(answer: str, place: str | None = None) -> None:
     spelled = "" if place is None else f"({one_line(place)})"
     if spelled and sys.stdout is not None and sys.stdout.isatty():
         gap = max(_PLACE_COLUMN - len(answer.rpartition("\n")[2]), 2)
-        streams.write(f"{' ' * gap}\x1b[2m{spelled}\x1b[0m")
+        _write(f"{' ' * gap}\x1b[2m{spelled}\x1b[0m")
         spelled = ""
-    streams.write("\n")
+    _write("\n")
     streams.flush()
     if spelled:
         note(spelled)
@@ -212,9 +247,11 @@ def watch(items: Sequence[T], label: str) -> Iterator[T]:
     from rich.console import Console
     from rich.progress import track
 
+    make_way(hold=True)
     for item in track(items, label, console=Console(stderr=True), transient=True):
         interrupts.check()
         yield item
+    make_way()
 
 
 def _draws() -> bool:
@@ -262,6 +299,7 @@ class ProgressBar:
             from rich.console import Console
             from rich.progress import Progress
 
+            make_way(hold=True)
             self._bar = Progress(console=Console(stderr=True), transient=True)
             self._bar.start()
             self._task = self._bar.add_task(self._label, total=None)
@@ -279,6 +317,7 @@ class ProgressBar:
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.stop()
+            make_way()
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -326,7 +365,7 @@ def _print_table(table: "Table") -> None:
     paper = _Paper()
     width = None if wide else 160
     Console(file=paper, force_terminal=wide, width=width, highlight=False).print(table)
-    streams.write("\n".join(line.rstrip() for line in paper.getvalue().splitlines()) + "\n")
+    _write("\n".join(line.rstrip() for line in paper.getvalue().splitlines()) + "\n")
 
 
 class _Paper(StringIO):
@@ -341,6 +380,7 @@ class _Paper(StringIO):
 
 def _write_error(text: str, *, dim: bool = False) -> None:
     plain = printable(text)
+    make_way()
     sys.stderr.write((f"\x1b[2m{plain}\x1b[0m" if dim else plain) + "\n")
     sys.stderr.flush()
 

@@ -9,6 +9,7 @@ from d2l import interrupts
 from d2l.commands import console
 from d2l.commands.asking import Asker, Row
 from d2l.errors import D2LError
+from d2l.progress import announce
 
 _PROMPT = "> "
 HELP = """\
@@ -33,9 +34,12 @@ class Conversation:
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401 - lets `input` edit lines and go back to earlier lines
         console.note("ask away; /help lists what else there is")
+        announce("answering")
         while True:
             try:
+                console.make_way(hold=True)
                 line = input(_PROMPT).strip()
+                console.make_way()
                 line.encode()  # text that is not UTF-8 comes as half characters
                 if line and not self.take(line):
                     return

@@ -256,7 +256,10 @@ def t2l() -> None:
 
 def _run(commands: typer.Typer, name: str) -> None:
     with interrupts.listening():  # so that nothing half-written stays behind
-        _run_and_exit(commands, name)
+        try:
+            _run_and_exit(commands, name)
+        finally:
+            console.end_spinner()
 
 
 def _run_and_exit(commands: typer.Typer, name: str) -> None:
@@ -266,6 +269,7 @@ def _run_and_exit(commands: typer.Typer, name: str) -> None:
     console.set_stopping(None)
     streams.prepare()
     console.listen()
+    console.begin_spinner()
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
         with memory_errors():
@@ -282,7 +286,7 @@ def _run_and_exit(commands: typer.Typer, name: str) -> None:
         _leave_if_interrupted()
         if stopped.code != _INTERRUPTED:
             raise
-        _leave(_INTERRUPTED)
+        leave(_INTERRUPTED)
     except Exception:  # which may be what became of an interruption
         _leave_if_interrupted()
         raise
@@ -324,10 +328,10 @@ def _stop(number: int) -> NoReturn:
                 if cache not in path.absolute().parents
             ]
         )
-    _leave(128 + number)
+    leave(128 + number)
 
 
-def _leave(code: int) -> NoReturn:
+def leave(code: int) -> NoReturn:
     """End now, after everything is tidied up. At its regular end Python would kill itself with
     SIGINT if the interruption had passed through an exec(): callers that are no shell would see
     -2."""

@@ -19,6 +19,7 @@ from d2l.commands.options import (
     adapter_argument,
 )
 from d2l.hypernets.options import Merge
+from d2l.progress import announce
 
 if TYPE_CHECKING:
     from d2l.change.merge_plan import MergePlan
@@ -49,6 +50,7 @@ def merge(
 
     if not dry_run:
         refuse_adapter(out, force=force)
+    announce(f"merging {len(adapters)} adapters")
     plan = d2l.plan_merge(
         adapters,
         weights=weight or None,

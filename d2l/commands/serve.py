@@ -131,6 +131,7 @@ def _serve_upstream(folder: Path, upstream: Upstream, options: ServeOptions) -> 
 def _run(server: "HttpServer", values: dict[str, Any], text: str) -> None:
     console.emit(values, text)
     console.flush()
+    console.end_spinner()
     console.set_stopping("no request is answered any more")
     server.run()
 

@@ -20,7 +20,7 @@ from d2l.compiler.timing import remember_rate
 from d2l.documents.chunks import Chunk
 from d2l.files.paths import remember
 from d2l.hypernets.protocol import Assembled, ChunkWeights, Loaded
-from d2l.progress import Progress, silent
+from d2l.progress import Progress, announce, silent
 
 
 def look_up(plan: CompilePlan) -> Cached:
@@ -81,6 +81,7 @@ def _assemble(plan: CompilePlan, loaded: Loaded, watch: Progress, cached: Cached
             parts.extend([] if part is None else [part])
             if _has_share(chunk):
                 yield share
+        announce("joining the chunks")
 
     # One by one: the network may join them without all in memory.
     written = Counted(_write_each(), sum(map(_has_share, plan.chunks)))

@@ -17,7 +17,8 @@ from d2l.files.tensors import FILE_ERRORS
 if TYPE_CHECKING:
     from torch import Tensor
 
-_DIGESTS = "digests.json"
+#: Digests of files that were read, by path, size and time of change.
+DIGESTS = "digests.json"
 
 
 def cache_dir() -> Path:
@@ -55,13 +56,13 @@ def file_digest(
         return target.name
     stat = target.stat()
     stamp = f"{target}:{stat.st_size}:{stat.st_mtime_ns}"
-    known = read_memory(_DIGESTS)
+    known = read_memory(DIGESTS)
     if fresh or stamp not in known:
         if check is not None:
             check(path)
         with target.open("rb") as stream:
             known[stamp] = hashlib.file_digest(stream, "sha256").hexdigest()
-        write_memory(_DIGESTS, known, most=256)
+        write_memory(DIGESTS, known, most=256)
     return known[stamp]
 
 

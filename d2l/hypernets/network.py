@@ -42,7 +42,7 @@ from d2l.hypernets.protocol import (
     TaskReading,
 )
 from d2l.hypernets.registry import DEFAULT, CheckpointFiles, digest_files
-from d2l.progress import Progress, log_time, silent
+from d2l.progress import Progress, announce, log_time, silent
 
 _log = logging.getLogger(__name__)
 Config = TypeVar("Config", bound=HypernetConfig)
@@ -253,6 +253,7 @@ class Network(ABC, Generic[Config]):
         model = load_frozen(self.reader, device=device, dtype=dtype, n_layers=reading.n_layers)
         if encoder == "nf4":
             nf4.round_linears(model)
+        announce(f"loading the network {self.files.name}")
         with log_time(_log, "loaded the network from %s", self.files.path):
             hypernet = self.load_hypernet(self.files.path, self.format, device=device, base=model)
         return LoadedNetwork(hypernet, ActivationEncoder(model, reading), device)

@@ -103,8 +103,9 @@ class AdapterPrompts:
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text by the base's tokenizer, without special tokens."""
+        tokenizer = self.base_tokenizer if self.chat.suspect else self.chat.tokenizer  # a copy
         with quiet_transformers():  # it warns of texts longer than the window
-            return list(self.base_tokenizer(text, add_special_tokens=False)["input_ids"])
+            return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def end_token(self) -> int:
         """The token that ends an answer in the base's chat template, else in its texts; raises

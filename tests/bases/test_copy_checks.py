@@ -25,7 +25,6 @@ HINT = "free some space, or name another cache folder in D2L_CACHE_DIR"
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache folder of the test's own."""
     monkeypatch.setenv("D2L_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(gguf_files, "_checked", set())
     return tmp_path / "cache"
 
 
@@ -119,10 +118,13 @@ def test_damaged_digests_are_none(content: str, sample: tuple[Path, Path], copy:
     assert gguf_files.find_damage(copy, ["config.json", "model.safetensors"]) is None
 
 
-def test_what_is_sound_is_read_once_a_process(
-    sample: tuple[Path, Path], copy: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_is_sound_is_read_once(
+    sample: tuple[Path, Path], copy: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use(sample[0])
+    known = "\n".join(json.loads((cache / "digests.json").read_text()))
+    assert {f"{path}:" in known for path in copy.iterdir()} == {True, False}  # for later starts
+    assert f"{copy / 'model.safetensors'}:" in known
     monkeypatch.setattr(gguf_files, "page_digest", lambda path: pytest.fail(str(path)))
     use(sample[0])
     flip_a_bit(copy / "model.safetensors")

@@ -87,7 +87,7 @@ def test_an_adapter_whose_removal_is_interrupted_is_gone_whole(
         raise SystemExit(code)
 
     monkeypatch.setattr(leftovers, "remove", interrupt)
-    monkeypatch.setattr("d2l.commands.main._leave", leave)
+    monkeypatch.setattr("d2l.commands.main.leave", leave)
     assert command("rm", "book", "--yes").code == 130
     assert sorted(path.name for path in folder.iterdir()) == ["home"]
 

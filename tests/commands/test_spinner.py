@@ -1,0 +1,163 @@
+"""A command that loads says so on a terminal, before anything heavy is imported."""
+
+import io
+import logging
+import os
+import pty
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from d2l.commands import console
+from d2l.progress import announce, log_time
+from tests import tiny
+from tests.processes import ROOT, make_environment
+
+NOTE = ROOT / "tests/data/v0.1.0/seats-note.lora"
+RANKS = ROOT / "tests/data/v0.1.0/docs-note.lora"
+#: Stand-in for torch, whose import waits for a file, half a minute at most, and then fails.
+WAITING = """
+import pathlib, time
+for _ in range(300):
+    if pathlib.Path({go!r}).exists():
+        break
+    time.sleep(0.1)
+raise ImportError("no torch today")
+"""
+COMMANDS: dict[str, tuple[object, ...]] = {
+    "ask": ("ask", NOTE, "Who?"),
+    "compile": ("compile", "a.txt", "-o", "a.lora"),
+    "serve": ("serve", NOTE.parent),
+    "merge": ("merge", RANKS, RANKS, "-o", "b.lora"),
+    "edit": ("edit", NOTE, "-o", "b.lora", "--drop", "#1"),
+    "check": ("check", NOTE),
+    "export": ("export", NOTE, "--to", "gguf", "-o", "b.gguf"),
+    "bench": ("bench", "check", "smollm2-135m"),
+    "batch": ("batch", "a.txt", "--out-dir", "out"),
+    "make": ("make", "Sort the words.", "-o", "c.lora"),
+    "eval": ("eval", NOTE, "a.txt"),
+}
+#: The line begins with its picture, in place of what stood there.
+LINE = re.compile(rb"\r\x1b\[2K[-/|\\] (\w+)")
+
+
+def read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 1 << 16)
+    except OSError:  # nobody writes to it any more
+        return b""
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_word_comes_before_torch_is_there(name: str, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    (tmp_path / "slow").mkdir()
+    (tmp_path / "slow/torch.py").write_text(WAITING.format(go=str(go)))
+    (tmp_path / "a.txt").write_text(tiny.DOCUMENT)
+    program = "t2l" if name in ("make", "eval") else "d2l"
+    start = f"from d2l.commands.entry import {program}; {program}()"
+    paths = os.pathsep.join((str(tmp_path / "slow"), str(ROOT)))
+    ours, theirs = pty.openpty()
+    shown = b""
+    with subprocess.Popen(
+        [sys.executable, "-c", start, *map(str, COMMANDS[name]), "--offline"],
+        cwd=tmp_path,
+        env=make_environment(COLUMNS="80", D2L_CACHE_DIR="cache") | {"PYTHONPATH": paths},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=theirs,
+    ):
+        os.close(theirs)
+        while data := read(ours):
+            shown += data
+            if LINE.search(shown):
+                go.touch()
+    os.close(ours)
+    before, error, _ = shown.partition(b"Traceback")
+    assert LINE.search(before)
+    assert error
+    assert b"no torch today" in shown
+
+
+class Terminal(io.StringIO):
+    """A stream that says that it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def pretend_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """Put a terminal behind stderr; its spinner waits for nothing."""
+    monkeypatch.setattr("d2l.commands.spinner._SILENCE", 0.0)
+    monkeypatch.setattr("d2l.commands.spinner._STEP", 0.01)
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    return terminal
+
+
+def wait_for(terminal: Terminal, text: str) -> None:
+    for _ in range(2000):
+        if text in terminal.getvalue():
+            return
+        time.sleep(0.01)
+    pytest.fail(repr(terminal.getvalue()[-200:]))
+
+
+def test_the_line_names_the_latest_work_and_makes_way(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    terminal = pretend_terminal(monkeypatch)
+    console.begin_spinner()
+    try:
+        wait_for(terminal, "starting")
+        announce("loading the base\n" + "x" * 100)
+        wait_for(terminal, "loading the base\\nxxx")
+        assert "x" * 80 not in terminal.getvalue()  # a longer line could not be erased
+        console.note("by the way")
+        assert "\r\x1b[2Kby the way\n" in terminal.getvalue()
+        console.stream("an answer")  # its line is not ended: nothing may stand there
+        length = len(terminal.getvalue())
+        time.sleep(0.1)
+        assert len(terminal.getvalue()) == length
+        console.stream(" of mine\n")
+        announce("answering")
+        wait_for(terminal, "answering")
+    finally:
+        console.end_spinner()
+    assert terminal.getvalue().endswith("\r\x1b[2K")
+    assert capsys.readouterr().out == "an answer of mine\n"
+
+
+def test_quiet_commands_and_those_off_a_terminal_have_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terminal = pretend_terminal(monkeypatch)
+    console.begin_spinner()
+    wait_for(terminal, "starting")
+    console.set_level(console.Level.QUIET)
+    shown = terminal.getvalue()
+    time.sleep(0.1)
+    assert terminal.getvalue() == shown
+    console.set_level(console.Level.USUAL)
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    console.begin_spinner()
+    announce("loading")
+    time.sleep(0.1)
+    assert sys.stderr.getvalue() == ""  # type: ignore[attr-defined]
+
+
+def test_off_a_terminal_verbose_commands_name_work_as_it_begins_and_when_it_is_done(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    console.set_level(console.Level.VERBOSE)
+    announce("loading the base")
+    with log_time(logging.getLogger("d2l.test"), "loaded %s", "it"):
+        pass
+    console.set_level(console.Level.USUAL)
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.endswith(" s  loading the base")
+    assert "loaded it (0.00 s)" in second
