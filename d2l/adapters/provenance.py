@@ -62,8 +62,8 @@ class Base(Record):
 
 
 class FindingRecord(Record):
-    """A sort of finding in a document, with its count, and pages or lines; never the text
-    itself."""
+    """A sort of finding in a document, with its count, and pages or lines; it has no text but the
+    first words of what was dropped."""
 
     kind: Text
     what: Text

@@ -149,10 +149,10 @@ def _read_warnings(out: Path) -> list[str]:
     provenance = json.loads((out / names.PROVENANCE).read_text("utf-8"))
     inputs, skipped = provenance["inputs"], provenance["skipped"]
     findings = [
-        f"{row['name']}: {len(row['findings'])} sorts of findings when it was compiled, listed in "
+        f"{row['name']}: {n_findings} sorts of findings when it was compiled, listed in "
         f"{out / names.PROVENANCE}"
         for row in inputs
-        if row.get("findings")
+        if (n_findings := sum(f["kind"] != "furniture" for f in row.get("findings", ())))
     ]
     notes = [f"{row['name']}: {note}" for row in inputs for note in row.get("notes", ())]
     left_out = [describe_skipped(row["name"], row["reason"]) for row in skipped]

@@ -68,12 +68,23 @@ class Intake:
             f"{document.name}: {describe(finding, include_hidden=document.include_hidden)}"
             for document in self.documents
             for finding in document.findings
+            if finding.kind != "furniture"
         ]
         notes = [
             f"{document.name}: {note}" for document in self.documents for note in document.notes
         ]
         skipped = [describe_skipped(name, reason) for name, reason in self.skipped]
         return [*findings, *notes, *skipped]
+
+    @property
+    def furniture(self) -> list[str]:
+        """A line for each piece of page furniture that is left out."""
+        return [
+            f"{document.name}: {describe(finding)}"
+            for document in self.documents
+            for finding in document.findings
+            if finding.kind == "furniture"
+        ]
 
     @property
     def remarks(self) -> list[str]:

@@ -11,8 +11,7 @@ from urllib.parse import unquote
 
 from d2l.errors import DocumentError
 from d2l.readers.archives import open_archive, parse_xml, read_member
-from d2l.readers.findings import gather
-from d2l.readers.html import Page, count_left_out, parse_tree, split_page
+from d2l.readers.html import Page, parse_tree, split_page, tell_pages
 from d2l.readers.parsing import Parsed, ParseRequest, Section, bound_text, damaged
 from d2l.readers.sniff import decode_html
 from d2l.readers.styles import read_use
@@ -29,9 +28,8 @@ def parse_epub(request: ParseRequest) -> Parsed:
         refuse_encrypted(archive, chapters, request)
         pages: list[Page] = []
         sections = tuple(bound_text(read_chapters(archive, chapters, request, pages), request))
-    findings = gather(finding for page in pages for finding in page.findings)
     notes = dict.fromkeys(note for page in pages for note in page.notes)
-    return Parsed(sections, tuple(notes), findings, count_left_out(pages))
+    return Parsed(sections, tuple(notes), *tell_pages(pages))
 
 
 def list_chapters(archive: zipfile.ZipFile, request: ParseRequest) -> list[str]:

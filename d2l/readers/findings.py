@@ -1,13 +1,14 @@
 """Findings in a document's text that its user should know before compiling: hidden text, and more.
 
-A finding has counts and places, but never text of the document, which may be a secret.
+A finding has counts and places, but no text of the document, which may be a secret; of what the
+reader drops it has the first words.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-Kind = Literal["hidden", "overflow", "instruction", "characters", "secret"]
+Kind = Literal["dropped", "hidden", "overflow", "instruction", "characters", "secret", "furniture"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 N_PLACES_SHOWN = 5  # in a line for people
@@ -18,8 +19,8 @@ MAX_PLACES = 1000  # of one finding; `count` has no bound
 class Finding:
     """A sort of finding in a document.
 
-    `what` names the sort; `count` are characters of hidden text, else occurrences. Places are pages
-    of paged formats, else lines of the text; both count from 1.
+    `what` names the sort; `count` are characters of text that is left out, else occurrences. Places
+    are pages of paged formats, else lines of the text; both count from 1.
     """
 
     kind: Kind
@@ -30,7 +31,7 @@ class Finding:
 
 
 def gather(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Add up findings of the same sort; hidden text comes first, each kind's sorts in order."""
+    """Add up findings of the same sort; lost text comes first, each kind's sorts in order."""
 
     def join(places: Iterable[Sequence[int]]) -> tuple[int, ...]:
         return tuple(sorted({number for numbers in places for number in numbers})[:MAX_PLACES])
@@ -64,11 +65,13 @@ def describe(finding: Finding, *, include_hidden: bool = False) -> str:
 
 
 _WORDS: dict[Kind, str] = {
+    "dropped": "{count} character{s} of text beside the article left out: {what}",
     "hidden": "{count} character{s} of hidden text ({what}), {done}",
     "overflow": "{count} character{s} cannot be seen ({what}), kept",
     "instruction": "{count} passage{s} like an instruction to a model ({what})",
     "characters": "{count} invisible character{s} ({what})",
     "secret": "{count} passage{s} like a secret ({what})",
+    "furniture": "{count} character{s} left out: {what}",
 }
 
 

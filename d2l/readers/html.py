@@ -5,7 +5,7 @@ rows. EPUB chapters are read by the same walk over the tree.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import lxml.etree
@@ -14,11 +14,16 @@ import lxml.html
 from d2l.readers.findings import Finding, gather
 from d2l.readers.html_furniture import (
     HEADINGS,
-    count_seen,
+    LINKED_SHARE,
+    Dropped,
+    Size,
     find_drawn,
     find_furniture,
+    find_outside,
     find_unseen,
+    measure,
     remove,
+    tell_dropped,
 )
 from d2l.readers.html_hidden import find_hidden
 from d2l.readers.parsing import (
@@ -65,31 +70,34 @@ def parse_html(request: ParseRequest) -> Parsed:
     page = split_page(parse_tree(decoded.text, request), include_hidden=request.include_hidden)
     sections = tuple(bound_text(page.sections, request))
     notes = (*encoding_notes(decoded), *page.notes)
-    return Parsed(sections, notes, page.findings, count_left_out([page]))
+    return Parsed(sections, notes, *tell_pages([page]))
 
 
 class Page(NamedTuple):
-    """Text of a page, findings and notes; `n_furniture`, `n_drawn`: characters left out."""
+    """Text of a page, findings and notes; and its visible words that are left out."""
 
     sections: list[Section]
     findings: tuple[Finding, ...]
     notes: tuple[str, ...]
-    n_furniture: int
+    dropped: tuple[Dropped, ...]
     n_drawn: int
 
 
-def count_left_out(pages: Sequence[Page]) -> tuple[str, ...]:
-    """Write a remark on visible characters of all pages that are not their text."""
+def tell_pages(pages: Sequence[Page]) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
+    """Gather the findings of pages, and write a remark on visible characters that are left out."""
+    dropped = [piece for page in pages for piece in page.dropped]
+    findings = [finding for page in pages for finding in page.findings]
     counts = (
-        (sum(page.n_furniture for page in pages), "menus and page furniture"),
+        (sum(len(piece.words) for piece in dropped), "menus and page furniture"),
         (sum(page.n_drawn for page in pages), "drawings and buttons"),
     )
     present = [(n, kind) for n, kind in counts if n]
-    if not present:
-        return ()
-    (n, kind), *more = present
-    rest = "".join(f", {n:,} of {kind}" for n, kind in more)
-    return (f"{n:,} character{'' if n == 1 else 's'} of {kind} left out{rest}",)
+    remarks: tuple[str, ...] = ()
+    if present:
+        (n, kind), *more = present
+        rest = "".join(f", {n:,} of {kind}" for n, kind in more)
+        remarks = (f"{n:,} character{'' if n == 1 else 's'} of {kind} left out{rest}",)
+    return gather([*findings, *tell_dropped(dropped)]), remarks
 
 
 def parse_tree(markup: str, request: ParseRequest) -> Any:
@@ -138,11 +146,11 @@ def split_page(
     that the page links to; None: they are not available."""
     hidden, notes = find_hidden(root, sheets)
     unseen = find_unseen(root, hidden)
-    n_furniture = remove(find_furniture(root), unseen)
-    main = find_main(root)
-    if main is not root:
-        n_furniture += count_seen(root, unseen) - count_seen(main, unseen)
-    n_drawn = remove(find_drawn(main), unseen)
+    dropped = list(remove(find_furniture(root, measure(root, unseen)), unseen))
+    sizes = measure(root, unseen)
+    main = find_main(root, sizes)
+    dropped += find_outside(main, sizes, unseen)
+    n_drawn = sum(len(piece.words) for piece in remove(find_drawn(main), unseen))
     inside = set(main.iter())
     hidden = [text for text in hidden if text.element in inside]
     # Furniture in it has been removed.
@@ -151,16 +159,29 @@ def split_page(
     if not include_hidden:
         for text in hidden:
             text.remove()
-    return Page(_Flow().run(main), findings, notes, n_furniture, n_drawn)
+    return Page(_Flow().run(main), findings, notes, tuple(dropped), n_drawn)
 
 
-def find_main(root: Any) -> Any:
-    """Find the element that the page marks as its main content; the root if there is not exactly
-    one, or it is nearly empty."""
-    mains = root.xpath("//main | //*[@role='main']")
-    if len(mains) == 1 and len(mains[0].text_content().strip()) >= MIN_MAIN_CHARS:
-        return mains[0]
-    return root
+def find_main(root: Any, sizes: Mapping[Any, Size]) -> Any:
+    """Find the element that the page marks as its main content, or the only article in it if links
+    are beside it; the root if there is not exactly one, or it is nearly empty."""
+    main = find_only(root, "//main | //*[@role='main']")
+    article = find_only(main, ".//article")
+    around, inside = sizes[main], sizes[article]
+    n_beside = around.n_chars - inside.n_chars
+    is_alone = (
+        around.n_prose == inside.n_prose
+        and around.n_linked - inside.n_linked >= LINKED_SHARE * n_beside
+        and len(main.findall(".//h1")) == len(article.findall(".//h1"))
+    )
+    return article if is_alone else main
+
+
+def find_only(root: Any, path: str) -> Any:
+    """Find the only element of a path; the root if there are others, or it is nearly empty."""
+    found = root.xpath(path)
+    is_it = len(found) == 1 and len(found[0].text_content().strip()) >= MIN_MAIN_CHARS
+    return found[0] if is_it else root
 
 
 class _Flow:

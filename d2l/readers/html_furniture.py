@@ -1,12 +1,14 @@
 """Furniture of a web page, which is not its text: menus, banners, drawings, buttons.
 
-A tree of lxml in, elements to leave out, and the number of their visible characters out. Time is
-linear in the page.
+A tree of lxml in, elements to leave out and their visible words out. Boxes, notes and asides are
+text, unless they are lists of links beside the main text. Time is linear in the page.
 """
 
-from collections.abc import Container, Iterable
-from typing import Any
+import re
+from collections.abc import Container, Iterable, Iterator
+from typing import Any, NamedTuple
 
+from d2l.readers.findings import Finding
 from d2l.readers.html_hidden import HiddenText, empty, own_texts
 
 #: Elements whose text browsers do not show.
@@ -16,20 +18,72 @@ NOT_SHOWN = frozenset((
     "meter", "progress", "desc", "metadata", "defs",
 ))  # fmt: skip
 DRAWN = frozenset(("svg", "select", "textarea", "object"))  # visible, but not the page's text
-DROPPED_OUTSIDE_MAIN = frozenset(("header", "footer", "aside"))  # unless they hold the title
-DROPPED_ROLES = frozenset(("navigation", "banner", "contentinfo", "search", "complementary"))
-# Links to edit or point, boxes of links, citation marks.
-DROPPED_CLASSES = frozenset((
-    "mw-editsection", "noprint", "navbox", "navbox-styles", "headerlink", "anchorjs-link",
-    "skip-link", "mw-jump-link", "catlinks", "printfooter", "vector-toc", "sphinxsidebar",
-    "toc", "mw-indicators", "mw-cite-backlink", "navbar", "sidebar", "breadcrumbs",
-    "navheader", "navfooter",  # DocBook
-    "nav-panel", "copiable-link", "copiable-anchor",  # Texinfo
-    "hash-link", "header-anchor", "pagination-nav",  # Docusaurus, VuePress
+# Links to edit or point, citation marks.
+MARK_CLASSES = frozenset((
+    "mw-editsection", "headerlink", "anchorjs-link", "skip-link", "mw-jump-link",
+    "mw-indicators", "mw-cite-backlink", "copiable-link", "copiable-anchor",  # Texinfo
+    "hash-link", "header-anchor", "theme-edit-this-page",  # Docusaurus, VuePress
 ))  # fmt: skip
+MENU_CLASSES = frozenset((
+    "noprint", "navbox", "navbox-styles", "catlinks", "printfooter", "vector-toc", "sphinxsidebar",
+    "navbar", "breadcrumbs", "breadcrumb", "navheader", "navfooter", "nav-panel", "pagination-nav",
+    "navpath", "sharedaddy", "share-buttons", "addtoany_share_save_container",
+))  # fmt: skip
+MENU_ROLES = frozenset(("navigation", "search", "menu", "menubar"))
+TOC_CLASSES = frozenset(("toc", "toc2", "table-of-contents"))
+BOX_CLASSES = TOC_CLASSES | {"sidebar", "widget-area"}
+PAGE_ENDS = frozenset(("header", "footer", "banner", "contentinfo"))  # tags and roles
+EDIT = re.compile(
+    r"\W*(?:(?:edit|improve|view|show)(?: this)? (?:page|doc|source|history)(?: source)?"
+    r"(?: on \w+)?|(?:edit|view|improve) on \w+|open an issue)\W*",
+    re.I,
+)  # text of a link
+COOKIES = re.compile(r"(?:cookie|consent|gdpr)[-_]?(?:banner|bar|notice|popup|modal|overlay)", re.I)
 HEADINGS = frozenset(("h1", "h2", "h3", "h4", "h5", "h6"))
 PROSE = HEADINGS | {"p"}
 AROUND = PROSE | {"main", "article", "header"}  # elements that decide about their content
+LEAST_LINKS = 3  # of a list of links; fewer if nearly all of its characters are in links
+LINKED_SHARE = 0.5  # of its characters
+LEAST_CONTENTS = 0.3  # share in links of a table of contents, beside its title and numbers
+SENTENCE_END = re.compile(r"[.!?](?=\s|$)|[。！？]")
+LEAST_WORDS, LEAST_SIGNS = 6, 12  # of a sentence: words, or East Asian signs
+#: Words of sentences that stand on every page of a site.
+EVERYWHERE = re.compile(
+    r"copyright|©|rights reserved|(?:licen[cs]ed|available) under|built (?:with|using)|powered by"
+    r"|generated (?:by|with)|theme|cookie|privacy|newsletter|subscribe|feedback|trademark"
+    r"|last (?:modified|updated|edited)|terms (?:may|apply|of use)",
+    re.I,
+)
+INLINE = frozenset((
+    "a", "abbr", "b", "bdi", "bdo", "big", "cite", "code", "data", "del", "dfn", "em", "font",
+    "i", "ins", "kbd", "label", "mark", "q", "s", "samp", "small", "span", "strong", "sub", "sup",
+    "time", "tt", "u", "var", "wbr",
+))  # fmt: skip
+N_PIECES_TOLD = 20  # pieces of furniture with a finding of their own
+N_WORDS_TOLD = 8
+
+
+class Size(NamedTuple):
+    """Visible characters of an element: all, those in links, and those of sentences; and the number
+    of its links."""
+
+    n_chars: int = 0
+    n_linked: int = 0
+    n_prose: int = 0
+    n_links: int = 0
+
+    @property
+    def is_links(self) -> bool:
+        """True if the element is a list of links."""
+        share = self.n_linked / max(1, self.n_chars)
+        return share >= (LINKED_SHARE if self.n_links >= LEAST_LINKS else 0.9) and self.n_links > 0
+
+
+class Dropped(NamedTuple):
+    """Visible words of a piece of a page that is left out."""
+
+    words: str
+    is_prose: bool = False
 
 
 def find_unseen(root: Any, hidden: Iterable[HiddenText]) -> set[Any]:
@@ -42,24 +96,95 @@ def find_unseen(root: Any, hidden: Iterable[HiddenText]) -> set[Any]:
     return unseen
 
 
-def count_seen(element: Any, unseen: Container[Any]) -> int:
-    """Count the visible characters of an element, without spaces."""
-    texts = (text for inner in element.iter() if inner not in unseen for text in own_texts(inner))
-    return sum(len(word) for text in texts for word in text.split())
+def measure(root: Any, unseen: Container[Any]) -> dict[Any, Size]:
+    """Measure the visible text of all elements, the inner ones first."""
+    sizes: dict[Any, Size] = {}
+    runs: dict[Any, tuple[str, int]] = {}  # text of inline elements, and its characters in links
+    for element in reversed(list(root.iter("*"))):
+        is_seen = element not in unseen
+        texts, n_run_linked = [element.text or "" if is_seen else ""], 0
+        totals = [0, 0, 0, 0]
+        for child in element:
+            text, n_linked = runs.pop(child, ("\n", 0))
+            texts += [text, child.tail or "" if is_seen else ""]
+            n_run_linked += n_linked
+            totals = [a + b for a, b in zip(totals, sizes[child], strict=True)]
+        text = "".join(texts)
+        if element.tag == "a":  # a card of blocks, too
+            n_run_linked = sum(map(len, text.split()))
+            totals[1:] = totals[0], 0, 1
+        if element.tag in INLINE:
+            runs[element] = text, n_run_linked
+        else:
+            n_chars = sum(map(len, text.split()))
+            totals[0] += n_chars
+            totals[1] += n_run_linked
+            if n_run_linked < LINKED_SHARE * n_chars and is_prose(text):
+                totals[2] += n_chars
+        sizes[element] = Size(*totals)
+    return sizes
 
 
-def remove(elements: Iterable[Any], unseen: Container[Any]) -> int:
-    """Remove elements from the tree; return the number of their visible characters."""
-    n_chars, gone = 0, set[Any]()
+def is_prose(text: str) -> bool:
+    """True if a text has a sentence that is not one of those on every page of a site."""
+    return any(
+        len(sentence.split()) >= LEAST_WORDS or sum(c > "\u2e80" for c in sentence) >= LEAST_SIGNS
+        for sentence in SENTENCE_END.split(text)[:-1]
+        if not EVERYWHERE.search(sentence)
+    )
+
+
+def read_seen(element: Any, unseen: Container[Any]) -> str:
+    """Read the visible words of an element, in order."""
+    words = []
+    for text in element.xpath("descendant::text()"):
+        owner = text.getparent()
+        if (owner.getparent() if text.is_tail else owner) not in unseen:
+            words += text.split()
+    return " ".join(words)
+
+
+def remove(elements: Iterable[Any], unseen: Container[Any]) -> Iterator[Dropped]:
+    """Remove elements from the tree; yield their visible words."""
+    gone = set[Any]()
     for element in elements:
         if element not in gone:
             gone.update(element.iter())
-            n_chars += count_seen(element, unseen)
+            if words := read_seen(element, unseen):
+                yield Dropped(words)
             empty(element)
-    return n_chars
 
 
-def find_furniture(root: Any) -> list[Any]:
+def find_outside(main: Any, sizes: dict[Any, Size], unseen: Container[Any]) -> Iterator[Dropped]:
+    """Find the visible pieces of a page around its main content."""
+    inside = {main, *main.iterancestors()}
+    for around in main.iterancestors():
+        own = " ".join(" ".join(own_texts(around)).split()) if around not in unseen else ""
+        yield Dropped(own, is_prose(own))
+        for child in around.iterchildren("*"):
+            if child not in inside:
+                yield Dropped(read_seen(child, unseen), sizes[child].n_prose > 0)
+
+
+def tell_dropped(pieces: Iterable[Dropped]) -> Iterator[Finding]:
+    """Yield findings about pieces that were left out: the first words of prose, and of the largest
+    pieces of furniture."""
+    whats: dict[str, int] = {}
+    for words, prose in pieces:
+        shown = words.split(maxsplit=N_WORDS_TOLD)[:N_WORDS_TOLD]
+        what = " ".join(shown)[:80] + (" …" if len(" ".join(shown)) < len(words) else "")
+        if prose:
+            yield Finding("dropped", what, len(words))
+        elif words:
+            whats[what] = whats.get(what, 0) + len(words)
+    order = sorted(whats.items(), key=lambda item: -item[1])
+    for what, count in order[:N_PIECES_TOLD]:
+        yield Finding("furniture", what, count)
+    if n_more := sum(count for _, count in order[N_PIECES_TOLD:]):
+        yield Finding("furniture", "smaller pieces", n_more)
+
+
+def find_furniture(root: Any, sizes: dict[Any, Size]) -> list[Any]:
     """Find elements that are not the page's text: navigation, code, citation marks."""
     titled, worded = find_around(root.iter("h1")), find_around(root.iter(*PROSE))
     above: dict[Any, frozenset[str]] = {None: frozenset()}  # tags of an element and its ancestors
@@ -68,10 +193,12 @@ def find_furniture(root: Any) -> list[Any]:
         around = above[element.getparent()]
         tag = "main" if element.get("role") == "main" else element.tag
         above[element] = around | {tag} if tag in AROUND else around
+        size = sizes[element]
         # Beside the title a header contains menus, languages, logos.
-        is_banner_part = "header" in around and not around & PROSE and element not in worded
+        beside_title = "header" in around and not around & PROSE and element not in worded
         if element is not root and (
-            is_banner_part or is_furniture(element, around, element in titled)
+            (beside_title and size.is_links and not size.n_prose)
+            or is_furniture(element, around, size, element in titled)
         ):
             furniture.append(element)
     return furniture
@@ -87,20 +214,40 @@ def find_around(elements: Iterable[Any]) -> set[Any]:
     return around
 
 
-def is_furniture(element: Any, around: Container[str], is_titled: bool) -> bool:
+def is_furniture(element: Any, around: Container[str], size: Size, is_titled: bool) -> bool:
     """True if an element itself is navigation or code. `around`: tags of its ancestors;
     `is_titled`: it contains the title."""
     tag, role = element.tag, element.get("role", "")
-    if tag in NOT_SHOWN or tag == "nav" or (tag == "dialog" and element.get("open") is None):
+    if tag in NOT_SHOWN or (tag == "dialog" and element.get("open") is None):
         return True
     classes = set(element.get("class", "").split())
-    if classes & DROPPED_CLASSES:
-        return tag not in ("html", "body", "main", "article")
-    if tag == "sup" and "reference" in classes:  # a citation's number
+    if tag in ("html", "body", "main", "article") or role == "main":
+        return False
+    if classes & MARK_CLASSES or (tag == "sup" and "reference" in classes):
         return True
-    if tag in DROPPED_OUTSIDE_MAIN or role in DROPPED_ROLES:
-        return not (is_titled or "main" in around or "article" in around)
-    return False
+    if tag == "a" and not (element.tail or element.getparent().text or "").strip():
+        return EDIT.fullmatch(" ".join(element.text_content().split())) is not None
+    if COOKIES.search(f"{element.get('class', '')} {element.get('id', '')}"):
+        return element.find(".//button") is not None and element.find(".//pre") is None
+    if size.n_prose or is_titled:
+        return False
+    if tag == "nav" or role in MENU_ROLES or classes & MENU_CLASSES:
+        return True
+    is_contents = classes & TOC_CLASSES and size.n_linked >= LEAST_CONTENTS * size.n_chars > 0
+    if "main" in around or "article" in around:
+        is_menu = size.is_links and "sidebar" in classes
+        return is_menu or bool(is_contents and leads_here(element))
+    if tag in PAGE_ENDS or role in PAGE_ENDS:
+        return True
+    if role.startswith("doc-") or element.get("epub:type") is not None:  # a note
+        return False
+    is_box = tag == "aside" or role == "complementary" or bool(classes & BOX_CLASSES)
+    return bool(is_contents) or (is_box and size.is_links)
+
+
+def leads_here(element: Any) -> bool:
+    """True if all links of an element lead into its own page: it repeats the page's headings."""
+    return all(link.get("href", "").startswith("#") for link in element.iter("a"))
 
 
 def find_drawn(main: Any) -> list[Any]:

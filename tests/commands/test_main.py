@@ -250,6 +250,35 @@ def test_strict_refuses_what_is_found(place: Path, command: Command) -> None:
     )
 
 
+MAIN = f"<!doctype html><main><h1>Pump</h1><p>{'The pump is rinsed every day. ' * 10}</main>"
+
+
+def test_furniture_is_told_by_its_first_words_and_prose_is_refused_by_strict(
+    place: Path, command: Command
+) -> None:
+    (place / "page.html").write_text(f"{MAIN}<nav>Home and so on</nav>", "utf-8")
+    words = (
+        "compile",
+        "page.html",
+        "-o",
+        "p.lora",
+        "--checkpoint",
+        "seats",
+        "--dry-run",
+        "--strict",
+    )
+    count = "page.html: 14 characters of menus and page furniture left out"
+    assert command(*words).err == f"{count}\n"
+    done = command(*words, "-v", "--json")
+    assert f"{count}\npage.html: 14 characters left out: Home and so on\n" in done.err
+    assert [f["what"] for f in json.loads(done.out)["inputs"][0]["findings"]] == ["Home and so on"]
+    aside = "Never leave the running pump without water."
+    (place / "page.html").write_text(f"{MAIN}<div>{aside}</div>", "utf-8")
+    done = command(*words)
+    assert done.code == 1
+    assert f"{len(aside)} characters of text beside the article left out: {aside}" in done.err
+
+
 def test_loss_is_told_with_quiet_and_refused_by_strict(place: Path, command: Command) -> None:
     (place / "long.txt").write_text("The pump is rinsed every 3 days. " * 40, "utf-8")
     words = ("compile", "long.txt", "-q", "--checkpoint", "seats", "--no-parts")

@@ -17,7 +17,7 @@ def test_furniture_is_left_out() -> None:
       <p style="display: none">Unseen</p><h2>Head<a class="headerlink">¶</a></h2>
       <p>Body<span class="mw-editsection">[edit]</span> text<sup class="reference">[1]</sup>.</p>
       <p>See <a class="reference" href="#x">the next part</a>.</p>
-      <aside>Advert</aside><footer>Imprint</footer>"""
+      <aside><a href=x>Advert</a></aside><footer>Imprint</footer>"""
     document = read_bytes(page(body), "a.html")
     assert document.text == "Head\n\nBody text.\n\nSee the next part."
     assert [section.heading for section in document.sections] == ["Head"]
@@ -50,7 +50,10 @@ def test_furniture_of_manuals_is_left_out(furniture: str) -> None:
 
 
 def test_header_with_the_title_keeps_the_title_only() -> None:
-    body = "<header><h1>Title</h1><ul><li>Deutsch</li></ul><div>Log in</div></header><p>Text</p>"
+    body = (
+        "<header><h1>Title</h1><ul><li><a href=d>Deutsch</a></li></ul><div><a href=l>Log in</a>"
+        "</div></header><p>Text</p>"
+    )
     assert read_bytes(page(body), "a.html").text == "Title\n\nText"
 
 

@@ -186,7 +186,7 @@ def test_style_sheets_of_a_book_count() -> None:
 def test_what_is_left_out_of_a_book_is_counted_together() -> None:
     body = "<p>Seen.</p><nav>a b</nav><svg><text>abc</text></svg>"
     assert parse_here(make_book(f"<body>{body}{body}</body>", ""), "a.epub").remarks == (
-        "4 characters of menus and page furniture left out, 6 of drawings and buttons",
+        "6 characters of menus and page furniture left out, 6 of drawings and buttons",
     )
 
 

@@ -3,6 +3,7 @@
 import re
 from bisect import bisect_left
 from collections.abc import Iterator
+from dataclasses import replace
 
 from d2l.documents.document import SEPARATOR
 from d2l.documents.screening.characters import find_unseen, remove_tags, spell_plainly
@@ -14,7 +15,7 @@ from d2l.readers.parsing import Heading, Parsed, ParseRequest, Section
 
 def screen(parsed: Parsed, request: ParseRequest) -> Parsed:
     """Screen a parsed document; tags stay only if the request includes hidden text."""
-    findings = list(parsed.findings)
+    findings = list(map(_hide_secrets, parsed.findings))
     sections: list[Section] = []
     line = 1
     for section in parsed.sections:
@@ -27,6 +28,12 @@ def screen(parsed: Parsed, request: ParseRequest) -> Parsed:
         sections.append(section)
         line += section.text.count("\n") + SEPARATOR.count("\n")
     return parsed._replace(sections=tuple(sections), findings=gather(findings))
+
+
+def _hide_secrets(finding: Finding) -> Finding:
+    """Replace the words of a finding that are like a secret."""
+    quotes = finding.kind in ("dropped", "furniture") and any(find_secrets(finding.what))
+    return replace(finding, what="words like a secret") if quotes else finding
 
 
 def move_headings(section: Section) -> Iterator[Heading]:

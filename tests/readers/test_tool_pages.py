@@ -1,0 +1,76 @@
+"""Pages as documentation tools write them: each paragraph of the article is kept, and menus go.
+
+In `tool_pages.txt` words with `kept` stand in the article; words with `zq` stand in menus, banners
+and page ends.
+"""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.documents.samples import parse_here
+
+PAGES = Path(__file__).parents[1] / "data" / "tool_pages.txt"
+TEXTS = PAGES.read_text("utf-8").removeprefix("=== ").split("\n=== ")
+NAMED = {name: page for name, _, page in (text.partition("\n") for text in TEXTS)}
+SENTENCE = "Set the valve to 3.7 bar before you open the lid, and never leave the pump unattended."
+LINKS = "".join(f"<li><a href={n}.html>Chapter number {n}</a></li>" for n in range(9))
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_the_article_is_kept_and_menus_go(name: str) -> None:
+    document = parse_here(NAMED[name].encode(), "a.html")
+    words = set(re.findall(r"kept\w*", NAMED[name]))
+    assert len(words) > 1
+    assert words == set(re.findall(r"kept\w*", document.text))
+    assert re.findall(r"zq\w*", document.text) == []
+    assert not [finding for finding in document.findings if finding.kind == "dropped"]
+
+
+def test_there_are_twenty_tools() -> None:
+    assert len(NAMED) == 20
+
+
+BOXES = (
+    "div class=sidebar", "aside", "aside class=note", "div class=toc", "header", "footer", "nav",
+    "div role=complementary",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("box", BOXES)
+@pytest.mark.parametrize("around", ["article", "main", "div"])
+def test_boxes_of_text_stay(box: str, around: str) -> None:
+    filler = "<p>" + "The pump is rinsed every day. " * 10
+    body = f"<{around}><h1>Pump</h1>{filler}<{box}><p>{SENTENCE}</p></{box.split()[0]}></{around}>"
+    document = parse_here(f"<!doctype html><body>{body}".encode(), "a.html")
+    assert document.text.count(SENTENCE) == 1
+    assert document.remarks == document.findings == ()
+
+
+@pytest.mark.parametrize("box", BOXES)
+def test_lists_of_links_go_and_are_counted(box: str) -> None:
+    body = f"<h1>Pump</h1><p>{SENTENCE}</p><{box}><ul>{LINKS}</ul></{box.split()[0]}>"
+    document = parse_here(f"<!doctype html><body>{body}".encode(), "a.html")
+    assert document.text == f"Pump\n\n{SENTENCE}"
+    n_chars = len(" ".join(f"Chapter number {n}" for n in range(9)))
+    assert document.remarks == (f"{n_chars} characters of menus and page furniture left out",)
+    (finding,) = document.findings
+    assert (finding.kind, finding.count) == ("furniture", n_chars)
+    assert finding.what == "Chapter number 0 Chapter number 1 Chapter number …"
+
+
+def test_prose_beside_the_main_text_is_told() -> None:
+    main = f"<main><h1>Pump</h1><p>{'The pump is rinsed every day. ' * 10}</main>"
+    body = f"<!doctype html><body>{main}<div><p>{SENTENCE}</p></div><div>Imprint</div>"
+    dropped, furniture = parse_here(body.encode(), "a.html").findings
+    assert (dropped.kind, dropped.count) == ("dropped", len(SENTENCE))
+    assert dropped.what == "Set the valve to 3.7 bar before you …"
+    assert (furniture.kind, furniture.what) == ("furniture", "Imprint")
+
+
+def test_a_secret_in_furniture_is_not_told() -> None:
+    body = (
+        "<!doctype html><body><p>Seen.</p><nav>password: Tr0ub4dor&amp;3 <a href=x>Home</a></nav>"
+    )
+    assert [f.what for f in parse_here(body.encode(), "a.html").findings] == ["words like a secret"]
