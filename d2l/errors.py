@@ -38,6 +38,10 @@ class OptionError(D2LError):
     """An option has an invalid value, or no meaning here."""
 
 
+class KeywordError(OptionError, TypeError):
+    """A function of the Python interface has no such keyword."""
+
+
 class OutOfMemoryError(D2LError):
     """The memory of a GPU or of this machine is full."""
 

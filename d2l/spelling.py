@@ -1,9 +1,12 @@
 """Options as fields of a dataclass: written once for the command line, the API and its help."""
 
+import difflib
 import inspect
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
+
+from d2l.errors import KeywordError, OptionError
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Model = TypeVar("Model")
@@ -43,6 +46,16 @@ def list_spellings(model: Any, command: str | None = None) -> dict[str, Spelling
     return {n: spelling for n, spelling in found.items() if command in (None, *spelling.also)}
 
 
+def refuse_other_types(options: Any) -> None:
+    """Raise OptionError for a number or a truth value that is of another type."""
+    for name, hint in get_type_hints(type(options)).items():
+        kinds, value = {*(get_args(hint) or (hint,))}, getattr(options, name)
+        taken = kinds | ({int} if float in kinds else set())
+        if kinds <= {int, float, bool, type(None)} and type(value) not in taken:
+            wanted = " or ".join(sorted(kind.__name__ for kind in kinds - {type(None)}))
+            raise OptionError(f"{name} is {value!r:.60}, expected {wanted}")
+
+
 def list_choices(model: Any) -> dict[str, tuple[str, ...]]:
     """List the choices of each option that has some, by name."""
     found = {name: get_args(hint) for name, hint in get_type_hints(model).items()}
@@ -80,9 +93,16 @@ def from_keywords(model: type[Model], keywords: Mapping[str, Any]) -> Model:
     return model(**{names[keyword]: value for keyword, value in keywords.items()})
 
 
-def refuse_unknown(keywords: Mapping[str, Any], known: Collection[str]) -> None:
-    """Raise TypeError for a keyword that is none of the known."""
+def refuse_unknown(
+    keywords: Mapping[str, Any], known: Collection[str], others: Collection[str] = ()
+) -> None:
+    """Raise KeywordError for a keyword that is none of the known; `others` of the function are
+    named where they are meant."""
     if unknown := sorted(keywords.keys() - set(known)):
-        raise TypeError(
-            f"unexpected keyword {unknown[0]!r}; keywords are {', '.join(sorted(known))}"
+        names = sorted({*known, *others})
+        inside = [name for name in names if unknown[0] in name]
+        near = inside or difflib.get_close_matches(unknown[0], names, n=1)
+        meant = f"did you mean {near[0]}? " if near else ""
+        raise KeywordError(
+            f"unexpected keyword {unknown[0]!r}; {meant}keywords are {', '.join(sorted(known))}"
         )

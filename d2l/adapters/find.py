@@ -28,8 +28,8 @@ def find_adapter(
 ) -> Path:
     """Find the folder of an adapter; raises AdapterError.
 
-    A name without a path is searched in the current folder and then in `home_folder`, in each as it
-    is and then with ".lora". A `Path` and an existing folder are local. Any other text of the form
+    A name is searched as it is and then with ".lora": without a path in the current folder and then
+    in `home_folder`. A `Path` and an existing folder are local. Any other text of the form
     org/repo[@revision][:subfolder] is a repository on the hub: its files are downloaded into the
     hub's cache, or must be there with `local_files_only`.
     """
@@ -62,10 +62,9 @@ def _find_folder(path: Path) -> Path | None:
 
 
 def _list_candidates(path: Path) -> list[Path]:
-    """List possible paths of an adapter, best first: several for a name, else the path itself."""
-    if path.name != str(path):
-        return [path]
-    folders = dict.fromkeys((Path(), home_folder()))
+    """List possible paths of an adapter, best first."""
+    is_name = path.name == str(path)
+    folders = dict.fromkeys((Path(), home_folder()) if is_name else (path.parent,))
     return [folder / name for folder in folders for name in (path.name, path.name + _SUFFIX)]
 
 
@@ -81,7 +80,7 @@ def _refuse_unknown(path: Path) -> None:
             }
     similar = difflib.get_close_matches(path.name.removesuffix(_SUFFIX), near, n=1)
     hint = f"did you mean {near[similar[0]]}?" if similar else names.MAKE_ONE
-    if len(candidates) > 1:
+    if path.name == str(path):
         where = "".join(f" or in {folder} ({VARIABLE})" for folder in folders[1:])
         raise AdapterError(f"{path}: no such adapter in this folder{where}", hint=hint)
     if similar:

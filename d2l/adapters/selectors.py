@@ -19,15 +19,21 @@ _MOST_NAMED = 20  # pages in a remark
 _MOST_PLACES = 8  # documents, page ranges or headings in a line
 
 
-def select(text: str, chunks: Sequence[ChunkRecord]) -> tuple[list[int], list[str]]:
+def select(
+    text: str, chunks: Sequence[ChunkRecord], headings: Sequence[Sequence[str]] = ()
+) -> tuple[list[int], list[str]]:
     """Select chunks by a text: (their indices, remarks on other pages in them).
+
+    `headings`: those above each chunk, if they are known.
 
     The text names a document as in d2l.json, or its file name alone, or "" for any document; then,
     after a colon, a place in it: pages, a heading as in d2l.json, or "#n", the n-th chunk. Raises
     AdapterError if there is no such chunk.
     """
     documents = {chunk.document for chunk in chunks}
-    named, place = _split(text, documents)
+    above = headings or [()] * len(chunks)
+    heads = [_fold(chunk.source, *own) for chunk, own in zip(chunks, above, strict=True)]
+    named, place = _split(text, documents, set().union(*heads))
     own = [n for n, chunk in enumerate(chunks) if not named or chunk.document in named]
     if not place:
         return own, []
@@ -38,8 +44,7 @@ def select(text: str, chunks: Sequence[ChunkRecord]) -> tuple[list[int], list[st
         wanted = _range(pages)
         hit = [n for n in own if _overlap(wanted, chunks[n].source)]
     else:
-        heading = place.removeprefix("§").strip()
-        hit = [n for n in own if chunks[n].source.removeprefix("§").strip() == heading]
+        hit = [n for n in own if _fold(place) <= heads[n]]
     if not hit:
         raise AdapterError(
             f"{text}: no chunk of the adapter lies there",
@@ -81,14 +86,20 @@ def _join_first(texts: Sequence[str], comma: str) -> str:
     return comma.join([*texts[:_MOST_PLACES], *more])
 
 
-def _split(text: str, documents: set[str]) -> tuple[set[str], str]:
+def _fold(*headings: str) -> set[str]:
+    """Fold the case of headings, without their sign."""
+    return {heading.removeprefix("§").strip().casefold() for heading in headings}
+
+
+def _split(text: str, documents: set[str], headings: set[str]) -> tuple[set[str], str]:
     """Split a text into (documents, place) after the longest prefix that names a document."""
     colons = [n for n in reversed(range(len(text))) if text[n] == ":"]
     for name, place in ((text, ""), *((text[:n], text[n + 1 :]) for n in colons)):
         full = {d for d in documents if name in (d, PurePath(d).name)}
         if full or not name:
             return full, place.strip()
-    if len(documents) == 1 and (_PAGES.match(text) or _CHUNK.match(text) or text[:1] == "§"):
+    is_place = _PAGES.match(text) or _CHUNK.match(text) or text[:1] == "§"
+    if (len(documents) == 1) if is_place else (_fold(text) <= headings):
         return set(documents), text
     raise AdapterError(
         f"{text}: the adapter has no such document",

@@ -78,7 +78,8 @@ def prepare(
     parent = read_parent(adapter)
     _refuse_mixed(parent)
     chunks = parent.chunks
-    stays, factors, remarks = _choose(values, chunks)
+    records = parent.parts.records if parent.parts is not None else ()
+    stays, factors, remarks = _choose(values, chunks, [record.headings for record in records])
     if factors and parent.parts is not None:
         remarks.append(
             "factors change the one memory that other engines load; parts are asked as they are"
@@ -170,19 +171,19 @@ def _refuse_mixed(parent: Parent) -> None:
 
 
 def _choose(
-    values: Mapping[str, Any], chunks: Sequence[ChunkRecord]
+    values: Mapping[str, Any], chunks: Sequence[ChunkRecord], headings: Sequence[Sequence[str]]
 ) -> tuple[list[int], dict[int, float], list[str]]:
     """Choose chunks: (indices of those that stay, factors of rescaled ones, remarks)."""
     if not any(values.values()):
         raise AdapterError("nothing to edit", hint="give --drop, --keep or --rescale")
-    dropped = [select(text, chunks) for text in values["drop"]]
-    alone = [select(text, chunks) for text in values["keep"]]
+    dropped = [select(text, chunks, headings) for text in values["drop"]]
+    alone = [select(text, chunks, headings) for text in values["keep"]]
     remarks = [remark for _, own in (*dropped, *alone) for remark in own]
     factors: dict[int, float] = {}
     for text, factor in values["scale"].items():
         if not math.isfinite(factor):
             raise AdapterError(f"{text}: the factor is not a finite number")
-        for n in select(text, chunks)[0]:
+        for n in select(text, chunks, headings)[0]:
             factors[n] = factors.get(n, 1.0) * factor
     keep = {n for indices, _ in alone for n in indices} if alone else set(range(len(chunks)))
     stays = sorted(keep.difference(*(indices for indices, _ in dropped)))

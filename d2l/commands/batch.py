@@ -38,7 +38,9 @@ def batch(
         list[str],
         typer.Argument(help="A manifest (.jsonl), or folders, files, patterns, s3://bucket/docs/."),
     ],
-    out_dir: Annotated[str, in_panel(OUTPUT, help="Folder, or s3://bucket/adapters/.")],
+    out_dir: Annotated[
+        str, in_panel(OUTPUT, "-o", "--out-dir", help="Folder, or s3://bucket/adapters/.")
+    ],
     options: "CompileOptions",
     reading: "ReadOptions",
     results: Annotated[

@@ -14,7 +14,6 @@ from d2l.commands.options import AdapterPath, Base, Device, Offline
 from d2l.errors import OptionError
 from d2l.files.printable import one_line
 from d2l.inference.options import AskOptions
-from d2l.progress import announce
 
 if TYPE_CHECKING:
     from d2l.runtimes.check import CheckReport
@@ -66,7 +65,6 @@ def check(
         return
     if model is not None:
         raise OptionError("--model needs --live", hint="name its URL")
-    announce(f"checking {adapter}")
     report = d2l.check(
         adapter,
         runtimes=runtime or (),
@@ -128,4 +126,9 @@ def show(report: "CheckReport") -> str:
         lines += [f"{'wrong' if fault.fatal else 'note'}: {fault.message}", f"  do: {fault.fix}"]
     for verdict in report.verdicts:
         lines += str(verdict).splitlines()
+    fine = [v.runtime for v in report.verdicts if v.accepts and not v.findings]
+    noted = [v.runtime for v in report.verdicts if v.accepts and v.findings]
+    rows = [("use it in", fine), ("after a look at the notes above in", noted)]
+    use = "; ".join(f"{words} {', '.join(names)}" for words, names in rows if names)
+    lines.append(f"verdict: {use or 'no engine takes it as it is'}")
     return "\n".join(map(one_line, lines))

@@ -2,10 +2,10 @@
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -38,6 +38,8 @@ from d2l.progress import announce
 if TYPE_CHECKING:
     from d2l.compiler.plan import CompilePlan
     from d2l.hypernets.options import CompileOptions
+
+T = TypeVar("T")
 
 
 @taking("d2l.hypernets.options:CompileOptions")
@@ -114,7 +116,7 @@ def _write(
     cached = compiler.look_up(plan)
     compiler.load(plan, cached, watch=console.watch)
     start = time.perf_counter()
-    adapter = compiler(plan, watch=console.watch, cached=cached)
+    adapter = compiler(plan, watch=_count_kept, cached=cached)
     adapter.save_pretrained(out, force=force)
     times = (time.perf_counter() - start, start - console.STARTED)
     base, offline = compiler.options.base, compiler.options.offline
@@ -125,6 +127,14 @@ def _write(
     for message in (message for done in exports for message in done.warnings):
         console.warn(message)
     return report_run(plan, adapter, out, times, cached=cached, exports=exports)
+
+
+def _count_kept(items: Sequence[T], label: str) -> Iterator[T]:
+    """Show the progress, and say at an interruption what the cache keeps."""
+    for n, item in enumerate(console.watch(items, label)):
+        console.set_stopping(f"{n:,} of {len(items):,} chunks are kept: run it again to go on")
+        yield item
+    console.set_stopping(None)
 
 
 def _warn(remarks: Sequence[str], warnings: Sequence[str], *, strict: bool) -> None:

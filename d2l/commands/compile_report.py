@@ -233,8 +233,8 @@ def _describe_tokens(plan: "CompilePlan") -> list[str]:
     one = "memory" if plan.network.unit == "seats" else "adapter"
     return [
         f"{line}; one {one} of all holds about {plan.cut.held_by_one:,}",
-        "asked       each question chooses its part: d2l ask, d2l serve; other engines: "
-        "d2l export --to parts",
+        "use         d2l ask and d2l serve find the parts that answer a question; other engines "
+        "need d2l export --to parts",
     ]
 
 

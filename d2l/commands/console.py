@@ -235,46 +235,50 @@ def flush() -> None:
 
 
 def watch(items: Sequence[T], label: str) -> Iterator[T]:
-    """Yield the items behind a progress bar on stderr; without a terminal as `_Log` does. An
-    interruption ends the work before each."""
-    if not _draws():
-        log = _Log(label)
-        for done, item in enumerate(items):
-            interrupts.check()
-            log(done, len(items))
-            yield item
-        return
-    from rich.console import Console
-    from rich.progress import track
-
-    make_way(hold=True)
-    for item in track(items, label, console=Console(stderr=True), transient=True):
+    """Yield the items, and show the progress. An interruption ends the work before each."""
+    progress = ProgressBar(label)
+    for done, item in enumerate(items):
         interrupts.check()
+        progress(done, len(items))
         yield item
-    make_way()
 
 
 def _draws() -> bool:
     return sys.stderr.isatty() and _Settings.level > Level.QUIET
 
 
-class _Log:
-    """Progress for files and pipes: a line every `LOG_SECONDS`, with the time left at the mean
-    pace since the first call. Work that ends before prints none."""
+class ProgressBar:
+    """Progress of work that is called with (done, total), and the time left at the mean pace since
+    the first call: on a terminal in the spinner's line, else a line every `LOG_SECONDS`."""
 
     def __init__(self, label: str) -> None:
         self._label = label
         self._last = time.monotonic()
         self._start: tuple[float, int] | None = None
 
+    def __enter__(self) -> "ProgressBar":
+        _label_spinner(self._label)
+        return self
+
     def __call__(self, done: int, total: int, label: str | None = None) -> None:
+        """Show the progress."""
         now = time.monotonic()
         start, before = self._start = self._start or (now, done)
-        if now - self._last >= LOG_SECONDS:
+        rest = (now - start) * (total - done) / (done - before) if done > before else None
+        left = "" if rest is None else f", about {_describe_time(rest)} left"
+        text = f"{label or self._label}: {done:,} of {total:,}{left}"
+        _label_spinner(text)
+        if now - self._last >= LOG_SECONDS and not _draws():
             self._last = now
-            rest = (now - start) * (total - done) / (done - before) if done > before else None
-            left = "" if rest is None else f", about {_describe_time(rest)} left"
-            note(one_line(f"{label or self._label}: {done:,} of {total:,}{left}"))
+            note(one_line(text))
+
+    def __exit__(self, *_: object) -> None:
+        """Leave the last line to the next work."""
+
+
+def _label_spinner(text: str) -> None:
+    if _Settings.spinner is not None:
+        _Settings.spinner.label = text
 
 
 def _describe_time(seconds: float) -> str:
@@ -283,41 +287,6 @@ def _describe_time(seconds: float) -> str:
     if not minutes:
         return f"{rest} s"
     return f"{minutes} m {rest} s" if rest else f"{minutes} m"
-
-
-class ProgressBar:
-    """Bar for work that reports its progress: call it with (done, total)."""
-
-    def __init__(self, label: str) -> None:
-        self._label = label
-        self._log = _Log(label)
-        self._bar: Any = None
-        self._task: Any = None
-
-    def __enter__(self) -> "ProgressBar":
-        if _draws():
-            from rich.console import Console
-            from rich.progress import Progress
-
-            make_way(hold=True)
-            self._bar = Progress(console=Console(stderr=True), transient=True)
-            self._bar.start()
-            self._task = self._bar.add_task(self._label, total=None)
-        return self
-
-    def __call__(self, done: int, total: int, label: str | None = None) -> None:
-        """Move the bar."""
-        if self._bar is not None:
-            self._bar.update(
-                self._task, completed=done, total=total, description=label or self._label
-            )
-        else:
-            self._log(done, total, label)
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            make_way()
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -8,7 +8,6 @@ import d2l
 from d2l.adapters.info import read_info
 from d2l.commands import console
 from d2l.commands.options import AdapterPath, Base, Checkpoint, Device, DryRun, Force, Offline, Out
-from d2l.progress import announce
 
 if TYPE_CHECKING:
     from d2l.change.edit import EditPlan
@@ -43,7 +42,6 @@ def edit(
 
     if not dry_run:
         refuse_adapter(out, force=force)
-    announce(f"editing {adapter}")
     plan = d2l.plan_edit(
         adapter, drop=drop or (), keep=keep or (), rescale=_read_factors(rescale or [])
     )

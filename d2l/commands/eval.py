@@ -49,7 +49,7 @@ def evaluate(
     if examples is not None and checkpoint is not None:
         raise typer.BadParameter("--examples goes with an adapter")
     from d2l.adapters.find import find_adapter
-    from d2l.datasets.tasks import read_tasks
+    from d2l.datasets.examples import read_cases
     from d2l.evaluation.tasks.evaluate import eval_adapter, eval_network
     from d2l.hypernets.options import TaskCompileOptions
     from d2l.inference.options import AskOptions
@@ -64,7 +64,7 @@ def evaluate(
     else:
         making = TaskCompileOptions(checkpoint, base, device, offline, embedder)
         report = eval_network(
-            read_tasks(named[0]) if held_out is None else read_held_out(held_out),
+            read_cases(named[0]) if held_out is None else read_held_out(held_out),
             making=making,
             asking=asking,
             limit=limit,

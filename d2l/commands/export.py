@@ -16,7 +16,6 @@ from d2l.commands.options import (
     Target,
     in_panel,
 )
-from d2l.progress import announce
 
 if TYPE_CHECKING:
     from d2l.runtimes.export import ExportPlan, ExportResult
@@ -55,7 +54,6 @@ def export(
         from d2l.runtimes.export import name_beside
 
         out = name_beside(adapter, to)
-    announce(f"exporting {adapter}")
     if dry_run:
         plan = d2l.plan_export(adapter, out, to=to, base=base, local_files_only=offline)
         for message in plan.warnings:

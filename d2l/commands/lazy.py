@@ -21,6 +21,7 @@ from typer.core import TyperCommand, TyperGroup
 from d2l.commands import console
 from d2l.commands.options import COMMON, PANELS, set_parameters
 from d2l.errors import D2LError
+from d2l.progress import announce
 
 #: Typer's error of wrong usage, for which it has no name of its own.
 USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
@@ -209,6 +210,7 @@ def _share_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def command(**values: Any) -> Any:
+        announce((function.__doc__ or "").partition(".")[0].lower())
         return function(**{name: value for name, value in values.items() if name not in SHARED})
 
     added = [

@@ -12,6 +12,12 @@ from d2l.adapters.info import read_info
 from d2l.commands import console
 from d2l.commands.compile_report import show_preflight
 from d2l.commands.options import INPUT, OUTPUT, DryRun, Force, Out, Strict, expert, in_panel, taking
+from d2l.datasets.descriptions import (
+    CHANGES_MEANINGS,
+    check_description,
+    is_rewriting,
+    read_stream,
+)
 
 if TYPE_CHECKING:
     from d2l.adapters.provenance import Description, ExamplesRecord, Provenance
@@ -54,7 +60,6 @@ def make(
             "--input-column, --output-column and --keep-examples go with --examples"
         )
     from d2l.adapters.find import refuse_adapter
-    from d2l.datasets.descriptions import check_description, read_stream
     from d2l.documents.intake import refuse_warnings
 
     if not dry_run:
@@ -131,6 +136,8 @@ def _show(compiler: "d2l.TaskCompiler", made: _Made, given: "ExampleFile | None"
         f"size        {made.size_bytes / 1e6:.2f} MB",
         f"time        {console.describe_times(made.seconds, made.start)}",
     ]
+    if is_rewriting(made.description.text):
+        rows.append(f"meaning     {CHANGES_MEANINGS}")
     console.emit(_values(compiler, made), "\n".join(rows))
 
 

@@ -19,7 +19,6 @@ from d2l.commands.options import (
     adapter_argument,
 )
 from d2l.hypernets.options import Merge
-from d2l.progress import announce
 
 if TYPE_CHECKING:
     from d2l.change.merge_plan import MergePlan
@@ -50,7 +49,6 @@ def merge(
 
     if not dry_run:
         refuse_adapter(out, force=force)
-    announce(f"merging {len(adapters)} adapters")
     plan = d2l.plan_merge(
         adapters,
         weights=weight or None,

@@ -1,6 +1,6 @@
 """Line that names the work of a command while it prints nothing: on a terminal, on stderr.
 
-The threads of rich's spinner replace sys.stdout, and take a tenth of a second to import.
+Written without rich, which replaces sys.stdout while it draws, and takes a moment to import.
 """
 
 import logging
@@ -23,14 +23,14 @@ class Spinner(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
         self._writing, self._ended = threading.Lock(), threading.Event()
-        self._label, self._shown, self._last = "starting", False, time.monotonic()
+        self.label, self._shown, self._last = "starting", False, time.monotonic()
         self._held = False
         threading.Thread(target=self._turn, daemon=True).start()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take the name of the work."""
         if record.levelno < logging.INFO:
-            self._label = record.getMessage()
+            self.label = record.getMessage()
 
     def erase(self, *, hold: bool = False) -> None:
         """Make way for other output, before it is written; with `hold` until the next call."""
@@ -54,6 +54,6 @@ class Spinner(logging.Handler):
                     continue
                 n, self._shown = n + 1, True
                 room = shutil.get_terminal_size().columns - 3
-                text = short_line(self._label)[:room]
+                text = short_line(self.label)[:room]
                 sys.stderr.write(f"{_ERASE}{_PICTURES[n % len(_PICTURES)]} {text}")
                 sys.stderr.flush()

@@ -18,6 +18,7 @@ from d2l.adapters.card import (
 from d2l.adapters.provenance import Description
 from d2l.bases.catalog import spell_base
 from d2l.compiler.plan import CompilePlan, TaskPlan
+from d2l.datasets.descriptions import CHANGES_MEANINGS, is_rewriting
 from d2l.hypernets.familiarity import LEAST_FAMILIAR
 from d2l.version import __version__
 
@@ -96,6 +97,7 @@ def write_description_card(plan: TaskPlan, description: Description) -> str:
     ).replace("Ask something that the document answers.", "Give the task's input.")
     trouble = f"{KNOWS_NOTHING}\n" if own else ""
     prompt = network.explain_prompt(plan.rank)
+    changes = [CHANGES_MEANINGS] if is_rewriting(text) else []
     return (
         f"{write_head(config.base, 't2l')}"
         "# A task description, made into a LoRA adapter\n\n"
@@ -104,7 +106,7 @@ def write_description_card(plan: TaskPlan, description: Description) -> str:
         f"{write_table(rows)}\n"
         f"## Load it\n\n```python\n{loading}```\n\n"
         f"{prompt}\n{trouble}"
-        f"## Limits\n\n{write_list(plan.warnings)}"
+        f"## Limits\n\n{write_list(plan.warnings)}{write_list(changes)}"
         "- Any text yields an adapter. One that is unlike the descriptions that the network was "
         "trained on need not help, and can harm.\n"
         f"{network.explain_base()}"

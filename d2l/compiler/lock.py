@@ -176,7 +176,7 @@ def _compare_inputs(lock: Mapping[str, Any], request: Request) -> Iterator[Drift
             if _digest_input(source.path) != then[name]:
                 yield Drift("input", f"input {source.name} changed")
         elif source.name == STDIN:
-            yield Drift("input", "input - is standard input, which is not read twice")
+            yield Drift("inputs", "input - is standard input, which is not read twice")
     if now != list(then):
         gone = [f"input {name} is gone" for name in then if name not in now]
         new = [f"input {name} is new" for name in now if name not in then]

@@ -10,6 +10,13 @@ MAX_CHARS = 20_000
 
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 _QUOTES = ('"', "'")
+#: Verbs that begin the description of a task whose output is a text's own content in other words.
+_REWRITES = re.compile(
+    r"\W*(?:please )?(?:summari[sz]|translat|rewrit|re-?phras|paraphras|simplif|shorten|condens"
+    r"|abridg|correct|proofread|rewor|formali[sz]|polish)",
+    re.IGNORECASE,
+)
+CHANGES_MEANINGS = "a base this small changes meanings: compare each text with its input"
 
 
 def check_description(text: str, where: str = "the description") -> str:
@@ -28,6 +35,11 @@ def check_description(text: str, where: str = "the description") -> str:
     if _CONTROL.search(text) or any("\ud800" <= c <= "\udfff" for c in text):
         raise DescriptionError(f"{where} is not text", hint=hint)
     return text
+
+
+def is_rewriting(text: str) -> bool:
+    """True for a task that writes a text anew: a summary, a translation, another style."""
+    return _REWRITES.match(text) is not None
 
 
 def read_stream(stream: BinaryIO) -> str:

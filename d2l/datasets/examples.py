@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from d2l.datasets.tasks import Example
+from d2l.datasets.tasks import Example, Task, read_tasks
 from d2l.errors import TaskError
 from d2l.files.jsonl import RowFormat, check_text, read_rows
 
@@ -66,6 +66,13 @@ def read_examples(path: Path, wanted: Columns | None = None) -> ExampleFile:
     columns = _pick_columns(path, list(numbered[0][1]), wanted or Columns())
     examples = tuple(_make_example(path, number, row, columns) for number, row in numbered)
     return ExampleFile(examples, columns, hashlib.sha256(data).hexdigest())
+
+
+def read_cases(path: Path) -> list[Task]:
+    """Read a file of tasks, or a table of examples as one task; raises TaskError."""
+    if any(suffix in path.suffixes for suffix in _JSON):
+        return read_tasks(path)
+    return [Task(path.stem, (), read_examples(path).examples)]
 
 
 def pick_rows(path: Path, sha256: str, rows: Sequence[int]) -> list[Example]:

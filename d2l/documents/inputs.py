@@ -4,6 +4,7 @@ Reads no file.
 """
 
 import os
+import re
 import stat
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from d2l.documents.read import READERS
 from d2l.errors import DocumentError
 
 STDIN = "-"
+_ADDRESS = re.compile("[A-Za-z][A-Za-z0-9+.-]*://")
 #: File that marks an adapter's folder, or an export's: its card is no document.
 OWN = "d2l.json"
 #: Every suffix that a reader takes.
@@ -70,6 +72,11 @@ def find_files(given: str) -> tuple[list[Path], list[Path]]:
         raise DocumentError(
             "an input has an empty name", hint="name files, folders, or - for stdin"
         )
+    if _ADDRESS.match(given):
+        raise DocumentError(
+            f"{printable(given)}: d2l opens no addresses",
+            hint="download it first (curl -O), and name the file",
+        )
     path = Path(given)
     if not is_folder(path):
         return [path], []
@@ -99,7 +106,10 @@ def is_folder(path: Path) -> bool:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise DocumentError(f"{name}: {reason}", hint="check the path") from None
     if not exists:
-        raise DocumentError(f"{name}: no such file or folder", hint="check the path")
+        hint = "check the path"
+        if " " in name and not path.suffix:
+            hint += "; a text comes from standard input (-), in Python from Document.from_text"
+        raise DocumentError(f"{name}: no such file or folder", hint=hint)
     return False
 
 

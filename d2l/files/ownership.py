@@ -60,7 +60,10 @@ def refuse_existing(
             hint="choose another -o, or move them away: d2l replaces only its own files",
         )
     if not force:
-        raise error(f"{path} exists already", hint="choose another -o, or replace it: --force")
+        raise error(
+            f"{path} exists already",
+            hint="choose another -o, or replace it: --force (in Python force=True)",
+        )
 
 
 def refuse_full(path: Path, n_bytes: int, error: type[D2LError]) -> None:

@@ -11,7 +11,13 @@ from typing import Any, Literal, Self, get_args
 
 from d2l.errors import OptionError
 from d2l.hypernets.registry import DEFAULT, DEFAULT_VARIABLE, OWN, TEXT_VARIABLE
-from d2l.spelling import list_choices, list_spellings, option, refuse_unknown
+from d2l.spelling import (
+    list_choices,
+    list_spellings,
+    option,
+    refuse_other_types,
+    refuse_unknown,
+)
 
 Merge = Literal["concat", "average"]
 Chunking = Literal["usual", "stable"]
@@ -61,6 +67,7 @@ class NetworkOptions:
     offline: bool = option(False, "Open no socket.", of="network", also=_MANY)
 
     def __post_init__(self) -> None:
+        refuse_other_types(self)
         for name, choices in list_choices(type(self)).items():
             if (value := getattr(self, name)) not in choices:
                 hint = f"choose from {', '.join(choices)}"
@@ -78,7 +85,7 @@ class NetworkOptions:
 
     def changed(self, **options: Any) -> Self:
         """Change options of the adapter; raises TypeError for any other keyword."""
-        refuse_unknown(options, self.list_keywords())
+        refuse_unknown(options, self.list_keywords(), list_spellings(type(self)))
         return replace(self, **options)
 
     def locate(self) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from d2l.inference.chat_prompts import TokenizerFolder, Turns, find_chat, user_t
 from d2l.inference.forward import extend
 from d2l.inference.options import LEAST_TEMPERATURE, AskOptions
 from d2l.inference.parts.choose import Choice, Citation, PartChooser, PartOptions
-from d2l.inference.parts.read import PartPrompt, PartReader
+from d2l.inference.parts.read import N_BANNED, PartPrompt, PartReader
 from d2l.inference.peft_loading import check_alone, put_beside, put_on
 from d2l.inference.streaming import Emit, Streamer, discard
 from d2l.memory import memory_errors
@@ -226,7 +226,10 @@ class AdaptedModel(AdapterPrompts):
         `options.parts.whole`, the whole adapter is on."""
         asked = self.complete(turns, options)
         if self.parts is None or self.reader is None or options.parts.whole or self.disabled:
-            yield PartPrompt(self.prompt_turns(asked, alone=self.disabled), self._read_opening())
+            ids, provenance = self.prompt_turns(asked, alone=self.disabled), self.info.provenance
+            is_task = provenance is not None and provenance.description is not None
+            banned = self.encode(SILENCE)[:N_BANNED] if is_task and not self.disabled else ()
+            yield PartPrompt(ids, self._read_opening(), banned=tuple(banned))
             return
         choice = self.parts.choose(turns, options.parts, short=options.short)
         index = self.parts.parts.index

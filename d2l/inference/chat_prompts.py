@@ -17,7 +17,7 @@ from d2l.adapters.info import CHAT_TEMPLATE, AdapterInfo
 from d2l.bases.chat_templates import is_own, render_apart, try_tokenizer
 from d2l.bases.quiet import LOAD_ERRORS, explain, panics_as_errors, quiet_transformers
 from d2l.bases.tokenizer_files import read_compact
-from d2l.errors import BaseModelError
+from d2l.errors import BaseModelError, OptionError
 
 TOKENIZER = "tokenizer.json"
 #: A conversation, as chat templates take it.
@@ -25,7 +25,10 @@ Turns = list[dict[str, str]]
 
 
 def user_turn(text: str) -> dict[str, str]:
-    """Make a user's turn."""
+    """Make a user's turn; raises OptionError for other values than a text."""
+    if not isinstance(text, str) or not text.strip():
+        kind = "empty" if isinstance(text, str) else f"{text!r:.60}, expected a text"
+        raise OptionError(f"the question is {kind}", hint="ask one question at a time")
     return {"role": "user", "content": text}
 
 

@@ -41,10 +41,11 @@ def test_a_path_leads_to_its_own_place_alone(home: Path) -> None:
     write_adapter(home / "book.lora")
     Path("docs").mkdir()
     write_adapter(Path("docs/book.lora"))
+    assert find_adapter(Path("docs/book")) == Path("docs/book.lora")
     with pytest.raises(AdapterError) as caught:
-        find_adapter(Path("docs/book"))
+        find_adapter(Path("docs/boks"))
     assert caught.value.describe() == (
-        f"{Path('docs/book')}: no such adapter folder (did you mean {Path('docs/book.lora')}?)"
+        f"{Path('docs/boks')}: no such adapter folder (did you mean {Path('docs/book.lora')}?)"
     )
     assert find_adapter(Path("other/book.lora")) == Path("other/book.lora")
 

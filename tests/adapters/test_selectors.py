@@ -95,3 +95,12 @@ def test_places_are_described_briefly_and_each_page_once() -> None:
     ]
     assert describe_places(apart, [1, 3, 4]) == "a.pdf: p. 2, 6, 8"
     assert describe_places(apart, range(12)) == ("a.pdf: p. 0, 2, 4, 6, 8, 10, 12, 14, … (4 more)")
+
+
+def test_a_heading_is_enough_and_those_above_a_chunk_count() -> None:
+    above = [("1 Setup",), ("1 Setup", "1.1 Cables"), ("2 Use",), ("Filters",), ()]
+    assert select("filters", CHUNKS)[0] == [3]
+    assert select("1 setup", CHUNKS, above)[0] == [0, 1]
+    assert select("manual.pdf:§ 1.1 Cables", CHUNKS, above)[0] == [1]
+    with pytest.raises(AdapterError, match="has no such document"):
+        select("1.1 Cables", CHUNKS)

@@ -126,7 +126,7 @@ def test_a_keyword_that_is_none_is_a_type_error(
     call: Callable[..., object], compiled: Compile, working_folder: Path
 ) -> None:
     adapter = d2l.Adapter.from_pretrained(compiled("seats").adapter)
-    with pytest.raises(TypeError, match="unexpected keyword 'maxrank'; keywords are "):
+    with pytest.raises(TypeError, match=r"unexpected keyword 'maxrank'; .*keywords are "):
         call(adapter, maxrank=8)
     assert list(working_folder.iterdir()) == []
 

@@ -5,7 +5,6 @@ import json
 import logging
 import math
 import re
-import sys
 
 import pytest
 
@@ -83,20 +82,6 @@ def test_no_progress_is_drawn_where_stderr_is_no_terminal(
         steps(1, 2)
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "")
-
-
-def test_progress_is_drawn_on_a_terminal_and_only_on_stderr(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
-    monkeypatch.setenv("TERM", "xterm")
-    assert list(console.watch([1, 2, 3], "working")) == [1, 2, 3]
-    with console.ProgressBar("reading") as steps:
-        steps(1, 2)
-    assert "working" in terminal.getvalue()
-    assert "reading" in terminal.getvalue()
-    assert capsys.readouterr().out == ""
 
 
 def test_bars_are_scaled_to_the_longest(capsys: pytest.CaptureFixture[str]) -> None:

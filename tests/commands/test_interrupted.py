@@ -117,3 +117,22 @@ def test_an_interrupted_command_leaves_nothing_behind(
         out, err = child.communicate(timeout=60)
     assert (child.returncode, out, err) == (code, "", NOTHING)
     assert [path for path in sorted(place.iterdir()) if path.name != "cache"] == before
+
+
+def test_an_interrupted_compilation_says_what_is_kept() -> None:
+    program = """
+from d2l.commands import main
+from d2l.commands.compile import _count_kept
+
+def work(*_):
+    for n in _count_kept(range(17), "compiling"):
+        if n == 15:
+            signal.raise_signal(signal.SIGINT)
+
+main._call = work
+main.main()
+"""
+    check_stops(
+        f"import signal{program}",
+        "stopped; 15 of 17 chunks are kept: run it again to go on\n",
+    )

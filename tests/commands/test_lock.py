@@ -1,5 +1,6 @@
 """`d2l.lock`: what --locked finds, and a second run that has nothing to do."""
 
+import io
 import json
 import os
 from collections.abc import Callable
@@ -301,3 +302,15 @@ def test_a_lock_names_no_folder_and_holds_for_paths_of_any_form(
     assert kept.code == 0
     assert str(place) in (place / "other.lora" / LOCK).read_text("utf-8")
     assert command(*ordered, "--keep-paths", "--locked").code == 0
+
+
+def test_another_text_of_standard_input_replaces_an_adapter_only_by_force(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("compile", "-", "-o", "in.lora", *COMPILE[4:], *base())
+    for text, more, code in ((b"One.", (), 0), (b"Two.", (), 1), (b"Two.", ("--force",), 0)):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text)))
+        before = read_files(Path("in.lora")) if Path("in.lora").exists() else {}
+        done = command(*words, *more)
+        assert done.code == code
+        assert (read_files(Path("in.lora")) == before) == bool(code)

@@ -7,6 +7,8 @@ from typer.main import get_command
 
 from d2l.commands.lazy import build_command, split_short
 from d2l.commands.main import app, t2l_app
+from d2l.errors import OptionError
+from d2l.hypernets.options import CompileOptions
 from tests.command import Command
 
 #: What takes the empty text for a text, or says itself what is wrong with it.
@@ -74,3 +76,19 @@ def test_the_home_folder_is_found_where_the_shell_leaves_its_name(
         "~/t",
     ]
     assert run("-o", "=x", "--", "-o=y") == [Path("-o=y"), Path("=x"), "none"]
+
+
+def test_a_text_in_place_of_a_number_is_named() -> None:
+    with pytest.raises(OptionError, match=r"^max_rank is 'many', expected int$"):
+        CompileOptions(max_rank="many")  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match=r"^scale is None, expected float$"):
+        CompileOptions(scale=None)  # type: ignore[arg-type]
+    assert CompileOptions(scale=1, max_rank=None).scale == 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"), [("rank", "max_rank"), ("maxrank", "max_rank"), ("checkpont", "checkpoint")]
+)
+def test_a_keyword_that_is_none_names_the_one_that_is_meant(wrong: str, meant: str) -> None:
+    with pytest.raises(OptionError, match=rf"'{wrong}'; did you mean {meant}\? keywords are"):
+        CompileOptions().changed(**{wrong: 8})

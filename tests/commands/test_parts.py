@@ -194,7 +194,9 @@ def test_a_compilation_says_what_parts_it_keeps(
     assert (values["n_parts"], values["parts_bytes"]) == (values["n_chunks"], n_bytes)
     held = kept.plan.cut.held_by_one
     tokens = f"{values['n_tokens']} in {values['n_parts']} parts; one memory of all holds about"
-    assert f"tokens      {tokens} {held}\nasked       each question chooses its part" in made.out
+    assert (
+        f"tokens      {tokens} {held}\nuse         d2l ask and d2l serve find the parts" in made.out
+    )
     assert f"parts {n_bytes / 1e3:.1f} kB\n" in planned.out
     assert " kB, parts " in made.out
     card = (tmp_path / "long.lora" / "README.md").read_text("utf-8")

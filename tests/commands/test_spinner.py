@@ -161,3 +161,19 @@ def test_off_a_terminal_verbose_commands_name_work_as_it_begins_and_when_it_is_d
     first, second = capsys.readouterr().err.splitlines()
     assert first.endswith(" s  loading the base")
     assert "loaded it (0.00 s)" in second
+
+
+def test_progress_stands_in_the_line_and_only_on_stderr(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    terminal = pretend_terminal(monkeypatch)
+    console.begin_spinner()
+    for number in console.watch([1, 2, 3], "working"):
+        wait_for(terminal, f" working: {number - 1} of 3")
+    with console.ProgressBar("reading") as steps:
+        wait_for(terminal, " reading")
+        steps(1, 2, "reading page 7")
+        wait_for(terminal, " reading page 7: 1 of 2")
+    console.end_spinner()
+    assert "about 0 s left" in terminal.getvalue()
+    assert capsys.readouterr().out == ""

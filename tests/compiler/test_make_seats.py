@@ -14,9 +14,12 @@ from d2l.bases.activations import ActivationEncoder
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.compiler import run as pipeline
 from d2l.compiler.description import name_task
+from d2l.datasets.descriptions import CHANGES_MEANINGS
+from d2l.datasets.silence import SILENCE
 from d2l.hypernets.familiarity import FAMILIARITY_FILE, fit, write_familiarity
 from d2l.hypernets.options import TaskCompileOptions
 from d2l.hypernets.seats.config import read_config
+from d2l.inference.parts.read import N_BANNED
 from d2l.training.learners.seats.learner import embed_texts
 from tests import tiny
 from tests.command import Command
@@ -232,3 +235,30 @@ def test_a_description_is_read_once(
     opening = read_config(Path("seats", "config.json")).read_opening
     assert passes[0] == len(opening)  # what every description follows
     assert len(passes) == 2
+
+
+def test_a_task_does_not_answer_that_the_document_does_not_say(command: Command) -> None:
+    write_task(command, TASK, "-o", "task.lora", *CHECKPOINT)
+    compile_file(command, "note.txt", "note.lora")
+    for name, n_banned in (("task.lora", N_BANNED), ("note.lora", 0)):
+        model = d2l.AdaptedModel.from_pretrained(name, local_files_only=True)
+        with model.reading([{"role": "user", "content": "Sort."}], model.options) as prompt:
+            assert len(prompt.banned) == n_banned
+            assert list(prompt.banned) == model.encode(SILENCE)[:n_banned]
+        with (
+            model.disable_adapter(),
+            model.reading([{"role": "user", "content": "Sort."}], model.options) as prompt,
+        ):
+            assert not prompt.banned
+
+
+@pytest.mark.parametrize(
+    ("task", "warned"),
+    [("Summarize legal contracts.", True), ("please translate to French", True), (TASK, False)],
+)
+def test_tasks_that_write_a_text_anew_are_told_to_change_meanings(
+    command: Command, task: str, warned: bool
+) -> None:
+    made = command.t2l("make", task, "-o", "task.lora", *CHECKPOINT)
+    assert (f"meaning     {CHANGES_MEANINGS}" in made.out.splitlines()) == warned
+    assert (f"- {CHANGES_MEANINGS}" in Path("task.lora", "README.md").read_text()) == warned

@@ -150,3 +150,16 @@ def test_what_is_passed_on_of_a_name_has_no_folder_that_was_given(
     assert [source.shared for source in sources] == ["b.md", "a.txt", ""]
     monkeypatch.chdir(tmp_path / "secret")
     assert [source.shared for source in expand_inputs(["."]).sources] == ["a.txt", "sub/b.md"]
+
+
+def test_an_address_is_to_be_downloaded_first() -> None:
+    with pytest.raises(DocumentError) as caught:
+        expand_inputs(["https://example.com/manual.pdf"])
+    assert caught.value.message == "https://example.com/manual.pdf: d2l opens no addresses"
+    assert caught.value.hint == "download it first (curl -O), and name the file"
+
+
+def test_a_text_in_place_of_a_path_is_told_its_way() -> None:
+    with pytest.raises(DocumentError) as caught:
+        expand_inputs(["The Harn bridge opened in 1931"])
+    assert "Document.from_text" in str(caught.value.hint)

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from d2l.adapters.info import read_info
-from d2l.errors import D2LError
+from d2l.errors import D2LError, OptionError
 from d2l.inference import chat_prompts
-from d2l.inference.chat_prompts import ChatPrompts, TokenizerFolder, find_chat
+from d2l.inference.chat_prompts import ChatPrompts, TokenizerFolder, find_chat, user_turn
 from tests.compiled import Compile
 
 TURNS = [{"role": "user", "content": "A question? <b> é"}]
@@ -117,3 +117,9 @@ def test_a_tokenizer_of_another_kind_is_one_line_or_taken(
     (adapter / name).write_text(json.dumps(value))
     with contextlib.suppress(D2LError):
         assert find(adapter).encode(TURNS)
+
+
+@pytest.mark.parametrize("question", [["Who?", "Where?"], 42, None, "", " \n"])
+def test_a_question_is_a_text(question: object) -> None:
+    with pytest.raises(OptionError, match="the question is "):
+        user_turn(question)  # type: ignore[arg-type]

@@ -236,7 +236,7 @@ def test_the_command_prints_lines_and_exits_by_the_verdicts(
     assert (done.code, done.err) == (0, "")
     assert done.out == (
         f"{adapter}: rank 20 on q_proj, v_proj, for tiny-org/llama-tiny\n"
-        f"{VLLM} accepts\n  {line}\n{by_rule}\n"
+        f"{VLLM} accepts\n  {line}\n{by_rule}\nverdict: use it in vllm\n"
     )
     done = command(*words, "--max-lora-rank", 16)
     assert done.code == 1
@@ -246,6 +246,7 @@ def test_the_command_prints_lines_and_exits_by_the_verdicts(
         by_rule,
         "  refuses: rank is 20, above --max-lora-rank 16",
         "    do: serve with --max-lora-rank 32, or make the adapter with --max-rank 16",
+        "verdict: no engine takes it as it is",
     ]
     values = json.loads(command(*words, "--json").out)
     assert (values["passes"], values["rank"], values["faults"]) == (True, 20, [])

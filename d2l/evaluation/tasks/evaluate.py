@@ -11,9 +11,9 @@ from typing import Any
 
 from d2l.adapters.provenance import Description
 from d2l.api.compiler import TaskCompiler
-from d2l.datasets.examples import pair_up, pick_rows
+from d2l.datasets.examples import pair_up, pick_rows, read_cases
 from d2l.datasets.task_texts import choose_descriptions
-from d2l.datasets.tasks import Example, Task, read_tasks
+from d2l.datasets.tasks import Example, Task
 from d2l.errors import TaskError
 from d2l.evaluation.tasks.arms import TaskMark, ask_adapter, ask_base, choose_questions
 from d2l.evaluation.tasks.report import AnsweredTask, TaskReport, make_report
@@ -41,7 +41,7 @@ def eval_adapter(
     The prompt has the task's own description, else the adapter's. `examples` is the file that the
     adapter was made with; the prompt then has the examples that the adapter read, too.
     """
-    rows = read_tasks(tasks)
+    rows = read_cases(tasks)
     asker = AdaptedModel.load(adapter, asking)
     provenance = asker.info.provenance
     description = None if provenance is None else provenance.description

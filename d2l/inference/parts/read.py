@@ -24,8 +24,9 @@ from d2l.inference.parts.prefix import PrefixMaker, without_seats
 
 #: Number of parts whose caches stay in memory, each some megabytes.
 _MOST_CACHES = 16
-#: Tokens of the refusal that an answer may not have, once it was judged: "The document does".
-_BANNED = 3
+#: Tokens of the refusal that an answer may not have, once it was judged, or to a task: "The
+#: document does".
+N_BANNED = 3
 
 
 class PartPrompt(NamedTuple):
@@ -90,7 +91,7 @@ class PartReader:
                 cache, n_read = copy.deepcopy(self._find_cache(prefixes, group)), 0
             # Ids of the cache are not read again: their number counts.
             begun = [rest[0]] * (cache.get_seq_length() - n_read)
-            banned = self._refusal[:_BANNED] if choice.must_answer else ()
+            banned = self._refusal[:N_BANNED] if choice.must_answer else ()
             yield PartPrompt([*begun, *full], cache, choice, banned)
 
     def _read_apart(
