@@ -17,7 +17,7 @@ from d2l.progress import Steps, ignore_steps
 from d2l.readers.findings import describe
 from d2l.spelling import option
 
-Format = Literal["pdf", "text", "markdown", "html", "docx", "epub"]
+Format = Literal["pdf", "text", "markdown", "html", "docx", "epub", "csv"]
 _MANY = ("batch",)  # commands that read many documents
 
 

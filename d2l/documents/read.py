@@ -207,6 +207,8 @@ def find_parser(format: str) -> Parser:
         from d2l.readers.epub import parse_epub as parse
     elif format == "html":
         from d2l.readers.html import parse_html as parse
+    elif format == "csv":
+        from d2l.readers.delimited import parse_delimited as parse
     else:
         return parse_markdown if format == "markdown" else parse_text
     return parse
@@ -218,8 +220,9 @@ READERS: dict[str, Reader] = {
     "epub": Reader((".epub",), "an EPUB book", sandboxed=True),
     "html": Reader((".html", ".htm", ".xhtml"), "an HTML page", sandboxed=True),
     "markdown": Reader((".md", ".markdown"), "Markdown text", sandboxed=False),
+    "csv": Reader((".csv", ".tsv"), "a table in text", sandboxed=False),
     "text": Reader(
-        (".txt", ".text", ".rst", ".log", ".csv", ".tsv", ".adoc", ".asciidoc", ".org", ".tex"),
+        (".txt", ".text", ".rst", ".log", ".adoc", ".asciidoc", ".org", ".tex"),
         "plain text in any encoding",
         sandboxed=False,
     ),

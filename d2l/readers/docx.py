@@ -18,10 +18,9 @@ from d2l.readers.archives import ZIP_ERRORS, drop_dangling, open_archive, parse_
 from d2l.readers.docx_hidden import HiddenRuns, count_chars, read_page
 from d2l.readers.docx_lists import Numbering, read_small
 from d2l.readers.docx_markup import MATH, RUNS, TEXT_BOX, W, read_sign, settle
-from d2l.readers.docx_styles import OUTLINE_LEVELS, Styles, value_of
+from d2l.readers.docx_styles import OUTLINE_LEVELS, Styles, is_on, value_of
 from d2l.readers.findings import gather
 from d2l.readers.parsing import (
-    CELL,
     Heading,
     Parsed,
     ParseRequest,
@@ -30,6 +29,7 @@ from d2l.readers.parsing import (
     damaged,
     name_left_out,
 )
+from d2l.readers.tables import Cell, Table
 
 KIND = "DOCX document"
 SKIPPED = frozenset((TEXT_BOX, W + "pPr", W + "rPr"))
@@ -244,23 +244,41 @@ class _BodyReader:
 
     def _read_rows(self, table: Any) -> Iterator[str]:
         """Yield the rows of a table; a merged cell counts in its first row."""
+        writer = Table()
         for row in table.iter(W + "tr"):
             if next(row.iterancestors(W + "tbl")) is not table:
                 continue  # of a table inside a cell
+            is_head = self._is_head(table, row, is_first=writer.n_rows == 0)
             cells = []
             for cell in row.iter(W + "tc"):
-                merge = cell.find(f"{W}tcPr/{W}vMerge")
-                continues = merge is not None and merge.get(W + "val", "continue") == "continue"
                 if next(cell.iterancestors(W + "tr")) is not row:
                     continue
+                merge = cell.find(f"{W}tcPr/{W}vMerge")
+                continues = merge is not None and merge.get(W + "val", "continue") == "continue"
                 if continues:
                     self._hidden.note("under a merged cell", count_chars(cell.iter(W + "t")))
-                if continues and not self._include_hidden:
-                    continue
-                lines = [" ".join(text.split()) for text, _ in self._walk(cell)]
-                cells.append(" ".join(line for line in lines if line))
-            if any(cells):
-                yield CELL.join(cell for cell in cells if cell)
+                    continues = not self._include_hidden
+                lines = () if continues else [" ".join(t.split()) for t, _ in self._walk(cell)]
+                text = " ".join(line for line in lines if line)
+                span = max(1, read_small(value_of(cell.find(W + "tcPr"), "gridSpan")))
+                cells.append(Cell(text, is_head, span, continues=continues))
+            if line := writer.write(cells):
+                yield line
+
+    def _is_head(self, table: Any, row: Any, *, is_first: bool) -> bool:
+        """True if a row names its columns: it is marked, or the first and looks so."""
+        marked = row.find(f"{W}trPr/{W}tblHeader")
+        if marked is not None:
+            return is_on(marked.get(W + "val", "1"))
+        if not is_first:
+            return False
+        look = table.find(f"{W}tblPr/{W}tblLook")
+        style = self._styles.find("table", value_of(table.find(W + "tblPr"), "tblStyle"))
+        if look is not None and is_on(look.get(W + "firstRow")) and "head" in style:
+            return True
+        runs = [run for run in row.iter(W + "r") if run.find(W + "t") is not None]
+        bold = [mark for run in runs if (mark := run.find(f"{W}rPr/{W}b")) is not None]
+        return 0 < len(runs) == sum(is_on(mark.get(W + "val", "1")) for mark in bold)
 
     def _read_level(self, paragraph: Any) -> int | None:
         """Read the level of a heading, 0 for a title; None for other paragraphs."""

@@ -57,11 +57,14 @@ class Styles:
 
 
 def _read_style(style: Any) -> Look:
-    """Read a style's own properties; "varies" if cells of its tables have their own grounds."""
+    """Read a style's own properties; "varies" if cells of its tables have their own grounds, "head"
+    if their first row has a look of its own."""
     look = read_run(style.find(W + "rPr")) | read_block(style.find(W + "pPr"))
     shades = (f"{W}tblStylePr", f"{W}tcPr/{W}shd", f"{W}tblPr/{W}shd")
     if any(style.find(shade) is not None for shade in shades):
         look["varies"] = UNKNOWN
+    if any(part.get(W + "type") == "firstRow" for part in style.iter(W + "tblStylePr")):
+        look["head"] = "1"
     outlined = style.find(f"{W}pPr/{W}outlineLvl")
     named = _HEADING.match(value_of(style, "name"))
     if named and named[1]:

@@ -27,7 +27,6 @@ from d2l.readers.html_furniture import (
 )
 from d2l.readers.html_hidden import find_hidden
 from d2l.readers.parsing import (
-    CELL,
     Heading,
     Parsed,
     ParseRequest,
@@ -38,6 +37,7 @@ from d2l.readers.parsing import (
 )
 from d2l.readers.sniff import decode_html
 from d2l.readers.styles import SHADOW, Sheet
+from d2l.readers.tables import Cell, Table
 from d2l.readers.text import encoding_notes
 
 #: Elements of a page's head; the parser also leaves unknown elements there.
@@ -195,7 +195,9 @@ class _Flow:
         self._sections: list[Section] = []
         self._lists: list[int | None] = []  # the next number of each open list; None: bullets
         self._item = ""  # the mark of a list item, until its first text
-        self._rows: list[list[str]] = []  # cells of each open table row
+        self._tables: list[Table] = []  # open ones
+        self._rows: list[list[str]] = []  # texts of the cells of each open table row
+        self._cells: list[list[Cell]] = []  # these cells, without their texts
         self._pre = 0
 
     def run(self, root: Any) -> list[Section]:
@@ -232,6 +234,9 @@ class _Flow:
             self._item = self._next_mark()
         elif tag == "tr" and not is_layout(element):
             self._rows.append([])
+            self._cells.append([])
+        elif tag == "table":
+            self._tables.append(Table())
         elif tag in ("td", "th"):
             self._end_block()
         elif tag.startswith("m"):
@@ -240,7 +245,7 @@ class _Flow:
     def _close(self, element: Any) -> None:
         tag = element.tag
         if tag in ("td", "th") and self._rows:
-            self._end_cell()
+            self._end_cell(element)
         elif tag in BLOCKS or tag in ("td", "th"):
             heading = self._end_block()
             if tag in HEADINGS and not self._rows:
@@ -253,6 +258,8 @@ class _Flow:
             self._item = ""
         elif tag == "tr" and self._rows and not is_layout(element):
             self._end_row()
+        elif tag == "table":
+            self._tables.pop()
 
     def _next_mark(self) -> str:
         depth = max(0, len(self._lists) - 1)
@@ -293,19 +300,24 @@ class _Flow:
         else:
             self._blocks.append((kind, [text]))
 
-    def _end_cell(self) -> None:
+    def _end_cell(self, element: Any) -> None:
         text = self._take_inline()
         if text:
             self._rows[-1].append(" ".join(text.split()))
         # The blocks of a cell are separate texts: this mark ends the cell.
         self._rows[-1].append(END_CELL)
+        is_first = not self._tables or self._tables[-1].n_rows == 0
+        n_columns, n_rows = (read_span(element, name) for name in ("colspan", "rowspan"))
+        self._cells[-1].append(Cell("", is_head(element, is_first), n_columns, n_rows))
 
     def _end_row(self) -> None:
         self._end_block()
         joined = NEXT_PART.join(self._rows.pop()).replace(NEXT_PART + LIST_PART, ", ")
         parts = joined.replace(LIST_PART, " ").replace(NEXT_PART, " ").split(END_CELL)
-        cells = [" ".join(part.split()).removeprefix(", ") for part in parts]
-        row = CELL.join(cell for cell in cells if cell)
+        texts = [" ".join(part.split()).removeprefix(", ") for part in parts]
+        cells = [*self._cells.pop(), Cell("")]  # behind the last cell, text of the row itself
+        filled = [cell._replace(text=text) for cell, text in zip(cells, texts, strict=True)]
+        row = (self._tables[-1] if self._tables else Table()).write(filled)
         if not row:
             return
         if self._rows:  # a table in a cell
@@ -325,6 +337,22 @@ class _Flow:
 def is_layout(row: Any) -> bool:
     """True if a table row is for layout: it contains tables or headings."""
     return any(row.find(f".//{tag}") is not None for tag in ("table", "h1", "h2", "h3"))
+
+
+def is_head(cell: Any, is_first: bool) -> bool:
+    """True if a cell names its column: by its element, or in bold type in the first row."""
+    if cell.tag == "th" or next(cell.iterancestors("thead", "table"), cell).tag == "thead":
+        return True
+    if not is_first:
+        return False
+    bold = sum(len(part.text_content()) for part in cell.iter("b", "strong"))
+    return 0 < len(cell.text_content().strip()) <= bold
+
+
+def read_span(cell: Any, name: str) -> int:
+    """Read how many columns or rows a cell spans."""
+    number = cell.get(name, "1")
+    return max(1, int(number)) if number.isascii() and number.isdecimal() and len(number) < 6 else 1
 
 
 def sign_math(element: Any) -> str:

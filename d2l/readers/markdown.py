@@ -11,7 +11,7 @@ from d2l.readers.findings import Finding, gather
 from d2l.readers.markdown_pieces import DEFINITION, TAG, MarkupPiece, cut
 from d2l.readers.parsing import Parsed, ParseRequest, bound_text
 from d2l.readers.sniff import decode
-from d2l.readers.text import encoding_notes, split_markdown
+from d2l.readers.text import encoding_notes, name_cells, split_markdown
 
 IN_COMMENT, UNUSED, NOT_DISPLAYED = "in a comment", "in an unused definition", "not displayed"
 #: Elements whose text is never shown.
@@ -31,10 +31,12 @@ _PLAIN_TAGS = frozenset((
 
 
 def parse_markdown(request: ParseRequest) -> Parsed:
-    """Cut at headings; headings, tables and code stay unchanged, hidden text is left out unless the
-    request includes it."""
+    """Cut at headings; headings and code stay unchanged, hidden text is left out unless the request
+    includes it."""
     decoded = decode(request.data, request.name, request.encoding)
     text, findings, notes = remove_hidden(decoded.text, request)
+    if "|" in text:
+        text = "\n".join(name_cells(text.split("\n")))
     sections = bound_text(split_markdown(text), request)
     return Parsed(tuple(sections), (*encoding_notes(decoded), *notes), findings)
 

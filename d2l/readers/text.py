@@ -8,11 +8,14 @@ from collections.abc import Iterator
 
 from d2l.readers.parsing import Heading, Parsed, ParseRequest, Section, bound_text
 from d2l.readers.sniff import Decoded, decode
+from d2l.readers.tables import write_rows
 
 ATX = re.compile(r" {0,3}#{1,6}(?=[ \t]|$)")
 FENCE = re.compile(r" {0,3}(?P<mark>`{3,}(?=[^`]*$)|~{3,})")
 UNDERLINE = re.compile(r" {0,3}(=+|-+)[ \t]*$")
 # Lines that cannot be a paragraph above a setext underline.
+RULE_SIGNS = frozenset("|-: \t>")  # of the line below the head of a table
+BORDER = re.compile(r"(?<!\\)\|")
 NOT_PARAGRAPH = re.compile(r"[ \t]*([-*+>|]|\d+[.)])|( {4}|\t)|[ \t]*$")
 
 
@@ -40,6 +43,31 @@ def split_markdown(text: str) -> Iterator[Section]:
         if body.strip():
             headings = () if title is None else (Heading(0, level, title),)
             yield Section(body, heading=title, headings=headings)
+
+
+def name_cells(lines: list[str]) -> Iterator[str]:
+    """Yield the lines of a Markdown text, with rows of its tables as in every format."""
+    fence = ""
+    rows: list[list[str]] = []  # of the open table
+    is_rule = [
+        *(set(line) <= RULE_SIGNS and "-" in line and "|" in line for line in lines[1:]),
+        False,
+    ]
+    for line, starts in zip(lines, is_rule, strict=True):
+        mark = opening["mark"] if (opening := FENCE.match(line)) else ""
+        if fence and mark.startswith(fence) and not line.strip().strip(fence[0]):
+            fence = ""
+        elif not fence and "|" in line and (rows or starts):
+            rows.append(
+                [cell.replace("\\|", "|") for cell in BORDER.split(line.strip().strip("|"))]
+            )
+            continue
+        elif not fence:
+            fence = mark
+        yield from write_rows([*rows[:1], *rows[2:]])
+        rows = []
+        yield line
+    yield from write_rows([*rows[:1], *rows[2:]])
 
 
 def find_headings(lines: list[str]) -> Iterator[tuple[int, int, str | None]]:

@@ -32,11 +32,11 @@ def refusal(data: bytes, name: str, **options: object) -> tuple[str, str | None]
         (b"plain words\n", "a.docx", "a.docx: not a DOCX document; this is text",
          "read it as what it is with --format text"),
         (make_zip({"x.bin": b"1"}), "a.epub", "a.epub: not an EPUB book; this is a ZIP archive",
-         "give a document: pdf, docx, epub, html, markdown, text"),
+         "give a document: pdf, docx, epub, html, markdown, csv, text"),
         (make_zip({"xl/workbook.xml": b"1"}), "a.xlsx", "a.xlsx: this is an Excel workbook",
          "open it in its own program and save it as DOCX or PDF"),
         (b"\x89PNG\r\n\x1a\n\0\0", "a.md", "a.md: this is a PNG image",
-         "give a document: pdf, docx, epub, html, markdown, text"),
+         "give a document: pdf, docx, epub, html, markdown, csv, text"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 99, "a.doc",
          "a.doc: this is an Office document of the old binary kind (.doc, .xls, .ppt)",
          "open it in its own program and save it as DOCX or PDF"),
@@ -44,7 +44,7 @@ def refusal(data: bytes, name: str, **options: object) -> tuple[str, str | None]
          "a.docx: not a DOCX document; this is an encrypted Office document",
          "open it in Word, remove the password and save it as .docx"),
         (bytes(range(256)) * 8, "a.txt", "a.txt: this is binary data",
-         "give a document: pdf, docx, epub, html, markdown, text"),
+         "give a document: pdf, docx, epub, html, markdown, csv, text"),
     ],
 )  # fmt: skip
 def test_what_is_no_document_is_refused_in_one_line(
@@ -63,7 +63,7 @@ def test_format_asked_for_does_not_make_a_pdf_of_text() -> None:
 def test_unknown_format_names_the_known_ones() -> None:
     assert refusal(b"words", "a.txt", format="word") == (
         "a.txt: there is no format called word",
-        "the formats are pdf, docx, epub, html, markdown, text",
+        "the formats are pdf, docx, epub, html, markdown, csv, text",
     )
 
 
@@ -113,7 +113,7 @@ def test_pdf_is_read_as_pdf_whatever_its_name(name: str) -> None:
         (b"<p>One</p>", "a.txt", "text"),
         (b"# One", "a.md", "markdown"),
         (b"# One", "-", "text"),
-        (b"a,b\n1,2\n", "a.csv", "text"),
+        (b"a,b\n1,2\n", "a.csv", "csv"),
         (b"a = 1\n", "a.unknown", "text"),
     ],
 )
@@ -150,7 +150,7 @@ def test_every_reader_has_its_own_suffixes_and_a_description() -> None:
         ("wikipedia-page.html", "html", 31, 0),
         ("almanac.md", "markdown", 196, 0),
         ("perl-policy.txt", "text", 1, 0),
-        ("legacy-encoding-mskanji.csv", "text", 1, 1),
+        ("legacy-encoding-mskanji.csv", "csv", 1, 1),
     ],
 )
 def test_sample_documents_are_read(name: str, format: str, n_sections: int, n_notes: int) -> None:

@@ -79,7 +79,8 @@ def test_table_rows_keep_their_cells_in_order() -> None:
       <tr><td rowspan="2">Seal</td><td><p>4</p><p>EUR</p></td></tr><tr><td>5</td></tr>
       <tr><td>Kits</td><td><ul><li>A</li><li>B</li></ul></td></tr></table><p>After</p>"""
     assert read_bytes(page(body), "a.html").text == (
-        "Prices\n\nPart | Price\nSeal | 4 EUR\n5\nKits | A, B\n\nAfter"
+        "Prices\n\nPart | Price\nPart: Seal | Price: 4 EUR\nPart: Seal | Price: 5\n"
+        "Part: Kits | Price: A, B\n\nAfter"
     )
 
 

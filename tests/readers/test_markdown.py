@@ -88,7 +88,7 @@ SEEN = [
     "<table><tr><td>one</td><td style='color:red'>two</td></tr></table>",
     "Words <span style='display:none'></span> and words",
     "---\ntitle: '<!-- x -->'\n---\n\nWords",
-    "| a | b |\n|---|---|\n| 1 <br> 2 | `<b hidden>` |",
+    "a | b\n\n1 <br> 2 | `<b hidden>`",
 ]
 
 

@@ -97,7 +97,8 @@ def test_content_is_told_apart(data: bytes, words: str) -> None:
 def test_short_shift_jis_file_is_read_right() -> None:
     document = samples.read_shared("legacy-encoding-mskanji.csv")
     assert document.text == (
-        "名前,年齢,住所\n佐藤太郎,30,東京\n三木英子,25,大阪\n髙橋淳,35,名古屋\n"
+        "名前 | 年齢 | 住所\n名前: 佐藤太郎 | 年齢: 30 | 住所: 東京\n"
+        "名前: 三木英子 | 年齢: 25 | 住所: 大阪\n名前: 髙橋淳 | 年齢: 35 | 住所: 名古屋"
     )
     assert document.notes == ("read as cp932 text; if characters look wrong, give --encoding",)
 

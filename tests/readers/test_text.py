@@ -62,7 +62,7 @@ Two
         (Heading(0, 2, "Three"),),
     ]
     assert sections[1].text == "# One #\nText\n```sh\n# a comment\n```"
-    assert "| a | b |\n|---|---|\n| 1 | 2 |" in sections[2].text
+    assert "a | b\na: 1 | b: 2" in sections[2].text
 
 
 def test_markdown_text_is_kept_but_for_empty_lines_around_sections() -> None:
