@@ -6,19 +6,21 @@ for the real base: the adapter gives the opening's tokens exactly the keys and v
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from d2l.adapters.weights import Memory
 from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.seats.network import SeatNetwork, Seats
+from d2l.hypernets.seats.seating import Watch, run_imposed
 from d2l.hypernets.seats.second_moments import Statistics
-from d2l.hypernets.seats.shared import Addresses, read_inputs
+from d2l.hypernets.seats.shared import Addresses, Shared, read_inputs
 
 BASE = "tiny/seats-base"
 
@@ -192,3 +194,30 @@ def write_checkpoint(folder: Path) -> Path:
         folder / "statistics.safetensors",
     )
     return folder
+
+
+@torch.no_grad()
+def record_inputs(
+    memory: Memory,
+    base_model: nn.Module,
+    *,
+    opening: Sequence[int],
+    layers: Sequence[int],
+    shared: Shared | None = None,
+) -> Tensor:
+    """Record attention inputs of the opening, with imposed memory: float64 (layers, tokens, d_in).
+
+    One pass: each layer's seats get the memory's keys and values instead of the outputs of k_proj
+    and v_proj, so layers above get the states that the adapter will cause. The sink keeps its own.
+    The shared part of the adapter acts on all tokens.
+    """
+    inputs: list[Tensor] = []
+
+    def watch(name: str, given: Tensor, _: Tensor) -> None:
+        if name == "k_proj":  # v_proj has the same inputs
+            inputs.append(given)
+
+    run_imposed(
+        memory, base_model, opening=opening, layers=layers, shared=shared, watch=Watch(watch)
+    )
+    return torch.stack(inputs).cpu().to(torch.float64)  # MPS has no float64

@@ -1,7 +1,6 @@
 """Printing: progress and errors on stderr, the result on stdout.
 
-No color and no bars if stderr is not a terminal: long work then prints a line now and then. rich is
-imported when something is drawn, so that `--help` and `--version` start at once.
+No color and no spinner if stderr is not a terminal: long work then prints a line now and then.
 """
 
 import enum
@@ -9,9 +8,9 @@ import logging
 import math
 import sys
 import time
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from io import StringIO
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from d2l import interrupts
 from d2l.commands import streams
@@ -19,9 +18,6 @@ from d2l.commands.spinner import Spinner
 from d2l.errors import D2LError
 from d2l.files.printable import CONTROLS, one_line, printable, short_line
 from d2l.progress import BEGINS
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 T = TypeVar("T")
 #: When the command began, on `time.perf_counter`.
@@ -291,16 +287,20 @@ def _describe_time(seconds: float) -> str:
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a plain table on stdout, as wide as its content."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
+    cells = [[one_line(cell) for cell in row] for row in (columns, *rows)]
+    widths = [max(map(_measure, column)) for column in zip(*cells, strict=True)]
+    lines = [
+        "   ".join(cell + " " * (n - _measure(cell)) for cell, n in zip(row, widths, strict=True))
+        for row in cells
+    ]
+    lines.insert(1, "─" * len("   ".join(" " * n for n in widths)))
+    _write("".join(f"{line.rstrip()}\n" for line in lines))
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(one_line(cell)) for cell in row))  # brackets in it are no markup
-    _print_table(table)
+
+def _measure(text: str) -> int:
+    """Measure the columns of a terminal that a text takes: two for Chinese letters."""
+    letters = (c for c in text if not unicodedata.combining(c))
+    return sum(1 + (unicodedata.east_asian_width(c) in "WF") for c in letters)
 
 
 def spell_age(then: float | None) -> str:
@@ -325,26 +325,6 @@ def show_bars(title: str, bars: Sequence[tuple[str, float]], width: int = 40) ->
         share = value / longest if longest > 0 and math.isfinite(value) else 0.0
         filled = round(width * min(max(share, 0.0), 1.0))
         result(f"  {name:<{margin}}  {'█' * filled}{'·' * (width - filled)}  {value:.4g}")
-
-
-def _print_table(table: "Table") -> None:
-    from rich.console import Console
-
-    wide = sys.stdout is not None and sys.stdout.isatty()
-    paper = _Paper()
-    width = None if wide else 160
-    Console(file=paper, force_terminal=wide, width=width, highlight=False).print(table)
-    _write("\n".join(line.rstrip() for line in paper.getvalue().splitlines()) + "\n")
-
-
-class _Paper(StringIO):
-    """Stand-in for stdout that rich draws on: rich writes to its file even while it captures, and
-    stdout may be full."""
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        """Encoding of stdout, so that rich draws plain lines if there are no others."""
-        return getattr(sys.stdout, "encoding", None) or "utf-8"
 
 
 def _write_error(text: str, *, dim: bool = False) -> None:

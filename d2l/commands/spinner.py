@@ -1,7 +1,4 @@
-"""Line that names the work of a command while it prints nothing: on a terminal, on stderr.
-
-Written without rich, which replaces sys.stdout while it draws, and takes a moment to import.
-"""
+"""Line that names the work of a command while it prints nothing: on a terminal, on stderr."""
 
 import logging
 import shutil

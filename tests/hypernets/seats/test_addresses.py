@@ -11,7 +11,6 @@ from d2l.adapters.weights import LoraWeights
 from d2l.errors import OptionError
 from d2l.hypernets.options import MergeOptions
 from d2l.hypernets.seats.network import Seats
-from d2l.hypernets.seats.seating import record_inputs
 from d2l.hypernets.seats.shared import Addresses, read_inputs, run_mlp
 from tests.tiny_seats import (
     make_addressed_config,
@@ -21,6 +20,7 @@ from tests.tiny_seats import (
     make_memory,
     make_network,
     make_statistics,
+    record_inputs,
 )
 
 CONFIG = make_addressed_config()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from d2l.adapters.weights import Memory
 from d2l.bases.activations import ActivationEncoder
-from d2l.hypernets.seats.seating import record_inputs, solve_answers
+from d2l.hypernets.seats.seating import solve_answers
 from d2l.hypernets.seats.second_moments import read_statistics, write_statistics
 from d2l.training.learners.document_data import Exercise
 from d2l.training.learners.seats.loss import (
@@ -18,7 +18,7 @@ from d2l.training.learners.seats.loss import (
     measure_moments,
     write_memories,
 )
-from tests.tiny_seats import make_causal, make_config, make_network, make_statistics
+from tests.tiny_seats import make_causal, make_config, make_network, make_statistics, record_inputs
 
 CONFIG = make_config()
 LAYERS, D_IN, FIRST = CONFIG.n_adapted_layers, CONFIG.hidden, CONFIG.first_layer
