@@ -148,33 +148,6 @@ def soften(lacking: Tensor, leak: Tensor, *, ridge: float) -> Tensor:
 
 
 @torch.no_grad()
-def record_inputs(
-    memory: Memory,
-    base_model: nn.Module,
-    *,
-    opening: Sequence[int],
-    layers: Sequence[int],
-    shared: Shared | None = None,
-) -> Tensor:
-    """Record attention inputs of the opening, with imposed memory: float64 (layers, tokens, d_in).
-
-    One pass: each layer's seats get the memory's keys and values instead of the outputs of k_proj
-    and v_proj, so layers above get the states that the adapter will cause. The sink keeps its own.
-    The shared part of the adapter acts on all tokens.
-    """
-    inputs: list[Tensor] = []
-
-    def watch(name: str, given: Tensor, _: Tensor) -> None:
-        if name == "k_proj":  # v_proj has the same inputs
-            inputs.append(given)
-
-    run_imposed(
-        memory, base_model, opening=opening, layers=layers, shared=shared, watch=Watch(watch)
-    )
-    return torch.stack(inputs).cpu().to(torch.float64)  # MPS has no float64
-
-
-@torch.no_grad()
 def fill_memory(
     memory: Memory,
     base_model: nn.Module,
