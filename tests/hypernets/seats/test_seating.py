@@ -16,7 +16,7 @@ from d2l.bases.tokenizers import BaseTokenizer
 from d2l.errors import BaseModelError, MergeError, ShapeError
 from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.seats.exact import run_exact
-from d2l.hypernets.seats.seating import Seating, find_projection, record_inputs, seat_memory
+from d2l.hypernets.seats.seating import Seating, find_projection, seat_memory
 from d2l.hypernets.seats.shared import SharedLora
 from tests import tiny
 from tests.slow import slow_after
@@ -28,6 +28,7 @@ from tests.tiny_seats import (
     make_network,
     make_shared_config,
     make_statistics,
+    record_inputs,
 )
 from tests.tools.seat_goldens import (
     GOLDENS,

@@ -8,9 +8,16 @@ import torch
 from torch import Tensor
 
 from d2l.adapters.weights import LoraWeights, Memory
-from d2l.hypernets.seats.seating import record_inputs, soften
+from d2l.hypernets.seats.seating import soften
 from tests.hypernets.seats.test_seating import OPENING, seat, watch_projections
-from tests.tiny_seats import make_base, make_causal, make_config, make_memory, make_statistics
+from tests.tiny_seats import (
+    make_base,
+    make_causal,
+    make_config,
+    make_memory,
+    make_statistics,
+    record_inputs,
+)
 
 RIDGE = 2.0
 
