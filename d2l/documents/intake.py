@@ -17,7 +17,10 @@ from d2l.progress import Steps, ignore_steps
 from d2l.readers.findings import describe
 from d2l.spelling import option
 
-Format = Literal["pdf", "text", "markdown", "html", "docx", "epub", "csv"]
+Format = Literal[
+    "pdf", "docx", "epub", "html", "markdown", "csv", "rst", "asciidoc", "srt", "eml", "pptx",
+    "xlsx", "odt", "rtf", "ipynb", "text",
+]  # fmt: skip
 _MANY = ("batch",)  # commands that read many documents
 
 

@@ -8,6 +8,7 @@ import hashlib
 import logging
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +28,7 @@ _log = logging.getLogger(__name__)
 IN_PROCESS_BYTES = 200_000
 # Markup sends Markdown to the child process as well; zero bytes: UTF-16 and UTF-32.
 MARKUP = re.compile(rb"<\x00{0,3}[A-Za-z/!?]")
-PROVABLE = frozenset(("pdf", "docx", "epub"))  # formats that content proves
+PROVABLE = frozenset(("pdf", "docx", "epub", "pptx", "xlsx", "odt", "rtf"))  # by their content
 
 
 class Reader(NamedTuple):
@@ -209,6 +210,20 @@ def find_parser(format: str) -> Parser:
         from d2l.readers.html import parse_html as parse
     elif format == "csv":
         from d2l.readers.delimited import parse_delimited as parse
+    elif format == "eml":
+        from d2l.readers.mail import parse_mail as parse
+    elif format in ("rst", "asciidoc", "srt"):
+        from d2l.readers import markups
+
+        parsers = {"rst": markups.parse_rst, "asciidoc": markups.parse_asciidoc}
+        return parsers.get(format, markups.parse_subtitles)
+    elif format == "xlsx":
+        from d2l.readers.xlsx import parse_xlsx as parse
+    elif format in ("pptx", "odt", "rtf", "ipynb"):
+        from d2l.files.child_side import run_program
+        from d2l.readers.converted import parse_converted
+
+        return partial(parse_converted, format=format, run=run_program)
     else:
         return parse_markdown if format == "markdown" else parse_text
     return parse
@@ -221,8 +236,17 @@ READERS: dict[str, Reader] = {
     "html": Reader((".html", ".htm", ".xhtml"), "an HTML page", sandboxed=True),
     "markdown": Reader((".md", ".markdown"), "Markdown text", sandboxed=False),
     "csv": Reader((".csv", ".tsv"), "a table in text", sandboxed=False),
+    "rst": Reader((".rst",), "reStructuredText", sandboxed=False),
+    "asciidoc": Reader((".adoc", ".asciidoc"), "AsciiDoc text", sandboxed=False),
+    "srt": Reader((".srt", ".vtt"), "subtitles", sandboxed=False),
+    "eml": Reader((".eml",), "an e-mail", sandboxed=True),
+    "pptx": Reader((".pptx",), "a PowerPoint presentation", sandboxed=True),
+    "xlsx": Reader((".xlsx",), "an Excel workbook", sandboxed=True),
+    "odt": Reader((".odt",), "an OpenDocument text", sandboxed=True),
+    "rtf": Reader((".rtf",), "an RTF document", sandboxed=True),
+    "ipynb": Reader((".ipynb",), "a Jupyter notebook", sandboxed=True),
     "text": Reader(
-        (".txt", ".text", ".rst", ".log", ".adoc", ".asciidoc", ".org", ".tex"),
+        (".txt", ".text", ".log", ".org", ".tex"),
         "plain text in any encoding",
         sandboxed=False,
     ),

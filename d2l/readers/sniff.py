@@ -35,15 +35,16 @@ MAGIC = (
     (b"\x1f\x8b", "gzip data"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
     (b"\x7fELF", "a program"),
-    (b"{\\rtf", "an RTF document"),
     (b"%!PS", "a PostScript document"),
-)  # the last two are ASCII, but their text is not the document's
+)  # the last is ASCII, but its text is not the document's
 #: Names of members, which every ZIP spells outside compressed data.
 ZIP_MEMBERS = (
     (b"word/document", "docx", "a DOCX document"),
     (b"META-INF/container.xml", "epub", "an EPUB book"),
+    (b"xl/workbook.xml", "xlsx", "an Excel workbook"),
     (b"xl/workbook", None, "an Excel workbook"),
-    (b"ppt/presentation", None, "a PowerPoint presentation"),
+    (b"ppt/presentation", "pptx", "a PowerPoint presentation"),
+    (b"application/vnd.oasis.opendocument.text", "odt", "an OpenDocument text"),
     (b"application/vnd.oasis.opendocument", None, "an OpenDocument file"),
 )
 BOMS = (  # longest first: the UTF-32 mark begins like the UTF-16 one
@@ -109,6 +110,8 @@ def sniff(data: bytes) -> Content:
         if "EncryptedPackage".encode("utf-16-le") in data:
             return Content(None, "an encrypted Office document")
         return Content(None, "an Office document of the old binary kind (.doc, .xls, .ppt)")
+    if data.startswith(b"{\\rtf"):
+        return Content("rtf", "an RTF document")
     for magic, words in MAGIC:
         if data.startswith(magic):
             return Content(None, words)

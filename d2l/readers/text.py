@@ -4,7 +4,7 @@ Bytes in any encoding in, their text out, unchanged but for line ends and a byte
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from d2l.readers.parsing import Heading, Parsed, ParseRequest, Section, bound_text
 from d2l.readers.sniff import Decoded, decode
@@ -36,7 +36,14 @@ def encoding_notes(decoded: Decoded) -> tuple[str, ...]:
 def split_markdown(text: str) -> Iterator[Section]:
     """Yield a section for each heading, and one for the text above the first."""
     lines = text.split("\n")
-    cuts = [(0, 0, None), *find_headings(lines)]
+    yield from split_at(lines, find_headings(lines))
+
+
+def split_at(
+    lines: list[str], headings: Iterable[tuple[int, int, str | None]]
+) -> Iterator[Section]:
+    """Yield the sections of a text between its headings: their lines, levels and titles."""
+    cuts = [(0, 0, None), *headings]
     ends = [start for start, _, _ in cuts[1:]] + [len(lines)]
     for (start, level, title), end in zip(cuts, ends, strict=True):
         body = "\n".join(lines[start:end]).strip("\n")

@@ -1,0 +1,57 @@
+"""Formats that pandoc reads: presentations, OpenDocument and rich text, notebooks.
+
+Bytes in, sections by heading out. The package `pypandoc_binary` has the program; it runs below the
+parser's process, within its limits, and reaches neither files nor the network.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from d2l.errors import DocumentError
+from d2l.readers.archives import open_archive
+from d2l.readers.html import parse_tree, split_page, tell_pages
+from d2l.readers.parsing import Parsed, ParseRequest, bound_text, damaged
+
+#: Formats, by their names for d2l and pandoc, with their names for people.
+CONVERTED = {
+    "pptx": "a PowerPoint presentation",
+    "odt": "an OpenDocument text",
+    "rtf": "an RTF document",
+    "ipynb": "a Jupyter notebook",
+}
+ARCHIVES = ("pptx", "odt")
+HEAP_EXHAUSTED = 251  # exit code
+#: (command, standard input) → exit code and standard output.
+Run = Callable[[Sequence[str], bytes], tuple[int, bytes]]
+
+
+def parse_converted(request: ParseRequest, format: str, run: Run) -> Parsed:
+    """Convert a document to a page, and read it."""
+    if format in ARCHIVES:
+        open_archive(request, CONVERTED[format]).close()
+    page = split_page(parse_tree(convert(request, format, run), request), sheets=())
+    return Parsed(tuple(bound_text(page.sections, request)), page.notes, *tell_pages([page]))
+
+
+def convert(request: ParseRequest, format: str, run: Run) -> str:
+    """Convert a document to HTML; raises DocumentError if pandoc is missing or refuses it."""
+    kind = CONVERTED[format]
+    try:
+        import pypandoc
+    except ImportError:
+        raise lacks_extra(request, kind) from None
+    program = Path(pypandoc.__file__).parent / "files" / "pandoc"
+    command = [str(program), "--sandbox", f"--from={format}", "--to=html", "--wrap=none"]
+    heap = ["+RTS", f"-M{request.max_unpacked_bytes}", "-RTS"]
+    code, page = run([*command, *heap], request.data)
+    if code == HEAP_EXHAUSTED:
+        raise MemoryError
+    if code:
+        raise damaged(request, kind.partition(" ")[2], f"pandoc: exit code {code}")
+    return page.decode("utf-8", "replace")
+
+
+def lacks_extra(request: ParseRequest, kind: str) -> DocumentError:
+    """Make the error for a format whose converter is not installed."""
+    message = f"{request.name}: {kind} needs a converter"
+    return DocumentError(message, hint="pip install 'd2l[formats]'")
