@@ -26,7 +26,7 @@ FLOORS: tuple[dict[str, str], ...] = (
     {"documents": "readers files", "datasets": "files"},
     {"bases": "files", "adapters": "files"},
     {"hypernets": "documents datasets adapters bases files"},
-    {"inference": "datasets adapters bases", "runtimes": "adapters bases files"},
+    {"inference": "documents datasets adapters bases", "runtimes": "adapters bases files"},
     {
         "questions": "documents bases adapters hypernets inference",
         "serve": "datasets adapters inference",

@@ -23,6 +23,7 @@ PROVENANCE = "d2l.json"
 MEMORY = "memory.safetensors"
 PARTS = "parts.json"  # `adapters.parts` writes both
 PART_VALUES = "parts.safetensors"
+TEXT = "text.json"  # places and texts of chunks that one memory holds
 CHAT_TEMPLATE = "chat_template.jinja"
 CARD = "README.md"
 LOCK = "d2l.lock"  # digests of inputs and outputs: `compiler.lock` writes it
@@ -36,6 +37,7 @@ FILES = (
     MEMORY,
     PARTS,
     PART_VALUES,
+    TEXT,
     CHAT_TEMPLATE,
     CARD,
     *TOKENIZER,

@@ -1,8 +1,8 @@
 """The parts of an adapter: a memory, or a slice of ranks, for each chunk; questions choose parts.
 
-`parts.json` holds place and text of each part; `parts.safetensors` holds the memories of seats
-adapters. Parts that are ranks of the adapter's own weights have no such file. PEFT reads neither
-file, so a folder without them is still an adapter.
+`parts.json` holds place and text of each part, `text.json` those of the chunks of one memory;
+`parts.safetensors` holds the memories of seats adapters. Parts that are ranks of the adapter's own
+weights have no such file. PEFT reads none of these, so a folder without them is still an adapter.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import ValidationError, model_validator
 
-from d2l.adapters.info import PART_VALUES, PARTS, AdapterInfo
+from d2l.adapters.info import PART_VALUES, PARTS, TEXT, AdapterInfo
 from d2l.adapters.provenance import Opening, Record, explain
 from d2l.adapters.record_values import Count, Text
 from d2l.adapters.rounding import KINDS, restore_memory, round_memory
@@ -109,7 +109,7 @@ class Parts:
     @property
     def sha256(self) -> str:
         """SHA-256 of parts.json, in hex, as in d2l.json."""
-        return hashlib.sha256(_format(self.index).encode("utf-8", "backslashreplace")).hexdigest()
+        return digest_index(self.index)
 
     def select(self, indices: Sequence[int]) -> "Parts":
         """Select parts, in the order of `indices`."""
@@ -159,7 +159,7 @@ def write_parts(parts: Parts, folder: Path) -> None:
     """Write a folder's parts; equal parts give equal bytes."""
     from safetensors.torch import save_file
 
-    (folder / PARTS).write_text(_format(parts.index), "utf-8", "backslashreplace", "\n")
+    write_index(parts.index, folder / PARTS)
     if parts.stored is None:
         return
     tensors = {
@@ -188,6 +188,32 @@ def read_parts(info: AdapterInfo) -> Parts | None:
     if not values.is_file():
         raise AdapterError(f"{values}: is missing", hint=_AGAIN)
     return Parts(index, _open_values(values, len(index.parts)))
+
+
+def digest_index(index: PartIndex) -> str:
+    """SHA-256 of an index's file, in hex."""
+    return hashlib.sha256(_format(index).encode("utf-8", "backslashreplace")).hexdigest()
+
+
+def digest_texts(parts: Parts | None, records: tuple[PartRecord, ...]) -> dict[str, str]:
+    """Fields of d2l.json with the digests of parts.json and text.json, if there are such files."""
+    found = {} if parts is None else {"parts_sha256": parts.sha256}
+    return found | ({"text_sha256": digest_index(PartIndex(parts=records))} if records else {})
+
+
+def write_index(index: PartIndex, path: Path) -> None:
+    """Write an index; equal ones give equal bytes."""
+    path.write_text(_format(index), "utf-8", "backslashreplace", "\n")
+
+
+def read_text(info: AdapterInfo) -> tuple[PartRecord, ...]:
+    """Read places and texts of the chunks of one memory; none if the adapter does not keep them.
+    Raises AdapterError for a file that was changed."""
+    provenance, path = info.provenance, info.folder / TEXT
+    if provenance is None or provenance.text_sha256 is None or not path.is_file():
+        return ()
+    parts = _read_index(path, provenance.text_sha256).parts
+    return parts if len(parts) == len(provenance.chunks) else ()
 
 
 def _read_index(path: Path, sha256: str) -> PartIndex:

@@ -22,7 +22,15 @@ from d2l.adapters.find import refuse_adapter
 from d2l.adapters.info import AdapterInfo
 from d2l.adapters.lock_file import write_lock
 from d2l.adapters.module_names import PREFIX, is_uneven, list_layers, list_short, parse
-from d2l.adapters.parts import Parts, read_parts, write_parts
+from d2l.adapters.parts import (
+    PartIndex,
+    PartRecord,
+    Parts,
+    read_parts,
+    read_text,
+    write_index,
+    write_parts,
+)
 from d2l.adapters.peft_config import module_scales, refuse_extras, refuse_odd_factors
 from d2l.adapters.provenance import Provenance
 from d2l.adapters.weights import LoraFactors, LoraWeights, Memory, pad_factors
@@ -53,7 +61,8 @@ class AdapterContent:
     tokenizer files; the card names the folder by `card.FOLDER`. `dtype`, a key of DTYPES, is the
     precision of the written weights, which are fp32 here. `name` is the folder that was read, or a
     suitable name. `lock` are the values of `compiler.lock` for the next folder to be written; they
-    are not read back. `parts`: one for each chunk, if the adapter keeps parts.
+    are not read back. `parts`: one for each chunk, if the adapter keeps parts; `records`: place and
+    text of each chunk, if it keeps the text of one memory.
     """
 
     weights: LoraWeights
@@ -65,6 +74,7 @@ class AdapterContent:
     name: str = "adapter.lora"
     lock: Mapping[str, Any] | None = None
     parts: Parts | None = None
+    records: tuple[PartRecord, ...] = ()
 
     def __post_init__(self) -> None:
         pick_torch_dtype(self.dtype)
@@ -199,6 +209,8 @@ def write_files(
         save_file(stored, folder / names.MEMORY, _FORMAT)
     if content.parts is not None:
         write_parts(content.parts, folder)
+    if content.records:
+        write_index(PartIndex(parts=content.records), folder / names.TEXT)
     for name, text in content.texts.items():
         named = name_folder(text, called or HERE) if name == names.CARD else text
         _write_text(folder / name, printable(named) if name == names.CARD else text)
@@ -226,6 +238,7 @@ def read_content(info: AdapterInfo, *, purpose: str) -> AdapterContent:
         dtype=stored_dtype(info),
         name=str(folder),
         parts=read_parts(info),
+        records=read_text(info),
     )
 
 

@@ -210,6 +210,7 @@ class Provenance(Record):
     bias_ranks: Span | None = None  # of the learned bias, behind the ranks of all chunks
     rank_before_max_rank: Count | None = None
     parts_sha256: Text | None = None  # of parts.json, if the adapter keeps parts
+    text_sha256: Text | None = None  # of text.json, if one memory is kept with its text
     seats: Count | None = None  # that chunks share, if the weights have a lower rank
     # Made from a description.
     description: Description | None = None

@@ -21,6 +21,7 @@ from d2l.spelling import from_keywords, show_keywords
 
 if TYPE_CHECKING:
     from d2l.inference.adapted_model import AdaptedModel
+    from d2l.inference.parts.answer import Answer
     from d2l.runtimes.export import ExportResult
 
 
@@ -74,10 +75,18 @@ class Adapter(AdapterContent):
         return AdaptedModel.from_pretrained(self)
 
     def ask(
-        self, question: str, *, max_new_tokens: int | None = None, temperature: float | None = None
-    ) -> str:
-        """Answer one question; return the text. Keywords and errors: as `AdaptedModel.ask`."""
-        return self.model.ask(question, max_new_tokens=max_new_tokens, temperature=temperature)
+        self,
+        question: str,
+        *,
+        max_new_tokens: int | None = None,
+        temperature: float | None = None,
+        page: str | None = None,
+    ) -> "Answer":
+        """Answer one question; return the text, with `place` and `passage`. Keywords and errors: as
+        `AdaptedModel.ask`."""
+        return self.model.ask(
+            question, max_new_tokens=max_new_tokens, temperature=temperature, page=page
+        )
 
     def save_pretrained(
         self, folder: str | Path, *, dtype: str | None = None, force: bool = False

@@ -117,6 +117,7 @@ def run(plan: EditPlan, options: ChangeOptions) -> AdapterContent:
     else:
         weights = _edit_ranks(plan)
         left = _close_gaps(left, [chunks[n] for n in plan.gone])
+    stays = set(plan.stays)
     change = Change(
         verb="edit",
         values=plan.values,
@@ -127,6 +128,7 @@ def run(plan: EditPlan, options: ChangeOptions) -> AdapterContent:
         seats=seats,
         warnings=plan.warnings,
         parts=parent.content.parts and parent.content.parts.select(plan.stays),
+        records=tuple(r for n, r in enumerate(parent.content.records) if n in stays),
     )
     scales = plan.values["scale"].values()
     exact = all(factor == 0 or math.frexp(abs(factor))[0] == 0.5 for factor in scales)

@@ -12,7 +12,7 @@ import torch
 
 from d2l.adapters.deltas import combine
 from d2l.adapters.merge_methods import compress
-from d2l.adapters.parts import Parts, join_parts
+from d2l.adapters.parts import PartRecord, Parts, join_parts
 from d2l.adapters.peft_folder import AdapterContent
 from d2l.adapters.provenance import ChunkRecord
 from d2l.adapters.weights import LoraWeights, Memory
@@ -61,6 +61,7 @@ def run(plan: MergePlan, options: ChangeOptions) -> AdapterContent:
         warnings=plan.warnings,
         merge_error=errors,
         parts=joined_parts,
+        records=() if joined_parts else _join_records([p for p, _ in (*seated, *rest)]),
     )
     # Exact if scale and share only move the exponent, so that b keeps its precision.
     factors = [1.0 if p.has_seats else abs(share * p.weights.scale) for p, share in portions]
@@ -95,6 +96,13 @@ def _join_parts(parents: Sequence[Parent]) -> Parts | None:
     """Join the parts of all parents, if all have some; the plan warned of parents without."""
     parts = [parent.content.parts for parent in parents if parent.content.parts is not None]
     return join_parts(parts) if parts and len(parts) == len(parents) else None
+
+
+def _join_records(parents: Sequence[Parent]) -> tuple[PartRecord, ...]:
+    """Join places and texts of all parents' chunks, if all parents have them."""
+    contents = [parent.content for parent in parents]
+    own = [c.records if c.parts is None else c.parts.records for c in contents]
+    return tuple(record for records in own for record in records) if all(own) else ()
 
 
 def _join_chunks(portions: Sequence[Portion]) -> list[ChunkRecord]:

@@ -12,7 +12,7 @@ from d2l.adapters import module_names
 from d2l.adapters.card import FOLDER, KNOWS_NOTHING, LOADING, literal, quote, write_head, write_list
 from d2l.adapters.info import CARD, CHAT_TEMPLATE, TOKENIZER
 from d2l.adapters.lowest_rank import find_lowest, lower_content
-from d2l.adapters.parts import Parts
+from d2l.adapters.parts import PartRecord, Parts, digest_texts
 from d2l.adapters.peft_folder import AdapterContent
 from d2l.adapters.provenance import (
     Base,
@@ -52,6 +52,7 @@ class Change:
     warnings: tuple[str, ...] = ()
     merge_error: Mapping[str, float] = field(default_factory=dict)
     parts: Parts | None = None
+    records: tuple[PartRecord, ...] = ()
 
 
 def describe(parents: Sequence[Parent], change: Change, *, dtype: str, name: str) -> AdapterContent:
@@ -71,6 +72,7 @@ def describe(parents: Sequence[Parent], change: Change, *, dtype: str, name: str
             dtype=dtype,
             name=name,
             parts=change.parts,
+            records=change.records,
         )
     )
 
@@ -97,8 +99,7 @@ def _describe_change(parents: Sequence[Parent], change: Change, prompt: Prompt) 
         warnings=change.warnings,
         parents=tuple(map(_describe_parent, parents)),
     ).model_copy(
-        update={change.verb: dict(change.values)}
-        | ({} if change.parts is None else {"parts_sha256": change.parts.sha256})
+        update={change.verb: dict(change.values)} | digest_texts(change.parts, change.records)
     )
 
 

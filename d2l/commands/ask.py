@@ -97,7 +97,7 @@ def ask(
     """Ask an adapter questions.
 
     Answers stand alone on stdout and keep their line ends; programs read --jsonl. The questions of
-    stdin go to stderr; so do the places of the answers, unless stdout is a terminal.
+    stdin go to stderr; so do the passages of the answers, unless stdout is a terminal.
     """
     start = time.monotonic()
     if console.wants_json() and as_lines:
@@ -267,7 +267,7 @@ def show_answers(asker: Asker, questions: list[str], *, compare: bool) -> None:
             show_arms(*asker.compare(question))
         else:
             answer = asker.answer([{"role": "user", "content": question}], console.stream)
-            console.end_answer(answer.text, answer.place)
+            console.end_answer(answer.end, answer.passage)
         console.flush()
 
 
@@ -278,4 +278,4 @@ def answer_all(asker: Asker, questions: Iterable[str], *, compare: bool) -> Iter
             yield asker.compare(question)[0]
         else:
             answer = asker.answer([{"role": "user", "content": question}])
-            yield {"question": question, "adapter": answer.text, **answer.parts}
+            yield {"question": question, "adapter": answer.text, **answer.source}

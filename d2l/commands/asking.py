@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from d2l.datasets.silence import SILENCE, is_silence
+from d2l.datasets.silence import NOT_FOUND, SILENCE, Masked, is_silence
 from d2l.errors import OptionError
 from d2l.inference.options import AskOptions
-from d2l.inference.parts.choose import PartOptions, list_parts
+from d2l.inference.parts.choose import PartOptions
 from d2l.serve.client import Client, ServerError
 
 if TYPE_CHECKING:
@@ -23,15 +23,33 @@ Emit = Callable[[str], None]
 
 
 class ShownAnswer(NamedTuple):
-    """Text of an answer, the fields of `--json` for its parts, and its place for people, if any.
-
-    `parts` has the keys of the first part, and all parts that were asked; it is empty for an
-    adapter that is asked as a whole.
-    """
+    """Text of an answer, its fields of `--json`, its place for people, if any, and its limit."""
 
     text: str
-    parts: Row
+    source: Row
     place: str | None
+    limit: str = ""
+
+    @property
+    def end(self) -> str:
+        """Words behind the text: of a cut, and of the closest place where nothing was found."""
+        if cut := explain_cut(self.source.get("finish"), self.limit):
+            return cut
+        return f"Closest: {self.place}" if self.place and is_silence(self.text) else ""
+
+    @property
+    def passage(self) -> str:
+        """Lines below the text: the passage, with its place, maybe with a doubt."""
+        lines, found = self.source.get("passage"), not is_silence(self.text)
+        quoted = f"“{lines}”" if lines else ""
+        if not found or not self.place:
+            return quoted
+        doubt = (
+            "not in these words in the text; nearest: "
+            if self.source.get("supported") is False
+            else ""
+        )
+        return f"{doubt}{quoted} ({self.place})".strip()
 
 
 class Asker(Protocol):
@@ -43,9 +61,9 @@ class Asker(Protocol):
         """Answer the last of several turns; pieces of text go to `emit`."""
         ...
 
-    def compare(self, question: str) -> tuple[Row, str | None]:
+    def compare(self, question: str) -> tuple[Row, dict[str, ShownAnswer]]:
         """Ask the adapter, the base alone, and the base with the document in its prompt. Returns
-        their answers, and the place that the adapter's answer came from."""
+        their answers, for `--json` and by arm."""
         ...
 
     def fit(self, turns: Turns) -> tuple[Turns, int]:
@@ -66,21 +84,24 @@ class LocalAsker:
 
     def answer(self, turns: Turns, emit: Emit = discard) -> ShownAnswer:
         """See `Asker`."""
-        chooser, answer = self._model.parts, self._model.answer(turns, emit)
-        if chooser is None:
-            return ShownAnswer(answer.text, {}, None)
-        source = list_parts(answer.citations, answered=answer.text != SILENCE)
-        several = len({record.document for record in chooser.parts.records}) > 1
-        return _show(answer.text, source, several)
+        answer, chooser = self._model.answer(turns, emit), self._model.parts
+        records = self._model.texts if chooser is None else chooser.parts.records
+        several = len({record.document for record in records}) > 1
+        return _show(answer.text, answer.to_json(), several, self._limit)
 
-    def compare(self, question: str) -> tuple[Row, str | None]:
+    @property
+    def _limit(self) -> str:
+        return f"{self._model.options.max_new_tokens} tokens: --max-tokens"
+
+    def compare(self, question: str) -> tuple[Row, dict[str, ShownAnswer]]:
         """See `Asker`."""
-        answer = self.answer([{"role": "user", "content": question}])
-        row = _begin_row(question, answer) | {"base": self._model.ask_alone(question)}
+        arms = {"adapter": self.answer([{"role": "user", "content": question}])}
+        alone, n_left_out = self._model.ask_alone(question), 0
+        arms["base"] = _show(alone.text, {"finish": alone.finish}, False, self._limit)
         if self._document is not None:
-            text, n_left_out = self._model.ask_with_document(question, self._document)
-            row |= {"prompt": text, "prompt_tokens_left_out": n_left_out}
-        return row, answer.place
+            read, n_left_out = self._model.ask_with_document(question, self._document)
+            arms["prompt"] = _show(read.text, {"finish": read.finish}, False, self._limit)
+        return _write_row(question, arms, n_left_out), arms
 
     def fit(self, turns: Turns) -> tuple[Turns, int]:
         """See `Asker`."""
@@ -95,6 +116,7 @@ class ServerAsker:
         self._client = Client(address, os.environ.get("D2L_SERVE_TOKEN"))
         self.name = self._client.find(adapter)
         most, parts = options.max_new_tokens, options.parts
+        self._most = most
         self._fields: Row = {"max_tokens": most} if most else {}  # of each request
         if parts != PartOptions() or options.short:
             chosen = {"parts": parts.count, "page": parts.page, "whole": parts.whole}
@@ -105,11 +127,21 @@ class ServerAsker:
         """See `Asker`."""
         if self._system is not None and turns[0]["role"] != "system":
             turns = [{"role": "system", "content": self._system}, *turns]
-        answer = self._client.answer(self.name, turns, emit, self._fields)
-        several = len({part["document"] for part in answer.source.get("parts", ())}) > 1
-        return _show(answer.text, answer.source, several)
+        return self._ask(self.name, turns, self._fields, emit)[0]
 
-    def compare(self, question: str) -> tuple[Row, str | None]:
+    def _ask(
+        self, model: str, turns: Turns, fields: Row, emit: Emit = discard
+    ) -> tuple[ShownAnswer, int]:
+        """Ask a model of the server; also the number of the document's tokens left out."""
+        masked = Masked(emit, str)
+        answer = self._client.answer(model, turns, masked.take, fields)
+        masked.end(NOT_FOUND)
+        text = NOT_FOUND if answer.text.strip() == SILENCE else answer.text
+        several = len({part["document"] for part in answer.source.get("parts", ())}) > 1
+        limit = f"{self._most} tokens: --max-tokens" if self._most else "the limit: --max-tokens"
+        return _show(text, answer.source, several, limit), answer.n_left_out
+
+    def compare(self, question: str) -> tuple[Row, dict[str, ShownAnswer]]:
         """See `Asker`; the document is the adapter's own, where the server finds it."""
         base = self._client.base
         if base is None:
@@ -117,34 +149,43 @@ class ServerAsker:
                 f"{self._client.address}: does not serve the base", hint="leave --compare out"
             )
         turns: Turns = [{"role": "user", "content": question}]
-        answer = self.answer(turns)
         fields = {name: value for name, value in self._fields.items() if name != "d2l"}
-        alone = self._client.answer(base, turns, discard, fields)
-        row = _begin_row(question, answer) | {"base": alone.text}
+        arms = {"adapter": self.answer(turns), "base": self._ask(base, turns, fields)[0]}
+        n_left_out = 0
         try:
             fields["document"] = {"adapter": self.name}
-            read = self._client.answer(base, turns, discard, fields)
-            row |= {"prompt": read.text, "prompt_tokens_left_out": read.n_left_out}
+            arms["prompt"], n_left_out = self._ask(base, turns, fields)
         except ServerError as error:
             if error.code != "document_not_found":
                 raise
-        return row, answer.place
+        return _write_row(question, arms, n_left_out), arms
 
     def fit(self, turns: Turns) -> tuple[Turns, int]:
         """Keep all turns: the server alone counts their tokens, and refuses too many."""
         return turns, 0
 
 
-def _show(text: str, parts: Row, several: bool) -> ShownAnswer:
-    """Name the place of an answer for people, or of the closest part if the answer is a refusal;
-    with its document if there are several."""
-    if not parts.get("parts"):
-        return ShownAnswer(text, parts, None)
-    first = parts["parts"][0]
+def _show(text: str, source: Row, several: bool, limit: str) -> ShownAnswer:
+    """Name the place of an answer for people; with its document if there are several."""
+    if not source.get("parts"):
+        return ShownAnswer(text, source, None, limit)
+    first = source["parts"][0]
     place = first["place"] or f"#{first['part']}"
-    place = f"{first['document']}, {place}" if several else place
-    return ShownAnswer(text, parts, f"closest: {place}" if is_silence(text) else place)
+    return ShownAnswer(text, source, f"{first['document']}, {place}" if several else place, limit)
 
 
-def _begin_row(question: str, answer: ShownAnswer) -> Row:
-    return {"question": question, "adapter": answer.text, **answer.parts}
+def explain_cut(finish: str | None, limit: str) -> str:
+    """Explain why an answer was cut; empty if it was not."""
+    if finish == "timeout":
+        return "… (cut at the server's time: d2l serve --max-seconds)"
+    return f"… (cut at {limit})" if finish == "length" else ""
+
+
+def _write_row(question: str, arms: dict[str, ShownAnswer], n_left_out: int) -> Row:
+    """Write the answers of several arms for `--json`."""
+    row: Row = {"question": question, "adapter": arms["adapter"].text, **arms["adapter"].source}
+    row |= {"base": arms["base"].text, "base_finish": arms["base"].source.get("finish")}
+    if "prompt" in arms:
+        row |= {"prompt": arms["prompt"].text, "prompt_tokens_left_out": n_left_out}
+        row["prompt_finish"] = arms["prompt"].source.get("finish")
+    return row

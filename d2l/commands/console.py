@@ -6,10 +6,12 @@ No color and no spinner if stderr is not a terminal: long work then prints a lin
 import enum
 import logging
 import math
+import shutil
 import sys
 import time
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from textwrap import wrap
 from typing import Any, BinaryIO, TypeVar
 
 from d2l import interrupts
@@ -22,8 +24,6 @@ from d2l.progress import BEGINS
 T = TypeVar("T")
 #: When the command began, on `time.perf_counter`.
 STARTED = time.perf_counter()
-#: Column at which the place of an answer stands, if the answer is no longer.
-_PLACE_COLUMN = 53
 #: Seconds between two lines of progress where stderr is no terminal; shorter work says nothing.
 LOG_SECONDS = 20.0
 
@@ -204,18 +204,23 @@ def stream(text: str) -> None:
     streams.flush()
 
 
-def end_answer(answer: str, place: str | None = None) -> None:
-    """End the last line of a streamed answer. Its source stands dim behind it on a terminal, else
-    on stderr: a program that reads stdout gets the answer alone."""
-    spelled = "" if place is None else f"({one_line(place)})"
-    if spelled and sys.stdout is not None and sys.stdout.isatty():
-        gap = max(_PLACE_COLUMN - len(answer.rpartition("\n")[2]), 2)
-        _write(f"{' ' * gap}\x1b[2m{spelled}\x1b[0m")
-        spelled = ""
+def end_answer(end: str = "", below: str = "") -> None:
+    """End a streamed answer. Words behind it, and indented lines below, are dim on a terminal, else
+    on stderr: a program that reads stdout gets the answer alone, and with -q everybody does."""
+    if _Settings.level == Level.QUIET:
+        end = below = ""
+    lines = [f"  {printable(line)}" for line in below.splitlines()]
+    on_screen = sys.stdout is not None and sys.stdout.isatty()
+    if on_screen and end:
+        _write(f" \x1b[2m{printable(end)}\x1b[0m")
     _write("\n")
+    if on_screen:
+        width = max(shutil.get_terminal_size().columns, 20)
+        lines = [piece for line in lines for piece in wrap(line, width, subsequent_indent="  ")]
+        _write("".join(f"\x1b[2m{line}\x1b[0m\n" for line in lines))
     streams.flush()
-    if spelled:
-        note(spelled)
+    for line in () if on_screen else filter(None, (end, *lines)):
+        note(line)
 
 
 def open_stdin() -> BinaryIO:

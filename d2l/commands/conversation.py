@@ -4,10 +4,11 @@ Nothing that the user types is stored.
 """
 
 import contextlib
+from collections.abc import Mapping
 
 from d2l import interrupts
 from d2l.commands import console
-from d2l.commands.asking import Asker, Row
+from d2l.commands.asking import Asker, Row, ShownAnswer
 from d2l.errors import D2LError
 from d2l.progress import announce
 
@@ -79,7 +80,7 @@ class Conversation:
         if n_left_out:
             console.warn("the first turns are left out: the base's window is full")
         answer = self._asker.answer(turns, console.stream)
-        console.end_answer(answer.text, answer.place)
+        console.end_answer(answer.end, answer.passage)
         self._turns = [*turns, {"role": "assistant", "content": answer.text}]
 
     def _show_arms(self, question: str | None) -> None:
@@ -89,16 +90,13 @@ class Conversation:
         show_arms(*self._asker.compare(question))
 
 
-def show_arms(row: Row, place: str | None) -> None:
+def show_arms(row: Row, answers: Mapping[str, ShownAnswer]) -> None:
     """Print one line an arm: columns would not fit answers of such different lengths."""
-    arms = [("adapter", "adapter"), ("base", "base alone"), ("prompt", "document in prompt")]
-    width = max(len(label) for key, label in arms if key in row)
-    for key, label in arms:
-        if key in row:
-            answer = " ".join(str(row[key]).split())
-            line = f"{label:<{width}}  {answer}"
-            console.stream(line)
-            console.end_answer(line, place if key == "adapter" else None)
+    arms = {"adapter": "adapter", "base": "base alone", "prompt": "document in prompt"}
+    width = max(len(arms[key]) for key in answers)
+    for key, answer in answers.items():
+        console.stream(f"{arms[key]:<{width}}  {' '.join(answer.text.split())}")
+        console.end_answer(answer.end, answer.passage)
     if row.get("prompt_tokens_left_out"):
         left_out = row["prompt_tokens_left_out"]
         console.warn(f"the prompt holds the document without its last {left_out:,} tokens")

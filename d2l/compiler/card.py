@@ -65,9 +65,9 @@ def _describe_merge(plan: CompilePlan) -> str:
 
 
 def _explain_parts(plan: CompilePlan) -> str:
-    """Write lines on parts: their readers, their files, and their text."""
+    """Write lines on parts, with their readers, and on the file with the document's text."""
     if not plan.keeps_parts:
-        return ""
+        return "" if plan.options.no_text else "- `text.json` holds the document's text.\n"
     return (
         "- `d2l ask` and `d2l serve` choose parts of the document for each question. Other engines "
         "load the one adapter, which recalls little of a document this long; `d2l export "

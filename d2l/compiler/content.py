@@ -8,7 +8,7 @@ from pathlib import PurePath
 
 from d2l.adapters.info import CARD
 from d2l.adapters.lowest_rank import lower_content
-from d2l.adapters.parts import PartIndex, PartRecord, Parts, keep_memories
+from d2l.adapters.parts import PartIndex, PartRecord, Parts, digest_texts, keep_memories
 from d2l.adapters.peft_folder import AdapterContent
 from d2l.adapters.provenance import Description
 from d2l.adapters.weights import LoraWeights, Memory
@@ -17,6 +17,7 @@ from d2l.compiler.lock import describe
 from d2l.compiler.plan import CompilePlan, TaskPlan
 from d2l.compiler.privacy import name_places, name_shared, redact, redact_provenance
 from d2l.compiler.records import describe_compile, describe_description
+from d2l.documents.chunks import keep_part
 from d2l.hypernets.protocol import Assembled, PromptFiles
 
 
@@ -33,10 +34,12 @@ def make_content(
     """
     names, prompt = name_shared(plan), plan.network.describe_prompt(plan.rank)
     digests = plan.network.digest_all()
-    parts = _keep_parts(plan, assembled.parts, prompt, names)
-    record = describe_compile(plan, prompt.prompt, merge_error)
+    records = _describe_chunks(plan, names)
+    parts = _keep_parts(plan, assembled.parts, prompt, records)
     if parts is not None:
-        record = record.model_copy(update={"parts_sha256": parts.sha256})
+        records = ()
+    record = describe_compile(plan, prompt.prompt, merge_error)
+    record = record.model_copy(update=digest_texts(parts, records))
     lock, record = describe(plan, names, digests), redact_provenance(record, names)
     card = redact(write_card(plan), names)
     return lower_content(
@@ -50,21 +53,20 @@ def make_content(
             name=f"{PurePath(plan.documents[0].name).stem or 'documents'}.lora",
             lock=lock,
             parts=parts,
+            records=records,
         )
     )
 
 
-def _keep_parts(
-    plan: CompilePlan,
-    memories: Sequence[Memory],
-    prompt: PromptFiles,
-    names: Mapping[str, str],
-) -> Parts | None:
-    """The parts of a plan's chunks with their texts, if any are kept; for networks whose parts are
-    ranks of the adapter nothing more is kept of them."""
+def _describe_chunks(plan: CompilePlan, names: Mapping[str, str]) -> tuple[PartRecord, ...]:
+    """Describe place and text of each chunk, unless the adapter is to hold no text."""
+    if plan.options.no_text:
+        return ()
+    owners = {document.name: document for document in plan.documents}
+    chunks = plan.chunks
     if not plan.keeps_parts:
-        return None
-    records = tuple(
+        chunks = tuple(keep_part(chunk, owners[chunk.document], 0) for chunk in chunks)
+    return tuple(
         PartRecord(
             document=names.get(chunk.document, chunk.document),
             source=chunk.source,
@@ -73,8 +75,20 @@ def _keep_parts(
             n_tokens=len(chunk.token_ids),
             n_seats=chunk.part_rank,
         )
-        for chunk in plan.chunks
+        for chunk in chunks
     )
+
+
+def _keep_parts(
+    plan: CompilePlan,
+    memories: Sequence[Memory],
+    prompt: PromptFiles,
+    records: tuple[PartRecord, ...],
+) -> Parts | None:
+    """The parts of a plan's chunks with their texts, if any are kept; for networks whose parts are
+    ranks of the adapter nothing more is kept of them."""
+    if not plan.keeps_parts:
+        return None
     if not memories:
         return Parts(PartIndex(parts=records))
     index = PartIndex(opening=prompt.opening, parts=records)

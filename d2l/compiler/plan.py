@@ -170,6 +170,11 @@ def prepare(
         )
     if cut is None:
         cut = network.cut(intake.documents, options)
+    if cut.keeps_parts and options.no_text:
+        raise OptionError(
+            "--no-text: questions choose the parts of a long document by their text",
+            hint="leave it out, or keep one memory: --no-parts",
+        )
     warnings = [*network.warnings, *cut.warnings]
     if (file_rank := network.config.find_rank(cut.rank)) > VLLM_RANKS[-1]:
         warnings.append(

@@ -1,11 +1,17 @@
 """Refusals: the sentence that networks learn, and the sentences by which other models refuse."""
 
 import re
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
 
 #: The answer that networks are trained to give where the document has none; d2l says it, too, where
 #: no part answers. Parts are weighed by the probability of its first token, which is "The" alone:
 #: right answers can begin with the same token, and are then held back.
 SILENCE = "The document does not say."
+#: Text that people and programs get in its place: a refusal is no statement about the document.
+NOT_FOUND = "Not found."
 #: System text for bases that answer without training; `--system` replaces it.
 INSTRUCTION = (
     "Answer the question from the text alone, in the language of the question. If the text does "
@@ -35,7 +41,8 @@ _PATTERNS = (
     r" (?:any |the |this |that |enough )?(?:information|mention|answer|details?))",
     rf"\bnothing (?:is said|about (?:it|this|that)) in the (?:\w+ )?{_TEXT}",
     # "Not mentioned.", "It is not specified in the text", "The name isn't given in the document"
-    r"^not (?:mentioned|stated|specified|given|provided|known|disclosed|indicated|answerable)\b",
+    r"^not (?:mentioned|stated|specified|given|provided|known|disclosed|indicated|answerable"
+    r"|found)\b",
     r"(?:\bnot|n't) (?:explicitly |directly |actually )?(?:mentioned|stated|specified)"
     r"(?: (?:here|there))?$",
     rf"(?:\bnot|n't) (?:\w+ ){{0,2}}{_SAID} (?:\w+ )?(?:in|by) (?:the|this|that|your) "
@@ -73,3 +80,31 @@ def is_silence(answer: str) -> bool:
     first = _SENTENCE_END.split(text, maxsplit=1)[0]
     first = " ".join(first.split()).rstrip(" .!?\"'*")
     return not first or _SILENT.search(first) is not None
+
+
+class Masked(Generic[T]):
+    """Pieces of an answer on their way to `emit`: those of the refusal that networks learned wait,
+    and another piece comes in their place. `spell` gives the text of a piece."""
+
+    def __init__(self, emit: Callable[[T], None], spell: Callable[[T], str]) -> None:
+        self._emit, self._spell = emit, spell
+        self._waiting: list[T] = []
+        self.text = ""
+
+    def take(self, piece: T) -> None:
+        """Take a piece."""
+        self.text += self._spell(piece)
+        self._waiting.append(piece)
+        if not SILENCE.startswith(self.text.strip()):
+            self._flush()
+
+    def end(self, refusal: T) -> None:
+        """End the answer: with `refusal`, if it is the one that networks learned."""
+        if self.text.strip() == SILENCE and self._waiting:
+            self._waiting = [refusal]
+        self._flush()
+
+    def _flush(self) -> None:
+        for piece in self._waiting:
+            self._emit(piece)
+        self._waiting.clear()

@@ -151,6 +151,7 @@ class CompileOptions(NetworkOptions):
         expert=True,
     )
     keep_paths: bool = option(False, "Name inputs in d2l.json by their whole paths.", expert=True)
+    no_text: bool = option(False, "Keep no text beside one memory: answers name no place.")
     cache: bool = False
 
     def __post_init__(self) -> None:
@@ -179,6 +180,8 @@ class CompileOptions(NetworkOptions):
         `names`: a name to write in place of the checkpoint's.
         """
         values = {name: getattr(self, name) for name in sorted(DOCUMENT_OPTIONS)}
+        if not self.no_text:  # of which older locks have no word
+            del values["no_text"]
         name = names.get(self.checkpoint, self.checkpoint)
         return {"checkpoint": name, "encoder": self.encoder, **values}
 

@@ -10,26 +10,28 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from transformers import DynamicCache
 
 from d2l.adapters.find import find_adapter
 from d2l.adapters.info import AdapterInfo, read_info
-from d2l.adapters.parts import Parts, read_parts
+from d2l.adapters.parts import PartRecord, Parts, read_parts, read_text
 from d2l.adapters.peft_folder import AdapterContent, pick_torch_dtype, write_adapter
 from d2l.bases.activations import cache_keyword
 from d2l.bases.catalog import find_used
 from d2l.bases.devices import pick_device, pick_dtype
 from d2l.bases.models import find_base, load_causal
-from d2l.datasets.silence import SILENCE
+from d2l.datasets.silence import NOT_FOUND, SILENCE, Masked
 from d2l.errors import AdapterError, OptionError
 from d2l.inference.adapter_prompts import AdapterPrompts, find_opening
 from d2l.inference.chat_prompts import TokenizerFolder, Turns, find_chat, user_turn
 from d2l.inference.forward import extend
 from d2l.inference.options import LEAST_TEMPERATURE, AskOptions
-from d2l.inference.parts.choose import Choice, Citation, PartChooser, PartOptions
+from d2l.inference.parts.answer import Answer, Finish, explain_whole
+from d2l.inference.parts.asked import join_questions, list_needed
+from d2l.inference.parts.choose import Choice, PartChooser, PartOptions
 from d2l.inference.parts.read import N_BANNED, PartPrompt, PartReader
 from d2l.inference.peft_loading import check_alone, put_beside, put_on
 from d2l.inference.streaming import Emit, Streamer, discard
@@ -40,14 +42,6 @@ _log = logging.getLogger(__name__)
 #: Tokens of the longest answer by default: with seats, which answer in a few words, and without, in
 #: sentences (as in the evaluation of SakanaAI/doc-to-lora).
 FEW_TOKENS, MANY_TOKENS = 64, 256
-
-
-class Answer(NamedTuple):
-    """Text of an answer, and the parts that were asked: the source first, or if no part answered,
-    the closest. No parts if the whole adapter answered."""
-
-    text: str
-    citations: tuple[Citation, ...] = ()
 
 
 @dataclass
@@ -62,6 +56,7 @@ class AdaptedModel(AdapterPrompts):
     disabled: bool = False
     parts: PartChooser | None = field(default=None, repr=False)  # of an adapter that kept its parts
     reader: PartReader | None = field(default=None, repr=False)
+    texts: tuple[PartRecord, ...] = field(default=(), repr=False)  # of one memory's chunks
     _opening_cache: DynamicCache | None = field(default=None, init=False, repr=False)
 
     @classmethod
@@ -125,6 +120,7 @@ class AdaptedModel(AdapterPrompts):
     def _take_parts(self, parts: Parts | None) -> None:
         """Choose and read these parts of the adapter from now on; None: ask it as a whole."""
         self.parts = self.reader = None
+        self.texts = read_text(self.info)
         if parts is not None:
             self.parts = PartChooser(parts)
             refusal = self.encode(SILENCE)[: self.parts.pick_judging(short=True).n_refusal]
@@ -152,7 +148,8 @@ class AdaptedModel(AdapterPrompts):
         model.set_adapter(name)
         model.delete_adapter(present)
         self.info, self.chat, self.opening = other.info, other.chat, other.opening
-        self.parts, self.reader, self._opening_cache = other.parts, other.reader, None
+        self.parts, self.reader, self.texts = other.parts, other.reader, other.texts
+        self._opening_cache = None
 
     @contextlib.contextmanager
     def disable_adapter(self) -> Iterator[None]:
@@ -171,41 +168,59 @@ class AdaptedModel(AdapterPrompts):
         *,
         max_new_tokens: int | None = None,
         temperature: float | None = None,
-    ) -> str:
-        """Answer one question, in a conversation of its own; returns the text, stripped.
+        page: str | None = None,
+    ) -> Answer:
+        """Answer one question, in a conversation of its own; returns the text, stripped, a str with
+        `place`, `passage`, `supported` and `finish`.
 
         emit: gets pieces of text as they come. max_new_tokens: of the longest answer; temperature:
-        0 is greedy; None: as `options` say (greedy, 64 tokens of trained seats, else 256).
-        Raises AdapterError where the prompt does not begin with the adapter's opening.
+        0 is greedy; None: as `options` say (greedy, 64 tokens of trained seats, else 256). page:
+        the parts from there answer ("p. 12", a heading, "#3").
+        Raises AdapterError where the prompt does not begin with the adapter's opening, and
+        OptionError for a page that is not there.
         """
         given: dict[str, Any] = {"max_new_tokens": max_new_tokens, "temperature": temperature}
         given = {name: value for name, value in given.items() if value is not None}
+        if page is not None:
+            given["parts"] = PartOptions(page=page)
+            refuse_choice(self.info, self.parts, given["parts"])
         options = replace(self.options, **given)
-        return self.answer([user_turn(question)], emit, options).text
+        return self.answer([user_turn(question)], emit, options)
 
     @memory_errors()
     def answer(
         self, turns: Turns, emit: Emit = discard, options: AskOptions | None = None
     ) -> Answer:
-        """Answer the last of several turns, and cite the part that the answer came from.
+        """Answer the last of several turns, with the passage that carries the answer.
 
         `options`: None for the model's own. Raises AdapterError and BaseModelError as
-        `prompt_turns`, and AdapterError for a page that is not there.
+        `prompt_turns`, and OptionError for a page that is not there.
         """
         options = options or self.options
         with self.reading(turns, options) as prompt:
             choice = prompt.choice
             if choice is not None and not choice.is_answered:
-                emit(SILENCE)
-                return Answer(SILENCE, self.cite("", choice) or ())
-            text = self._generate(prompt, emit, options)
-        return Answer(text, self.cite(text, choice) or ())
+                emit(NOT_FOUND)
+                return self.explain(turns, SILENCE, "stop", choice)
+            text, finish = self._generate(prompt, emit, options)
+        return self.explain(turns, text, finish, choice)
 
-    def cite(self, text: str, choice: Choice | None) -> tuple[Citation, ...] | None:
-        """Cite the parts of an answer, as `PartChooser.cite`; None if no parts were chosen."""
+    def explain(self, turns: Turns, text: str, finish: Finish, choice: Choice | None) -> Answer:
+        """Name the passage and the parts that an answer to the last turn came from."""
+        question = join_questions(turns)
+        if self.disabled or (choice is None and not self.texts):
+            return Answer(text, finish)
         if choice is None or self.parts is None or self.reader is None:
-            return None
-        return self.parts.cite(choice, text if self.reader.joins else None)
+            return explain_whole(question, text, self.texts, finish)
+        n_read = len(choice.indices) if self.reader.joins else 0
+        return self.parts.explain(choice, question, text, finish, n_read=n_read)
+
+    def focus(self, turns: Turns) -> Turns:
+        """Leave out the turns that a question to a document does not need."""
+        provenance = self.info.provenance
+        if self.disabled or provenance is None or not provenance.inputs:
+            return turns
+        return [turns[n] for n in list_needed(turns)]
 
     def fit(self, turns: Turns) -> tuple[Turns, int]:
         """Drop the first turns until the base's window holds the others and an answer; returns them
@@ -216,7 +231,7 @@ class AdaptedModel(AdapterPrompts):
             before = len(opening.ids) if not opening.seats else 1
             limit -= max(before + self.parts.most_tokens - len(self.opening), 0)
         left = turns
-        while len(left) > 1 and len(self.prompt_turns(left)) > limit:
+        while len(left) > 1 and len(self.prompt_turns(self.focus(left))) > limit:
             left = left[2:]
         return left, len(turns) - len(left)
 
@@ -224,6 +239,7 @@ class AdaptedModel(AdapterPrompts):
     def reading(self, turns: Turns, options: AskOptions) -> Iterator[PartPrompt]:
         """Let the model read the parts that the last question chooses; without parts, or with
         `options.parts.whole`, the whole adapter is on."""
+        turns = self.focus(turns)
         asked = self.complete(turns, options)
         if self.parts is None or self.reader is None or options.parts.whole or self.disabled:
             ids, provenance = self.prompt_turns(asked, alone=self.disabled), self.info.provenance
@@ -251,14 +267,14 @@ class AdaptedModel(AdapterPrompts):
             self._opening_cache, _ = extend(self.model, ids, mask=mask, cache=None)
         return None if self.disabled else copy.deepcopy(self._opening_cache)
 
-    def ask_alone(self, question: str, emit: Emit = discard) -> str:
+    def ask_alone(self, question: str, emit: Emit = discard) -> Answer:
         """Answer with the base alone, in its own chat template."""
         with self.disable_adapter():
             return self.ask(question, emit)
 
     def ask_with_document(
         self, question: str, document: str, emit: Emit = discard
-    ) -> tuple[str, int]:
+    ) -> tuple[Answer, int]:
         """Answer with the base and the document in its prompt: (answer, tokens left out).
 
         A document that does not fit into the base's window is cut at its end.
@@ -266,7 +282,7 @@ class AdaptedModel(AdapterPrompts):
         n_most = self.options.max_new_tokens
         prompt, left_out = self.prompt_about(document, question, n_answer=n_most)
         with self.disable_adapter():
-            return self._generate(PartPrompt(prompt), emit, self.options), left_out
+            return Answer(*self._generate(PartPrompt(prompt), emit, self.options)), left_out
 
     def prompt_arguments(self, prompt: PartPrompt) -> dict[str, Any]:
         """Arguments of `model.generate` for a prompt's cache, and for ids that it bans."""
@@ -275,14 +291,20 @@ class AdaptedModel(AdapterPrompts):
             given[cache_keyword(self.model.get_base_model())] = prompt.cache
         return given
 
-    def _generate(self, prompt: PartPrompt, emit: Emit, options: AskOptions) -> str:
-        """Continue a prompt; its beginning may be in a cache."""
+    def is_end(self, token: int) -> bool:
+        """True for a token that ends an answer."""
+        ends = self.model.generation_config.eos_token_id  # None, a token or a list of tokens
+        return token in (ends if isinstance(ends, list) else [ends])
+
+    def _generate(self, prompt: PartPrompt, emit: Emit, options: AskOptions) -> tuple[str, Finish]:
+        """Continue a prompt; its beginning may be in a cache. Returns the text, stripped."""
         ids = torch.tensor([prompt.ids], device=self.model.device)
         sampling = options.temperature >= LEAST_TEMPERATURE
         decoder = self.chat.tokenizer  # loaded already; a copy of the base's
         if self.disabled or self.chat.suspect:
             decoder = self.base_tokenizer
-        streamer = Streamer(decoder, emit)
+        masked = Masked(emit, str)
+        streamer = Streamer(decoder, masked.take)
         with torch.inference_mode():
             output = self.model.generate(
                 input_ids=ids,
@@ -295,8 +317,9 @@ class AdaptedModel(AdapterPrompts):
                 streamer=streamer,
                 **self.prompt_arguments(prompt),
             )
+        masked.end(NOT_FOUND)
         answer = decoder.decode(output[0, len(prompt.ids) :], skip_special_tokens=True)
-        return str(answer).strip()
+        return str(answer).strip(), "stop" if self.is_end(int(output[0, -1])) else "length"
 
 
 @contextlib.contextmanager
@@ -326,11 +349,16 @@ def find_parts(info: AdapterInfo, options: PartOptions) -> Parts | None:
     if options.whole:
         return None
     parts = read_parts(info)
+    refuse_choice(info, parts, options)
+    if parts is None and info.provenance is not None and info.provenance.parts_sha256 is not None:
+        _log.warning("%s: its parts are gone, so the one memory answers", info.folder)
+    return parts
+
+
+def refuse_choice(info: AdapterInfo, parts: object | None, options: PartOptions) -> None:
+    """Refuse options that choose among parts where there are none; raises OptionError."""
     if parts is None and (options.count or options.page) is not None:
         raise OptionError(
             f"{info.folder}: has no parts",
             hint="compile the document with --parts, or ask the whole adapter",
         )
-    if parts is None and info.provenance is not None and info.provenance.parts_sha256 is not None:
-        _log.warning("%s: its parts are gone, so the one memory answers", info.folder)
-    return parts

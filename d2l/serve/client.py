@@ -36,8 +36,8 @@ class ServerError(D2LError):
 
 
 class ServedAnswer(NamedTuple):
-    """Text of an answer, the server's field `d2l` (the parts that were asked), and the number of
-    tokens of a document in the prompt that were left out."""
+    """Text of an answer, the server's field `d2l` (its place and passage, and its end), and the
+    number of tokens of a document in the prompt that were left out."""
 
     text: str
     source: dict[str, Any]
@@ -92,7 +92,7 @@ class Client:
         body = {"model": model, "messages": turns, "stream": True, **fields}
         pieces: list[str] = []
         source: dict[str, Any] = {}
-        n_left_out = 0
+        finish, n_left_out = "stop", 0
         for event in self._read_events(body):
             if "error" in event:
                 raise self._explain(event)
@@ -100,9 +100,10 @@ class Client:
                 if text := choice.get("delta", {}).get("content"):
                     pieces.append(text)
                     emit(text)
+                finish = choice.get("finish_reason") or finish
             source = event.get("d2l", source)
             n_left_out = event.get("document", {}).get("tokens_left_out", n_left_out)
-        return ServedAnswer("".join(pieces), source, n_left_out)
+        return ServedAnswer("".join(pieces), {"finish": finish, **source}, n_left_out)
 
     def _read_events(self, body: dict[str, Any]) -> Iterator[Any]:
         """Yield the JSON of each server-sent event of an answer; raises ServerError."""

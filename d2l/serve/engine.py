@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from d2l.datasets.silence import SILENCE
+from d2l.datasets.silence import NOT_FOUND, SILENCE, Masked
 from d2l.errors import AdapterError, BaseModelError
 from d2l.inference.adapted_model import AdaptedModel, add_adapter
 from d2l.inference.chat_prompts import Turns
@@ -81,20 +81,16 @@ class Engine:
                     param="messages",
                 )
             emit(Start(n_prompt, n_left_out))
+            turns = order.chat.turns
             if choice is not None and not choice.is_answered:
-                emit(TextPiece(SILENCE))
-                return Ending("stop", 0, adapted.cite("", choice), answered=False)
-            texts = list[str]()
-
-            def pass_on(piece: TextPiece) -> None:
-                texts.append(piece.text)
-                emit(piece)
-
+                emit(TextPiece(NOT_FOUND))
+                return Ending("stop", 0, adapted.explain(turns, SILENCE, "stop", choice))
+            masked = Masked[TextPiece](emit, lambda piece: piece.text)
             most = min(order.max_tokens, n_left)
-            ending = generate(adapted, prompt, order.chat, most, emit=pass_on, is_due=is_due)
-            text = "".join(texts)
-            citations = adapted.cite(text, choice)
-            return replace(ending, citations=citations, answered=text.strip() != SILENCE)
+            ending = generate(adapted, prompt, order.chat, most, emit=masked.take, is_due=is_due)
+            masked.end(TextPiece(NOT_FOUND))
+            answer = adapted.explain(turns, masked.text, ending.reason, choice)
+            return replace(ending, answer=None if order.entry is None else answer)
 
     def _put_on(self, folder: Path) -> AdaptedModel:
         """Activate an adapter; it is loaded first if it is not, or if its files have changed."""

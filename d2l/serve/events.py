@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from d2l.inference.parts.choose import Citation
+from d2l.inference.parts.answer import Answer, Finish
 
 StopText = Annotated[str, Field(min_length=1, max_length=256)]
 
@@ -49,13 +49,11 @@ class TextPiece:
 
 @dataclass(frozen=True)
 class Ending:
-    """Reason of the end, "stop" or "length", the number of tokens, and the parts that were asked,
-    the source of the answer first; None without parts. `answered`: a part answered."""
+    """Reason of the end, the number of tokens, and an adapter's answer with its passage."""
 
-    reason: str
+    reason: Finish
     n_tokens: int
-    citations: tuple[Citation, ...] | None = None
-    answered: bool = True
+    answer: Answer | None = None
 
 
 #: An answer is a start, pieces and an ending.

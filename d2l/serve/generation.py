@@ -105,12 +105,12 @@ def generate(
             **adapted.prompt_arguments(prompt),
         )
     own = output[0, len(ids) :].tolist()
-    ends = model.generation_config.eos_token_id  # None, a token or a list of tokens
-    stopped = pieces.stopped or own[-1] in (ends if isinstance(ends, list) else [ends])
+    stopped = pieces.stopped or adapted.is_end(own[-1])
+    late = is_due() and len(own) < max_tokens
     rest = pieces.take(own, last=True)
     if rest or logprobs:
         emit(TextPiece(rest, tuple(logprobs)))
-    return Ending("stop" if stopped else "length", len(own))
+    return Ending("stop" if stopped else "timeout" if late else "length", len(own))
 
 
 def _read_beginning(model: Any, read: Tensor, cache: Any) -> Any:

@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from d2l.inference.parts.choose import PartOptions, list_parts
+from d2l.inference.parts.choose import PartOptions
 from d2l.serve.events import Ending, Event, Sampling, Start, TextPiece
 
 if TYPE_CHECKING:
@@ -229,11 +229,11 @@ class Reply:
 
 
 def write_source(ending: Ending) -> dict[str, Any]:
-    """Write the field `d2l`: the part that an answer came from, null if no part answered, and all
-    parts that were asked; no field without parts."""
-    if ending.citations is None:
-        return {}
-    return {"d2l": list_parts(ending.citations, answered=ending.answered)}
+    """Write the field `d2l`: the place and the passage that an answer came from. The base has none
+    but for the end of its time, for which OpenAI's interface has no word."""
+    if ending.answer is None:
+        return {"d2l": {"finish": ending.reason}} if ending.reason == "timeout" else {}
+    return {"d2l": ending.answer.to_json()}
 
 
 def write_event(value: dict[str, Any]) -> str:
@@ -245,4 +245,5 @@ def _write_choice(
     content: dict[str, Any], logprobs: Sequence[Any] = (), reason: str | None = None
 ) -> dict[str, Any]:
     scores = {"content": logprobs, "refusal": None} if logprobs else None
+    reason = "length" if reason == "timeout" else reason
     return {"index": 0, **content, "logprobs": scores, "finish_reason": reason}

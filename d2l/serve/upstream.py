@@ -4,9 +4,11 @@ No model is loaded here, and no torch: a request's words choose the part, whose 
 engine as the model's. Answers and errors of the engine are passed on.
 """
 
+import contextlib
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,8 +19,10 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import ASGIApp
 
 from d2l.adapters.exported_parts import ExportedPart, ExportIndex, read_index
-from d2l.datasets.silence import SILENCE
-from d2l.inference.parts.choose import Citation, PartChooser, PartOptions, list_parts
+from d2l.datasets.silence import NOT_FOUND
+from d2l.inference.parts.answer import Answer, Finish
+from d2l.inference.parts.asked import join_questions, list_needed
+from d2l.inference.parts.choose import PartChooser, PartOptions
 from d2l.serve.events import Ending, Start, TextPiece
 from d2l.serve.library import read_stamp
 from d2l.serve.options import ServeOptions, Upstream
@@ -129,26 +133,31 @@ class UpstreamService:
         choice = self._chooser.choose(turns, PartOptions(1, fields.page))
         if not choice.is_answered or not choice.indices:
             return _refuse_answer(chat)
-        cited = self._chooser.cite(choice, None)
         part = self._index.parts[choice.indices[0]]
         values = {name: value for name, value in json.loads(body).items() if name != "d2l"}
         values |= self._bound(chat)
+        values["messages"] = [values["messages"][n] for n in list_needed(turns)]
+        explain = partial(self._chooser.explain, choice, join_questions(turns))
         try:
             values |= await self._address(part, request)
             reply = await self._send("POST", "/v1/chat/completions", request, values)
             if chat.stream:
-                events = self._stream(reply, cited, chat.model)
+                events = self._stream(reply, explain, chat.model)
                 headers = {"Cache-Control": "no-store"}
                 return StreamingResponse(events, media_type="text/event-stream", headers=headers)
             answer = json.loads(await reply.aread())
-            return JSONResponse({**answer, "d2l": list_parts(cited)})
+            text, finish = _read_choice(answer, "message")
+            explained = explain(text, finish)
+            if text:
+                answer["choices"][0]["message"]["content"] = explained.text
+            return JSONResponse({**answer, "d2l": explained.to_json()})
         except httpx2.HTTPStatusError as error:  # the engine's own, as it is
             reply = error.response
             kind = reply.headers.get("content-type")
             return Response(reply.content, reply.status_code, media_type=kind)
         except httpx2.HTTPError as error:
             raise _explain(error, self._root) from error
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             message = f"the engine at {self._root} does not answer as OpenAI's interface does"
             raise RequestError(502, message, code="bad_upstream") from error
 
@@ -212,23 +221,19 @@ class UpstreamService:
         return reply
 
     async def _stream(
-        self, reply: httpx2.Response, cited: tuple[Citation, ...], model: str
+        self, reply: httpx2.Response, explain: Callable[..., Answer], model: str
     ) -> AsyncIterator[str]:
-        """Pass the engine's events on, and before the last one an event with the parts."""
-        source = write_event(
-            {
-                "object": "chat.completion.chunk",
-                "id": "d2l",
-                "created": 0,
-                "model": model,
-                "choices": [],
-                "d2l": list_parts(cited),
-            }
-        )
+        """Pass the engine's events on, and before the last one an event with place and passage."""
+        head = {"object": "chat.completion.chunk", "id": "d2l", "created": 0, "model": model}
+        text, end = "", set[Finish]()
         try:
             async for line in reply.aiter_lines():
                 if line.strip() == "data: [DONE]":
-                    yield source
+                    source = explain(text, "length" if "length" in end else "stop").to_json()
+                    yield write_event({**head, "choices": [], "d2l": source})
+                with contextlib.suppress(ValueError, TypeError, AttributeError):
+                    piece, finish = _read_choice(json.loads(line.removeprefix("data:")), "delta")
+                    text, end = text + piece, end | {finish}
                 yield f"{line}\n"
         except httpx2.HTTPError as error:  # the status is out already
             yield write_event(_explain(error, self._root).body)
@@ -238,11 +243,20 @@ class UpstreamService:
 
 def _refuse_answer(chat: RoutedRequest) -> Response:
     """Refuse an answer if no part shares enough words with the question; no engine is asked."""
-    reply, start, ending = Reply(chat.model, Start(0)), Start(0), Ending("stop", 0, ())
+    reply, start = Reply(chat.model, Start(0)), Start(0)
+    piece, ending = TextPiece(NOT_FOUND), Ending("stop", 0, Answer(NOT_FOUND))
     if not chat.stream:
-        return JSONResponse(reply.write([TextPiece(SILENCE)], ending))
-    chunks = [reply.write_chunk(event) for event in (start, TextPiece(SILENCE), ending)]
+        return JSONResponse(reply.write([piece], ending))
+    chunks = [reply.write_chunk(event) for event in (start, piece, ending)]
     return StreamingResponse(iter([*chunks, "data: [DONE]\n\n"]), media_type="text/event-stream")
+
+
+def _read_choice(event: Any, field: str) -> tuple[str, Finish]:
+    """Read an event's text, if it has some, and its end; `field`: of its choice."""
+    choice = (event.get("choices") or [{}])[0]
+    return (choice.get(field) or {}).get("content") or "", "length" if choice.get(
+        "finish_reason"
+    ) == "length" else "stop"
 
 
 def _stem(path: str) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from d2l.files.printable import printable
 from tests import tiny
 from tests.asking import N_TOKENS, QUESTIONS, ask, expect, one_line
 from tests.command import Command, Outcome
@@ -33,15 +34,23 @@ def test_on_a_terminal_questions_are_asked_in_turn(
     command: Command, compiled: Compile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = compiled("seats")
-    outcome = talk(command, done, monkeypatch, QUESTIONS[0], "", QUESTIONS[1])
+    outcome = talk(command, done, monkeypatch, QUESTIONS[0], "", QUESTIONS[1], "And why?")
     first = expect("seats", done, QUESTIONS[0])["adapter"]
+    second = expect("seats", done, QUESTIONS[1])["adapter"]  # it stands alone
     words = "".join(f" {word}" for word in tiny.WORDS)
-    turns = write_prompt(QUESTIONS[0], tiny.SYSTEM + words) + first + "<|im_end|>\n"
-    prompt = turns + write_prompt(QUESTIONS[1], "").partition("<|im_end|>\n")[2]
-    second = generate(make_dense("seats", done.adapter), prompt, N_TOKENS)
+    turns = write_prompt(QUESTIONS[1], tiny.SYSTEM + words) + second + "<|im_end|>\n"
+    prompt = turns + write_prompt("And why?", "").partition("<|im_end|>\n")[2]
+    third = generate(make_dense("seats", done.adapter), prompt, N_TOKENS)
     shown = [" ".join(part.split()) for part in outcome.out.split("> ")]
-    assert shown == ["", one_line(first), "", one_line(second), ""]
-    assert (outcome.code, outcome.err) == (0, "ask away; /help lists what else there is\n")
+    assert shown == [
+        "",
+        one_line(first),
+        "",
+        *(printable(one_line(text)) for text in (second, third)),
+        "",
+    ]
+    assert outcome.code == 0
+    assert outcome.err.startswith("ask away; /help lists what else there is\n")
 
 
 def test_commands_of_a_conversation(

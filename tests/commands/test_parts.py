@@ -11,7 +11,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from d2l.commands import console
-from d2l.datasets.silence import SILENCE
+from d2l.datasets.silence import NOT_FOUND
 from d2l.files.printable import printable
 from d2l.inference.adapted_model import AdaptedModel
 from d2l.inference.options import AskOptions
@@ -44,29 +44,41 @@ def test_an_answer_stands_alone_on_stdout_and_its_place_on_stderr(
     turns = [{"role": "user", "content": QUESTIONS[0]}]
     answer = AdaptedModel.load(kept.adapter, options).answer(turns)
     assert outcome.out.strip() == printable(answer.text)
-    assert (outcome.code, outcome.err) == (0, f"({answer.citations[0].part.place})\n")
+    assert outcome.code == 0
+    assert outcome.err.endswith(f"({answer.place})\n")
+    assert " ".join(printable(answer.passage or "?").split()) in " ".join(outcome.err.split())
     assert ask(command, kept, QUESTIONS[0], "-q").err == ""
     (row,) = json.loads(ask(command, kept, QUESTIONS[0], "--json").out)["answers"]
     assert row["parts"] == [cited.to_json() for cited in answer.citations]
-    assert row == {"question": QUESTIONS[0], "adapter": answer.text, "parts": row["parts"]} | (
-        answer.citations[0].to_json()
-    )
+    given = {"question": QUESTIONS[0], "adapter": answer.text, "parts": row["parts"]}
+    more = {"passage": answer.passage, "supported": answer.supported, "finish": answer.finish}
+    assert row == given | more | answer.citations[0].to_json()
     compared = ask(command, kept, QUESTIONS[0], "--compare", "--json").out
     assert json.loads(compared)["answers"][0]["place"] == row["place"]
 
 
-def test_on_a_terminal_the_place_stands_behind_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_terminal_the_passage_stands_below_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True
 
     monkeypatch.setattr("sys.stdout", screen := Terminal())
-    console.end_answer("every 12 days", "p. 17, Care\x1b > Filter")
-    console.end_answer("first\n" + "long " * 20, "p. 2")
-    console.end_answer(SILENCE)
-    first, second, third = screen.getvalue().splitlines()
-    assert first == " " * 40 + "\x1b[2m(p. 17, Care\\x1b > Filter)\x1b[0m"
-    assert (second, third) == ("  \x1b[2m(p. 2)\x1b[0m", "")
+    monkeypatch.setenv("COLUMNS", "60")
+    console.end_answer("", "“Day | Work\n12 | filter” (p. 17, Care\x1b > Filter)")
+    console.end_answer("… (cut at 3 tokens: --max-tokens)", "long " * 20)
+    console.end_answer()
+    monkeypatch.setattr(console._Settings, "level", console.Level.QUIET)
+    console.end_answer("…", "“Day | Work”")
+    assert [re.sub("\x1b.[02]?m", "|", line) for line in screen.getvalue().splitlines()] == [
+        "",
+        "|  “Day | Work|",
+        "|  12 | filter” (p. 17, Care\\x1b > Filter)|",
+        " |… (cut at 3 tokens: --max-tokens)|",
+        "|  " + "long " * 10 + "long|",
+        "|  " + "long " * 8 + "long|",
+        "",
+        "",
+    ]
 
 
 def test_parts_are_chosen_by_hand(command: Command, kept: Compiled) -> None:
@@ -88,7 +100,7 @@ def test_a_question_without_words_is_not_answered_and_cites_nothing(
     command: Command, kept: Compiled
 ) -> None:
     outcome = ask(command, kept, "???")
-    assert (outcome.out, outcome.err) == (f"{SILENCE}\n", "")
+    assert (outcome.out, outcome.err) == (f"{NOT_FOUND}\n", "")
     (row,) = json.loads(ask(command, kept, "???", "--json").out)["answers"]
     assert (row["part"], row["parts"]) == (None, [])
 
@@ -99,9 +111,14 @@ def test_silence_names_the_place_that_came_closest(
     (row,) = json.loads(ask(command, kept, QUESTIONS[0], "--json").out)["answers"]
     judge(monkeypatch, most_silent=0.0, least=2.0)
     silent = ask(command, kept, QUESTIONS[0])
-    assert (silent.out, silent.err) == (f"{SILENCE}\n", f"(closest: {row['place']})\n")
+    assert silent.out == f"{NOT_FOUND}\n"
+    closest, passage = silent.err.splitlines()
+    assert closest == f"Closest: {row['place']}"
     (told,) = json.loads(ask(command, kept, QUESTIONS[0], "--json").out)["answers"]
     assert (told["part"], told["parts"][0]) == (None, row["parts"][0])
+    assert passage == f"  “{told['passage']}”"
+    assert told["supported"] is None
+    assert ask(command, kept, QUESTIONS[0], "-q").err == ""
 
 
 @pytest.mark.parametrize("words", [("--parts", "2"), ("--page", "p. 1")])

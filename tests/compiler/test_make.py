@@ -113,7 +113,7 @@ def test_made_adapters_are_asked_and_inspected(
     assert done.out.splitlines()[0] == "task.lora"
     assert "scaling     standard (2)" in done.out
     answered = command("ask", "task.lora", "Where is the pump?", "--max-tokens", 3, "--compare")
-    assert (answered.code, answered.err) == (0, "")
+    assert (answered.code, answered.err) == (0, "… (cut at 3 tokens: --max-tokens)\n" * 2)
     shown = command("inspect", "task.lora")
     assert (shown.code, shown.err) == (0, "")
     assert ["task", *TASK.split()] in [line.split() for line in shown.out.splitlines()]

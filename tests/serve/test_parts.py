@@ -9,7 +9,7 @@ import openai
 import pytest
 
 from d2l.adapters.info import PARTS
-from d2l.datasets.silence import SILENCE
+from d2l.datasets.silence import NOT_FOUND
 from d2l.documents.document import Document
 from d2l.inference.adapted_model import AdaptedModel
 from d2l.inference.options import AskOptions
@@ -82,7 +82,12 @@ def test_each_question_is_answered_from_its_own_manual_and_page(
             assert cited == {
                 **expected.citations[0].to_json(),
                 "parts": [one.to_json() for one in expected.citations],
+                "passage": expected.passage,
+                "supported": expected.supported,
+                "finish": expected.finish,
             }
+            assert expected.passage
+            assert any(expected.passage in page for page in MANUALS.get(name, MANUALS["mill"]))
             assert (cited["document"], cited["part"]) == (f"{name}.pdf", n)
 
 
@@ -118,7 +123,9 @@ def test_earlier_turns_count_for_the_choice(client: openai.OpenAI) -> None:
 
 def test_a_question_about_something_else_is_not_answered(client: openai.OpenAI) -> None:
     text, cited = ask(client, "mill", user("Zwölf Boxkämpfer jagen Viktor quer"))
-    assert (text, cited) == (SILENCE, {"part": None, "parts": []})
+    assert text == NOT_FOUND
+    assert cited is not None
+    assert [cited[name] for name in ("part", "parts", "passage")] == [None, [], None]
 
 
 def test_a_request_may_name_the_page_the_number_of_parts_or_none(
@@ -133,7 +140,8 @@ def test_a_request_may_name_the_page_the_number_of_parts_or_none(
         str(shelf.base), "cpu", N_TOKENS, offline=True, parts=PartOptions(whole=True)
     )
     expected = shelf.load("mill").answer(question, options=options).text
-    assert ask(client, "mill", question, whole=True) == (expected, None)
+    text, cited = ask(client, "mill", question, whole=True)
+    assert (text, cited and cited["parts"]) == (expected, [])
 
 
 @pytest.mark.parametrize(

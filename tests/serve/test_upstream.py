@@ -14,7 +14,7 @@ import pytest
 
 import d2l
 from d2l.adapters.exported_parts import read_index
-from d2l.datasets.silence import SILENCE
+from d2l.datasets.silence import NOT_FOUND
 from d2l.errors import AdapterError, OptionError
 from d2l.serve.options import ServeOptions, Upstream
 from d2l.serve.upstream import UpstreamServer
@@ -154,6 +154,10 @@ def test_earlier_turns_choose_the_part_of_a_follow_up(exported: Shelf, engine: A
     turns = [*user(MILL[0]), {"role": "assistant", "content": "On Monday."}, *user("And why?")]
     with routing(exported.folder, engine.address) as server:
         assert ask(server, messages=turns)[1]["d2l"]["part"] == 0
+        assert engine.asked[-1][0]["messages"] == turns
+        cited = ask(server, messages=[*turns[:2], *user(MILL[1])])[1]["d2l"]
+        assert engine.asked[-1][0]["messages"] == user(MILL[1])  # it stands alone
+        assert (cited["part"], cited["passage"]) == (1, "The lantern hangs in the tower.")
 
 
 def test_llama_cpp_gets_the_adapters_number_by_its_file(exported: Shelf, engine: Any) -> None:
@@ -225,7 +229,7 @@ def test_what_the_manual_does_not_say_needs_no_engine(
             text = "".join(chunk.choices[0].delta.content or "" for chunk in reply)
         else:
             text = reply.choices[0].message.content
-    assert (text, engine.asked) == (SILENCE, [])
+    assert (text, engine.asked) == (NOT_FOUND, [])
 
 
 def test_the_clients_token_is_the_engines_unless_d2l_has_its_own(

@@ -15,6 +15,7 @@ import openai
 import pytest
 
 from d2l.serve import web
+from d2l.serve.client import Client
 from tests.serving import QUESTIONS, Running, Shelf, chat_body, running, say, send, user
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -75,7 +76,14 @@ def test_a_request_ends_when_its_time_is_over(shelf: Shelf) -> None:
         )
         assert reply.usage is not None
         assert reply.usage.completion_tokens < 300
-        assert reply.choices[0].finish_reason == "length"
+        assert reply.choices[0].finish_reason == "length"  # OpenAI has no other word
+        assert (reply.model_extra or {})["d2l"]["finish"] == "timeout"
+        turns: Any = user("Where?")
+        client_of_ask = Client(server.address)
+        for model in ("harbor", client_of_ask.base or ""):
+            fields = {"max_tokens": 400, "temperature": 2, "seed": 5}
+            answer = client_of_ask.answer(model, turns, lambda _: None, fields)
+            assert answer.source["finish"] == "timeout"
 
 
 def test_a_damaged_adapter_is_an_error_of_its_own(

@@ -3,15 +3,14 @@
 Words of the question decide; needs no model and no torch.
 """
 
-import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Literal
 
 from d2l.adapters.parts import PartRecord
-from d2l.inference.parts.router import find_stop_words
+from d2l.inference.parts.router import find_stop_words, is_like
 
 _WORD = re.compile(r"\w+")
 #: Words for a document.
@@ -71,6 +70,28 @@ _HEADING = re.compile(
     rf"(?:(?P<name>{_NAMES}) |§ ?)?{_NUMBER}(?=[.:) ]|$)",
     re.IGNORECASE,
 )
+#: Beginnings of a question that goes on from the one before, and words for what was said there.
+_GOES_ON = re.compile(
+    r"\W*(?:and|but|also|what about|how about|what else|und|aber|auch|et|mais|y|e|ma|pero|maar"
+    r"|ook)\b",
+    re.IGNORECASE,
+)
+_POINTS_BACK = re.compile(
+    r"\b(?:it|they|them|he|she|him|er|ihn|ihm|davon|dafür|damit|elle|ils|elles|cela|ça|ello|esto|eso"
+    r"|esso|essa|quello|hij)\b",
+    re.IGNORECASE,
+)
+_POSSESSIVE = re.compile(r"\b(?:its|their|his|her|seine?n?|ihre?n?|leurs?|sus?|suoi?|zijn)\b", re.I)
+_EXPLETIVE = re.compile(r"\b(?:(?:is|was) it \w+ to|(?:does|did|will) it take|it takes)\b", re.I)
+_DEFINES = re.compile(r"\b(?:is|are|was|were|ist|sind|est|sont|es|son|è|sono|é|são|zijn)\b", re.I)
+_GREETS = re.compile(
+    r"\W*(?:hello|hi|hey|good (?:morning|evening)|thanks|thank you|ok|okay|bye|hallo|danke|bonjour"
+    r"|merci|hola|gracias|ciao|grazie|olá|obrigad[oa]|bedankt)(?:[\W_]+\w+){0,3}\W*",
+    re.IGNORECASE,
+)
+#: Most words of content in a question that points back.
+_FEW = 2
+_EXCHANGE = 3  # turns: a question, its answer, and the next question
 _LINE = re.compile(r"^[^\n|]{3,100}(?<![.!?:;,])$", re.MULTILINE)
 
 
@@ -108,6 +129,36 @@ def find_scope(question: str, records: Sequence[PartRecord], *, title: str = "")
     return Scope("below" if below else "fact", tuple(below), wants_list)
 
 
+def stands_alone(question: str) -> bool:
+    """True if a question needs no turn before it: it does not go on from one ("And how often?"),
+    and has words of its own, several if it points back ("it"). A greeting needs none, either."""
+    if _GREETS.fullmatch(question):
+        return True
+    n_own = len(set(_split(question, find_stop_words(question))))
+    if _GOES_ON.match(question) or not n_own:
+        return False
+    if _POINTS_BACK.search(_EXPLETIVE.sub("", question)):
+        return n_own > _FEW
+    defines = _DEFINES.search(question) is not None and not _POSSESSIVE.search(question)
+    return n_own > 1 or defines
+
+
+def list_needed(turns: Sequence[Mapping[str, str]]) -> list[int]:
+    """List the indices of the turns that an answer to the last needs: the system text, the last,
+    and the question and the answer before it, unless it stands alone."""
+    if not turns or turns[-1]["role"] != "user":
+        return list(range(len(turns)))
+    n_last = 1 if stands_alone(turns[-1]["content"]) else _EXCHANGE
+    first = max(len(turns) - n_last, 0)
+    return [n for n, turn in enumerate(turns) if n >= first or turn["role"] == "system"]
+
+
+def join_questions(turns: Sequence[Mapping[str, str]]) -> str:
+    """Join the last question and the question before it, if that is needed."""
+    needed = (turns[n] for n in list_needed(turns))
+    return "\n".join(turn["content"] for turn in needed if turn["role"] == "user")
+
+
 def _split(text: str, stops: frozenset[str]) -> list[str]:
     """Split a text into its words but stop words and single letters, in lower case."""
     words = _WORD.findall(text.casefold().replace("_", " "))
@@ -138,15 +189,9 @@ def _weigh(
     own = [word for word in own if not word.isdigit()]
     telling = [word for word in own if word not in stops] or (own if len(own) > 1 else [])
     above = _split(" ".join(path), frozenset())
-    is_named = all(any(_is_like(word, other) for other in words) for word in telling)
-    is_whole = all(any(_is_like(word, other) for other in above) for word in needed)
+    is_named = all(any(is_like(word, other) for other in words) for word in telling)
+    is_whole = all(any(is_like(word, other) for other in above) for word in needed)
     return sum(word not in known for word in telling) if is_named and is_whole else 0
-
-
-def _is_like(word: str, other: str) -> bool:
-    """True for forms of a word: "licenses" and "licensing"."""
-    n_same = max(4, math.ceil(0.55 * max(len(word), len(other))))
-    return word == other or (len(word) >= n_same and word[:n_same] == other[:n_same])
 
 
 def _find_below(

@@ -1,4 +1,4 @@
-"""Question → the parts of an adapter that are asked, and the part that an answer came from.
+"""Question → the parts of an adapter that are asked.
 
 Texts in, indices of parts out; needs no model and no torch.
 """
@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from d2l.adapters.parts import PartRecord, Parts
+from d2l.adapters.parts import Parts
 from d2l.adapters.provenance import ChunkRecord
 from d2l.adapters.selectors import select
+from d2l.datasets.silence import is_silence
 from d2l.errors import AdapterError, OptionError
-from d2l.inference.parts.asked import find_scope
-from d2l.inference.parts.router import Router, split_grams
+from d2l.inference.parts.answer import Answer, Citation, Finish, explain, refuse
+from d2l.inference.parts.asked import find_scope, stands_alone
+from d2l.inference.parts.router import Router
 
 if TYPE_CHECKING:
     from d2l.inference.chat_prompts import Turns
@@ -149,35 +151,6 @@ class Choice:
         return self.coverage >= self.judging.least
 
 
-@dataclass(frozen=True)
-class Citation:
-    """Part that an answer came from, as far as its words show, and how it was chosen."""
-
-    index: int
-    part: PartRecord
-    score: float
-    margin: float
-
-    def to_json(self) -> dict[str, object]:
-        """Values of `--json` and of the server."""
-        return {
-            "part": self.index,
-            "document": self.part.document,
-            "page": self.part.page,
-            "heading": list(self.part.headings),
-            "place": self.part.place,
-            "score": round(self.score, 3),
-            "margin": round(self.margin, 3),
-        }
-
-
-def list_parts(citations: Sequence[Citation], *, answered: bool = True) -> dict[str, object]:
-    """Fields of `--json` and of the server: the keys of the first part, the answer's source, or
-    a null if no part answered; then all parts that were asked, the closest first."""
-    rows = [citation.to_json() for citation in citations]
-    return {**(rows[0] if rows and answered else {"part": None}), "parts": rows}
-
-
 class PartChooser:
     """Chooser among the parts of one adapter."""
 
@@ -209,7 +182,7 @@ class PartChooser:
         if options == PartOptions() and (asked := self._find_scope(question)) is not None:
             return asked
         scores, most = self._router.score(question), self._router.best(question)
-        if len(turns) > 1:  # a follow-up has few words of its own
+        if len(turns) > 1 and not stands_alone(question):
             before = "\n".join(turn["content"] for turn in turns[-3:-1] if turn["role"] != "system")
             scores = scores + _EARLIER * self._router.score(before)
             most = min(most, float(scores.max(initial=0.0)))
@@ -262,17 +235,19 @@ class PartChooser:
         except AdapterError as error:
             raise OptionError(f"{page}: no such page or heading", hint=error.hint) from error
 
-    def cite(self, choice: Choice, answer: str | None) -> tuple[Citation, ...]:
-        """List the chosen parts, best first. With an `answer`, of parts read together, the part
-        nearest to it comes first. If no part answered: parts that share words, by score."""
+    def explain(
+        self, choice: Choice, question: str, text: str, finish: Finish = "stop", *, n_read: int = 0
+    ) -> Answer:
+        """Name the parts behind an answer: first the part that its passage stands in, of the first
+        `n_read` or of those that were read; if no part answered, parts that share words, by score.
+        """
         cited = [
             Citation(index, self.parts.records[index], score, choice.margin)
             for index, score in zip(choice.indices, choice.scores, strict=True)
         ]
-        if not choice.is_answered:
-            near = (part for part in cited if part.score > 0)
-            return tuple(sorted(near, key=lambda part: -part.score))
-        if answer is not None:
-            wanted = split_grams(answer)
-            cited.sort(key=lambda c: -int(np.isin(wanted, split_grams(c.part.searched)).sum()))
-        return tuple(cited)
+        if not choice.is_answered or is_silence(text):
+            near = sorted((c for c in cited if c.score), key=lambda c: -(c.score or 0))
+            return refuse(question, text, near, finish)
+        n_read = n_read or (len(cited) if choice.together else len(choice.best))
+        question = "" if choice.together else question  # it names parts, and asks for no words
+        return explain(question, text, cited, finish, n_read=n_read, named=choice.named)

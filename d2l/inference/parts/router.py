@@ -88,6 +88,14 @@ def find_stop_words(text: str) -> frozenset[str]:
     return max(_read_stop_words(), key=lambda own: sum(word in own for word in words))
 
 
+def is_like(word: str, other: str) -> bool:
+    """True for forms of a word: "licenses" and "licensing"."""
+    if word[:1].isdigit() or other[:1].isdigit():
+        return word == other
+    n_same = max(4, math.ceil(0.55 * max(len(word), len(other))))
+    return word == other or (len(word) >= n_same and word[:n_same] == other[:n_same])
+
+
 @functools.cache
 def _read_stop_words() -> tuple[frozenset[str], ...]:
     languages = sorted(AVAILABLE_LANGUAGES, key=lambda name: (name != "english", name))

@@ -11,7 +11,7 @@ from d2l.adapters.info import read_info
 from d2l.adapters.parts import read_parts
 from d2l.adapters.peft_folder import read_adapter
 from d2l.bases.activations import cache_keyword
-from d2l.datasets.silence import SILENCE
+from d2l.datasets.silence import NOT_FOUND
 from d2l.errors import OptionError
 from d2l.inference.adapted_model import AdaptedModel
 from d2l.inference.options import AskOptions
@@ -108,13 +108,18 @@ def test_the_answer_cites_and_by_hand_a_page_is_asked_whatever_the_question(
     first = asker.parts.choose(TURNS, PartOptions(1)).indices[0]
     assert any(word in asker.parts.parts.records[first].text for word in ("filter", "rinsed"))
     unknown = [{"role": "user", "content": "Xylophon zugzwang?"}]
-    assert asker.answer(unknown) == (SILENCE, ())
+    refused = asker.answer(unknown)
+    assert (refused, refused.citations, refused.found) == (NOT_FOUND, (), False)
     with pytest.MonkeyPatch.context() as patch:
         judge(patch, most_silent=0.0, least=2.0)
-        text, closest = asker.answer(TURNS)
-    assert text == SILENCE
+        refused = asker.answer(TURNS)
+    assert refused == NOT_FOUND
+    closest = refused.citations
     assert closest[0].index == first
-    assert all(cited.score > 0 for cited in closest)
+    assert (refused.place, refused.supported) == (closest[0].part.place, None)
+    assert refused.passage is not None
+    assert refused.passage in " ".join(closest[0].part.text.split())
+    assert all((cited.score or 0) > 0 for cited in closest)
     by_hand = replace(asker.options, parts=PartOptions(page="p. 2"))
     (cited, *_) = asker.answer(unknown, options=by_hand).citations
     assert cited.part.source in ("p. 2", "p. 1-2")
