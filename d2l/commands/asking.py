@@ -40,16 +40,13 @@ class ShownAnswer(NamedTuple):
     @property
     def passage(self) -> str:
         """Lines below the text: the passage, with its place, maybe with a doubt."""
-        lines, found = self.source.get("passage"), not is_silence(self.text)
+        lines, place = self.source.get("passage"), f" ({self.place})" if self.place else ""
         quoted = f"“{lines}”" if lines else ""
-        if not found or not self.place:
+        if is_silence(self.text):
             return quoted
-        doubt = (
-            "not in these words in the text; nearest: "
-            if self.source.get("supported") is False
-            else ""
-        )
-        return f"{doubt}{quoted} ({self.place})".strip()
+        is_doubtful = self.source.get("supported") is False
+        doubt = "not in these words in the text; nearest: " if is_doubtful else ""
+        return f"{doubt}{quoted}{place}".strip()
 
 
 class Asker(Protocol):
@@ -170,8 +167,9 @@ def _show(text: str, source: Row, several: bool, limit: str) -> ShownAnswer:
     if not source.get("parts"):
         return ShownAnswer(text, source, None, limit)
     first = source["parts"][0]
-    place = first["place"] or f"#{first['part']}"
-    return ShownAnswer(text, source, f"{first['document']}, {place}" if several else place, limit)
+    place = first["place"] or ("" if first["score"] is None else f"#{first['part']}")
+    named = f"{first['document']}, {place}".removesuffix(", ") if several else place
+    return ShownAnswer(text, source, named or None, limit)
 
 
 def explain_cut(finish: str | None, limit: str) -> str:

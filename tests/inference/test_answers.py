@@ -69,6 +69,7 @@ def test_a_greeting_has_no_place() -> None:
     for greeting in ("Hello!", "Thanks a lot!"):
         answer = explain(greeting, "Hello! How can I assist you today?", cited, n_read=1)
         assert (answer.place, answer.passage, answer.to_json()["part"]) == (None, None, None)
+        assert refuse(greeting, SILENCE, cited, "stop").place is None
     assert explain("Which hopper?", "I see.", cited, n_read=1).place == "p. 1"
 
 

@@ -115,8 +115,9 @@ def explain(
 
 
 def refuse(question: str, text: str, near: Sequence[Citation], finish: Finish) -> Answer:
-    """Name the closest parts of a refusal, and the lines of the first that are nearest."""
-    if not near:
+    """Name the closest parts of a refusal, and the lines of the first that are nearest; none that
+    share no word with the question."""
+    if not near or not _shares(question, near[0].part):
         return Answer(text, finish)
     passage = find_passage(question, "", near[0].part.text, near[0].part.headings)
     return Answer(text, finish, near, passage.text if passage else None)
