@@ -58,9 +58,14 @@ def pack_stable(
     return pieces
 
 
-def pack_below_headings(document: Document, tokenizer: Tokenizer, limit: int) -> list[Piece]:
+def pack_below_headings(
+    document: Document, tokenizer: Tokenizer, limit: int, *, keeps_lines: bool = False
+) -> list[Piece]:
     """Pack like `pack_stable`, each piece behind the headings above it ("Care > Filter"), which
-    count towards its `limit`: a page alone often does not name its subject."""
+    count towards its `limit`: a page alone often does not name its subject.
+
+    `keeps_lines`: with the document's line breaks, whose tokens do not count.
+    """
     most = min(_HEADING_TOKENS, limit // 2)
     rest, starts = limit - most, document.heading_starts
     pieces = []
@@ -68,7 +73,8 @@ def pack_below_headings(document: Document, tokenizer: Tokenizer, limit: int) ->
         path = [t for t in document.heading_path(piece.start) if not piece.text.startswith(t)]
         while path and len(tokenizer.encode(" > ".join(path))) > most:
             path.pop(0)  # the innermost says most
-        read = "\n".join(filter(None, (" > ".join(path), piece.text)))
+        own = document.text[piece.start : piece.stop] if keeps_lines else piece.text
+        read = "\n".join(filter(None, (" > ".join(path), own)))
         if piece.text and (ids := tokenizer.encode(read)):  # a cut may leave a space alone
             pieces.append(piece._replace(text=read, token_ids=tuple(ids)))
     return pieces

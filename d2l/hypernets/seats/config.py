@@ -79,10 +79,11 @@ class SeatsConfig:
     # opening word, and the rank of all their gates; 0: a rank for each word.
     address_neurons: tuple[int, ...] = ()
     gate_rank: int = 0
-    # Of networks without weights: the base's chat template around turns (`TurnTexts`), and the
-    # system text.
+    # Of a base's own keys and values: the base's chat template around turns (`TurnTexts`), the
+    # system text, and the text behind each part.
     turns: tuple[str, ...] = ()
     instruction: str = ""
+    part_end: str = ""
 
     def __post_init__(self) -> None:
         optional = {field.name for field in fields(self) if field.default is not MISSING}

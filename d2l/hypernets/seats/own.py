@@ -24,13 +24,13 @@ from d2l.hypernets.seats.calibration import read_plain_text
 from d2l.hypernets.seats.config import SeatsConfig, read_config
 
 #: Raised when the rules below change, so that folders in the cache are made again.
-_RULES = 1
+_RULES = 2
 #: Seats of the longest opening: PEFT adapters of rank 256 load in every engine.
 MOST_SEATS = 256
 #: Tokens of a chunk: a page, or a section of a manual.
 CHUNK_TOKENS = 400
 #: Behind a part's text, as between a page and a question in a prompt.
-PART_END = "\n\n"
+_PART_END = "\n\n"
 #: Below this layer the opening's states still look like those of the same words in a text.
 _FIRST_LAYER = 3
 _ALIKE = 5  # letters that no two words of an opening begin with together
@@ -106,6 +106,7 @@ def describe_own(base: BaseFiles, tokenizer: BaseTokenizer) -> SeatsConfig:
         opening_words_text=text,
         reads="both",
         turns=astuple(turns),
+        part_end=_PART_END,
     )
     return instruct(bare, tokenizer, INSTRUCTION)
 

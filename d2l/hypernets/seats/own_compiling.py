@@ -3,41 +3,86 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import ClassVar, Self
+
+import torch
 
 from d2l.adapters.parts import OVERVIEW
 from d2l.adapters.provenance import Opening
+from d2l.adapters.weights import Memory
 from d2l.bases.turns import TurnTexts
 from d2l.documents.chunks import Chunk, Piece
 from d2l.documents.document import Document
 from d2l.documents.overview import write_overview
+from d2l.documents.stable_chunks import pack_below_headings
 from d2l.hypernets.formats.format import Format, native_format
-from d2l.hypernets.formats.native import CONFIG_FILE
+from d2l.hypernets.formats.native import CONFIG_FILE, WEIGHTS_FILE, read_weights
 from d2l.hypernets.options import CompileOptions
-from d2l.hypernets.protocol import PromptFiles
+from d2l.hypernets.protocol import ChunkWeights, PromptFiles
 from d2l.hypernets.registry import OWN
-from d2l.hypernets.seats.compiling import SeatsNetwork
+from d2l.hypernets.seats.compiling import LoadedSeats, SeatsNetwork
 from d2l.hypernets.seats.config import SeatsConfig, read_config
-from d2l.hypernets.seats.own import PART_END, instruct
+from d2l.hypernets.seats.own import instruct
+
+
+def _find_weights(path: Path) -> Path:
+    """Find the trained end of parts, else the configuration, which alone identifies a network."""
+    trained = path / WEIGHTS_FILE
+    return trained if trained.is_file() else path / CONFIG_FILE
+
 
 FORMAT = replace(
     native_format(OWN, "own keys and values", SeatsConfig.from_json),
-    description="a d2l folder of a base's own keys and values (config.json)",
+    description="a d2l folder of a base's own keys and values (config.json; model.safetensors)",
     read_config=lambda path: read_config(path / CONFIG_FILE),
-    find_weights=lambda path: path / CONFIG_FILE,
+    find_weights=_find_weights,
 )
 
 
 @dataclass(frozen=True)
+class LoadedOwn(LoadedSeats):
+    """A base with the trained keys and values that end each memory, in place of those of the text
+    that ends each part."""
+
+    end: Memory
+
+    def write(self, chunk: Chunk, ranks: Sequence[int]) -> list[ChunkWeights]:
+        """Read a chunk once, and write its memories of each of these ranks."""
+        return [self._end(one) for one in super().write(chunk, ranks) if isinstance(one, Memory)]
+
+    def _end(self, memory: Memory) -> Memory:
+        """Put the end in place of a memory's last seats; a memory of few seats stays."""
+        n_kept = memory.n_seats - self.end.n_seats
+        if n_kept < self.end.n_seats:
+            return memory
+        keys = torch.cat([memory.keys[:, :n_kept], self.end.keys], dim=1)
+        values = torch.cat([memory.values[:, :n_kept], self.end.values], dim=1)
+        return replace(memory, keys=keys, values=values)
+
+
+@dataclass(frozen=True)
 class OwnNetwork(SeatsNetwork):
-    """A network without weights: a memory is the base's own keys and values, a seat a token."""
+    """A network of a base's own keys and values, a seat a token, with at most a trained end."""
 
     kind: ClassVar[str] = OWN
     formats: ClassVar[tuple[Format, ...]] = (FORMAT,)
 
+    def load(
+        self, *, device: str, dtype: torch.dtype | None, encoder: str = "plain"
+    ) -> LoadedSeats:
+        """Load the base, with the second moments that fit it, and the end of parts if there is a
+        trained one; raises D2LError."""
+        loaded = super().load(device=device, dtype=dtype, encoder=encoder)
+        path = _find_weights(self.files.path)
+        if path.name != WEIGHTS_FILE or not self.config.part_end:
+            return loaded
+        return LoadedOwn(**vars(loaded), end=Memory(**read_weights(path)))
+
     def for_tasks(self) -> Self:
         """The network with prompts of tasks: an instruction on documents misleads there."""
-        return replace(self, config=instruct(self.config, self.tokenizer, ""))
+        config = replace(self.config, part_end="")
+        return replace(self, config=instruct(config, self.tokenizer, ""))
 
     def keeps_parts(self, n_tokens: int) -> bool:
         """True: a part is the page in the prompt, which the seats of an adapter only come near."""
@@ -47,12 +92,16 @@ class OwnNetwork(SeatsNetwork):
     def pack(
         self, document: Document, limit: int, options: CompileOptions, *, keeps: bool
     ) -> list[Piece]:
-        """Pack the text into pieces, each with the end that divides it from a question."""
-        pieces = super().pack(document, limit, options, keeps=keeps)
+        """Pack the text into pieces, each with the end that divides it from a question. Parts keep
+        their lines: a base reads steps, lists and tables by them."""
+        if keeps:
+            pieces = pack_below_headings(document, self.tokenizer, limit, keeps_lines=True)
+        else:
+            pieces = super().pack(document, limit, options, keeps=False)
         return [piece._replace(token_ids=self._encode(piece.text)) for piece in pieces]
 
     def _encode(self, text: str) -> tuple[int, ...]:
-        return tuple(self.tokenizer.encode(text + PART_END))
+        return tuple(self.tokenizer.encode(text + self.config.part_end))
 
     def cut_whole(self, document: Document, index: int) -> Sequence[Chunk]:
         """Cut the chunk of the document's overview, which has no share in the adapter."""
