@@ -16,8 +16,9 @@ from d2l.documents.chunks import Chunk, Piece
 from d2l.documents.document import Document
 from d2l.documents.overview import write_overview
 from d2l.documents.stable_chunks import pack_below_headings
+from d2l.hypernets.formats.fields import naming
 from d2l.hypernets.formats.format import Format, native_format
-from d2l.hypernets.formats.native import CONFIG_FILE, WEIGHTS_FILE, read_weights
+from d2l.hypernets.formats.native import CONFIG_FILE, WEIGHTS_FILE, check_shapes, read_weights
 from d2l.hypernets.options import CompileOptions
 from d2l.hypernets.protocol import ChunkWeights, PromptFiles
 from d2l.hypernets.registry import OWN
@@ -30,6 +31,18 @@ def _find_weights(path: Path) -> Path:
     """Find the trained end of parts, else the configuration, which alone identifies a network."""
     trained = path / WEIGHTS_FILE
     return trained if trained.is_file() else path / CONFIG_FILE
+
+
+def _read_end(path: Path, config: SeatsConfig) -> Memory:
+    """Read the keys and values that end parts; raises CheckpointError."""
+    tensors = read_weights(path)
+    n_seats = next((len(one[0]) for one in tensors.values() if one.ndim == 3), 0)
+    shape = (config.layers, n_seats, config.kv_heads * config.head_dim)
+    with naming(path):
+        check_shapes(
+            {name: one.shape for name, one in tensors.items()}, {"keys": shape, "values": shape}
+        )
+    return Memory(**tensors)
 
 
 FORMAT = replace(
@@ -77,7 +90,7 @@ class OwnNetwork(SeatsNetwork):
         path = _find_weights(self.files.path)
         if path.name != WEIGHTS_FILE or not self.config.part_end:
             return loaded
-        return LoadedOwn(**vars(loaded), end=Memory(**read_weights(path)))
+        return LoadedOwn(**vars(loaded), end=_read_end(path, self.config))
 
     def for_tasks(self) -> Self:
         """The network with prompts of tasks: an instruction on documents misleads there."""

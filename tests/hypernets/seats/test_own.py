@@ -1,6 +1,7 @@
 """A base as a network without weights: its configuration, its memories, its second moments."""
 
 import json
+import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -228,6 +229,45 @@ def test_a_part_is_the_page_in_the_prompt(
     lacking = read_whole(done.base, [*before, *rest])
     errors = [float((got - exact).abs().mean()) for got in (stored, lacking)]
     assert errors[0] < 0.5 * errors[1]  # four bits a number
+
+
+def test_a_trained_end_takes_the_place_of_the_text_that_ends_a_part(
+    tmp_path: Path, make: Callable[[str], Compiled]
+) -> None:
+    done = make("qwen2")
+    plain = done.plan.network
+    folder = shutil.copytree(plain.files.path, tmp_path / "ended")
+    shape = (plain.config.layers, 2, plain.config.kv_heads * plain.config.head_dim)
+    end = {"keys": torch.full(shape, 0.5), "values": torch.full(shape, -2.0)}
+    save_file(end, folder / "model.safetensors")
+    network = open_network(str(folder), base=str(done.base))
+    assert network.digest() != plain.digest()
+    loaded, unended = (one.load(device="cpu", dtype=torch.float32) for one in (network, plain))
+    chunk = done.plan.chunks[2]
+    for rank in (chunk.part_rank, 7):
+        (got,), (before,) = (one.write(chunk, [rank]) for one in (loaded, unended))
+        for name, values in end.items():
+            mine, theirs = getattr(got, name), getattr(before, name)
+            assert torch.equal(mine, torch.cat([theirs[:, :-2], values], dim=1))
+    (few,), (before,) = (one.write(chunk, [3]) for one in (loaded, unended))
+    assert torch.equal(few.keys, before.keys)  # an end without a text says nothing
+    tasks = [one.for_tasks().load(device="cpu", dtype=torch.float32) for one in (network, plain)]
+    (got,), (before,) = (one.write(chunk, [7]) for one in tasks)
+    assert torch.equal(got.keys, before.keys)
+
+
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize("name", ["keys", "values"])
+def test_an_end_that_does_not_fit_the_base_is_refused(
+    name: str, tmp_path: Path, make: Callable[[str], Compiled]
+) -> None:
+    done = make("qwen2")
+    folder = shutil.copytree(done.plan.network.files.path, tmp_path / "ended")
+    end = {"keys": torch.ones(3, 2, 16), "values": torch.ones(3, 2, 16)}
+    save_file(end | {name: torch.ones(3, 2, 8)}, folder / "model.safetensors")
+    network = open_network(str(folder), base=str(done.base))
+    told, _ = refuse(CheckpointError, network.load, device="cpu", dtype=torch.float32)
+    assert name in told
 
 
 # ---- the adapter that other engines load --------------------------------------------------------
