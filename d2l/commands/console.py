@@ -1,6 +1,7 @@
 """Printing: progress and errors on stderr, the result on stdout.
 
-No color and no spinner if stderr is not a terminal: long work then prints a line now and then.
+No color and no spinner if stderr is not a terminal: long work then prints a line now and then. rich
+is imported when a table is drawn, so that `--help` and `--version` start at once.
 """
 
 import enum
@@ -9,8 +10,8 @@ import math
 import shutil
 import sys
 import time
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from io import StringIO
 from textwrap import wrap
 from typing import Any, BinaryIO, TypeVar
 
@@ -22,6 +23,8 @@ from d2l.files.printable import CONTROLS, one_line, printable, short_line
 from d2l.progress import BEGINS
 
 T = TypeVar("T")
+#: Columns of a table at most: lines are as wide as they are, and no cell is folded.
+_WIDEST = 10_000
 #: When the command began, on `time.perf_counter`.
 STARTED = time.perf_counter()
 #: Seconds between two lines of progress where stderr is no terminal; shorter work says nothing.
@@ -292,20 +295,17 @@ def _describe_time(seconds: float) -> str:
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a plain table on stdout, as wide as its content."""
-    cells = [[one_line(cell) for cell in row] for row in (columns, *rows)]
-    widths = [max(map(_measure, column)) for column in zip(*cells, strict=True)]
-    lines = [
-        "   ".join(cell + " " * (n - _measure(cell)) for cell, n in zip(row, widths, strict=True))
-        for row in cells
-    ]
-    lines.insert(1, "─" * len("   ".join(" " * n for n in widths)))
-    _write("".join(f"{line.rstrip()}\n" for line in lines))
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
-
-def _measure(text: str) -> int:
-    """Measure the columns of a terminal that a text takes: two for Chinese letters."""
-    letters = (c for c in text if not unicodedata.combining(c))
-    return sum(1 + (unicodedata.east_asian_width(c) in "WF") for c in letters)
+    table = Table(*columns, box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for row in rows:
+        table.add_row(*(Text(one_line(cell)) for cell in row))  # brackets in it are no markup
+    paper = StringIO()
+    Console(file=paper, width=_WIDEST, highlight=False).print(table)
+    _write("".join(f"{line.rstrip()}\n" for line in paper.getvalue().splitlines()))
 
 
 def spell_age(then: float | None) -> str:
