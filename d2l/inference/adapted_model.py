@@ -240,16 +240,19 @@ class AdaptedModel(AdapterPrompts):
         """Let the model read the parts that the last question chooses; without parts, or with
         `options.parts.whole`, the whole adapter is on."""
         turns = self.focus(turns)
-        asked = self.complete(turns, options)
         if self.parts is None or self.reader is None or options.parts.whole or self.disabled:
-            ids, provenance = self.prompt_turns(asked, alone=self.disabled), self.info.provenance
+            asked, provenance = self.complete(turns, options), self.info.provenance
+            ids = self.prompt_turns(asked, alone=self.disabled)
             is_task = provenance is not None and provenance.description is not None
             banned = self.encode(SILENCE)[:N_BANNED] if is_task and not self.disabled else ()
             yield PartPrompt(ids, self._read_opening(), banned=tuple(banned))
             return
         choice = self.parts.choose(turns, options.parts, short=options.short)
         index = self.parts.parts.index
-        judged = self.complete(turns, options, judging=True)
+        # All of an overview repeats it. In few words an answer is the refusal or it is not.
+        is_overview = choice.together and len(choice.indices) == 1
+        asked = self.complete(turns, options, in_full=not is_overview)
+        judged = self.complete(turns, replace(options, short=True))
         (lead, rest), (_, full) = (self.prompt_behind_parts(t, index) for t in (judged, asked))
         if not choice.is_answered:
             yield PartPrompt(rest, choice=choice)

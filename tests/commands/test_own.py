@@ -12,7 +12,7 @@ from tokenizers import trainers
 
 from d2l.adapters.info import read_info
 from d2l.adapters.parts import read_parts
-from d2l.datasets.silence import FEW_WORDS, INSTRUCTION, NOT_FOUND
+from d2l.datasets.silence import FEW_WORDS, IN_FULL, INSTRUCTION, NOT_FOUND
 from d2l.hypernets.seats import calibration
 from d2l.inference.adapted_model import AdaptedModel
 from d2l.inference.options import AskOptions
@@ -270,7 +270,7 @@ def test_few_words_and_a_system_text_stand_in_the_prompt(parts: PartOptions, pla
         texts = [tiny.load_tokenizer().decode(ids, skip_special_tokens=False) for ids in prompts]
         return "\n".join(texts)
 
-    assert FEW_WORDS not in write()
+    assert f"{FACT}{IN_FULL}<|im_end|>" in write()  # behind the judging, in few words
     assert f"{FACT}{FEW_WORDS}<|im_end|>" in write(short=True)
     told = write(system="Be odd.")
     assert "Be odd." in told

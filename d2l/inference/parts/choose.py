@@ -62,11 +62,9 @@ class Judging:
 TRAINED = Judging(
     usual=4, n_refusal=1, words=12.0, answer=1.0, most_silent=0.18, full=False, least=0.05
 )
-#: Bases that an instruction asks to refuse. With few words wanted, 62 of 100 questions to these
-#: manuals are answered right by it, and 50 behind the first part by words; 11 and 7 of 32
-#: unanswerable get an answer.
-INSTRUCTED = Judging(usual=8, n_refusal=4, words=10.0, most_silent=0.33, drops=True)
-SHORT = replace(INSTRUCTED, most_silent=0.22, full=False)
+#: Bases that an instruction asks to refuse.
+INSTRUCTED = Judging(usual=8, n_refusal=4, words=10.0, most_silent=0.5, drops=True)
+SHORT = replace(INSTRUCTED, full=False)
 
 
 @dataclass(frozen=True)

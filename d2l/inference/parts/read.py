@@ -76,10 +76,8 @@ class PartReader:
             with self._tuned.disable_adapter(), attached(causal, factors, weights.scale):
                 yield PartPrompt(rest, None, choice)
             return
-        n_parts = len(choice.indices)
         with without_seats(self._tuned), torch.inference_mode():
-            prefixes, is_overview = self._find_prefixes(lead), choice.together and n_parts == 1
-            full = rest if full is None or is_overview else full  # all of an overview repeats it
+            prefixes, full = self._find_prefixes(lead), rest if full is None else full
             groups = [choice.indices] if choice.together else [(n,) for n in choice.indices]
             caches = [self._find_cache(prefixes, group) for group in groups]
             cache, n_read = None, 0
