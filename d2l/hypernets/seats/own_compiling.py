@@ -42,7 +42,7 @@ def _read_end(path: Path, config: SeatsConfig) -> Memory:
         check_shapes(
             {name: one.shape for name, one in tensors.items()}, {"keys": shape, "values": shape}
         )
-    return Memory(**tensors)
+    return Memory(tensors["keys"], tensors["values"])
 
 
 FORMAT = replace(
