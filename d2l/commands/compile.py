@@ -92,8 +92,7 @@ def compile_command(
     with console.ProgressBar("reading") as progress:
         intake = read_inputs(inputs, reading, progress)
     announce("planning")
-    details = intake.furniture if console.is_verbose() else []
-    _warn([*intake.remarks, *details], intake.warnings, strict=strict)
+    _warn(intake.remarks, intake.warnings, strict=strict)
     planned = show_preflight(options, intake, dry_run=dry_run)
     compiler = d2l.Compiler(replace(options, cache=True), need="plan" if dry_run else "weights")
     plan = compiler.plan(planned or intake)

@@ -18,8 +18,8 @@ from d2l.readers.findings import describe
 from d2l.spelling import option
 
 Format = Literal[
-    "pdf", "docx", "epub", "html", "markdown", "csv", "rst", "asciidoc", "srt", "eml", "pptx",
-    "xlsx", "odt", "rtf", "ipynb", "text",
+    "pdf", "docx", "epub", "html", "markdown", "csv", "srt", "eml", "pptx", "xlsx", "odt", "rtf",
+    "ipynb", "text",
 ]  # fmt: skip
 _MANY = ("batch",)  # commands that read many documents
 
@@ -78,16 +78,6 @@ class Intake:
         ]
         skipped = [describe_skipped(name, reason) for name, reason in self.skipped]
         return [*findings, *notes, *skipped]
-
-    @property
-    def furniture(self) -> list[str]:
-        """A line for each piece of page furniture that is left out."""
-        return [
-            f"{document.name}: {describe(finding)}"
-            for document in self.documents
-            for finding in document.findings
-            if finding.kind == "furniture"
-        ]
 
     @property
     def remarks(self) -> list[str]:

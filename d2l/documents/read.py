@@ -17,10 +17,11 @@ from d2l.documents.sandbox import ReadLimits, run_in_child
 from d2l.documents.screening.screen import screen
 from d2l.errors import DocumentError
 from d2l.progress import Steps, ignore_steps, log_time
+from d2l.readers.findings import describe
 from d2l.readers.markdown import parse_markdown
 from d2l.readers.parsing import Parsed, Parser, ParseRequest, all_hidden
 from d2l.readers.sniff import BINARY, Content, sniff
-from d2l.readers.text import parse_text
+from d2l.readers.text import parse_subtitles, parse_text
 
 _log = logging.getLogger(__name__)
 
@@ -91,6 +92,9 @@ def make_document(source: Source, format: str, request: ParseRequest, parsed: Pa
             f"{source.name}: no text in this {format} document",
             hint="; ".join(parsed.remarks) or "give a document that has text",
         )
+    for finding in parsed.findings:
+        if finding.kind == "furniture":
+            _log.info("%s: %s", source.name, describe(finding))
     return Document(
         source.name,
         format,
@@ -209,23 +213,19 @@ def find_parser(format: str) -> Parser:
     elif format == "html":
         from d2l.readers.html import parse_html as parse
     elif format == "csv":
-        from d2l.readers.delimited import parse_delimited as parse
+        from d2l.readers.sheets import parse_delimited as parse
     elif format == "eml":
         from d2l.readers.mail import parse_mail as parse
-    elif format in ("rst", "asciidoc", "srt"):
-        from d2l.readers import markups
-
-        parsers = {"rst": markups.parse_rst, "asciidoc": markups.parse_asciidoc}
-        return parsers.get(format, markups.parse_subtitles)
     elif format == "xlsx":
-        from d2l.readers.xlsx import parse_xlsx as parse
+        from d2l.readers.sheets import parse_xlsx as parse
     elif format in ("pptx", "odt", "rtf", "ipynb"):
         from d2l.files.child_side import run_program
         from d2l.readers.converted import parse_converted
 
         return partial(parse_converted, format=format, run=run_program)
     else:
-        return parse_markdown if format == "markdown" else parse_text
+        texts = {"markdown": parse_markdown, "srt": parse_subtitles}
+        return texts.get(format, parse_text)
     return parse
 
 
@@ -236,8 +236,6 @@ READERS: dict[str, Reader] = {
     "html": Reader((".html", ".htm", ".xhtml"), "an HTML page", sandboxed=True),
     "markdown": Reader((".md", ".markdown"), "Markdown text", sandboxed=False),
     "csv": Reader((".csv", ".tsv"), "a table in text", sandboxed=False),
-    "rst": Reader((".rst",), "reStructuredText", sandboxed=False),
-    "asciidoc": Reader((".adoc", ".asciidoc"), "AsciiDoc text", sandboxed=False),
     "srt": Reader((".srt", ".vtt"), "subtitles", sandboxed=False),
     "eml": Reader((".eml",), "an e-mail", sandboxed=True),
     "pptx": Reader((".pptx",), "a PowerPoint presentation", sandboxed=True),
@@ -246,7 +244,7 @@ READERS: dict[str, Reader] = {
     "rtf": Reader((".rtf",), "an RTF document", sandboxed=True),
     "ipynb": Reader((".ipynb",), "a Jupyter notebook", sandboxed=True),
     "text": Reader(
-        (".txt", ".text", ".log", ".org", ".tex"),
+        (".txt", ".text", ".rst", ".log", ".adoc", ".asciidoc", ".org", ".tex"),
         "plain text in any encoding",
         sandboxed=False,
     ),

@@ -13,6 +13,7 @@ import lxml.html
 
 from d2l.readers.findings import Finding, gather
 from d2l.readers.html_furniture import (
+    BLOCKS,
     HEADINGS,
     LINKED_SHARE,
     Dropped,
@@ -42,13 +43,6 @@ from d2l.readers.text import encoding_notes
 
 #: Elements of a page's head; the parser also leaves unknown elements there.
 HEAD_TAGS = frozenset(("title", "meta", "link", "base", "script", "style", "noscript", "template"))
-BLOCKS = HEADINGS | frozenset((
-    "p", "div", "section", "article", "main", "body", "html", "header", "footer", "aside",
-    "ul", "ol", "li", "dl", "dt", "dd", "blockquote", "pre", "figure", "figcaption", "table",
-    "caption", "thead", "tbody", "tfoot", "tr", "form", "fieldset", "legend", "address",
-    "hr", "details", "summary", "center", "dialog", "dir", "hgroup", "listing", "menu", "nav",
-    "optgroup", "option", "search", "xmp",
-))  # fmt: skip
 SPACES = re.compile(r"[ \t\n\r\f\xa0\u200b\ufeff]+")
 TOO_LARGE = "one of its attributes, comments or stretches of text is larger than 10 MB"
 JUNK = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f\ud800-\udfff]")

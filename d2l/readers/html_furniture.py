@@ -40,6 +40,13 @@ EDIT = re.compile(
 )  # text of a link
 COOKIES = re.compile(r"(?:cookie|consent|gdpr)[-_]?(?:banner|bar|notice|popup|modal|overlay)", re.I)
 HEADINGS = frozenset(("h1", "h2", "h3", "h4", "h5", "h6"))
+BLOCKS = HEADINGS | frozenset((
+    "p", "div", "section", "article", "main", "body", "html", "header", "footer", "aside",
+    "ul", "ol", "li", "dl", "dt", "dd", "blockquote", "pre", "figure", "figcaption", "table",
+    "caption", "thead", "tbody", "tfoot", "tr", "form", "fieldset", "legend", "address",
+    "hr", "details", "summary", "center", "dialog", "dir", "hgroup", "listing", "menu", "nav",
+    "optgroup", "option", "search", "xmp",
+))  # fmt: skip
 PROSE = HEADINGS | {"p"}
 AROUND = PROSE | {"main", "article", "header"}  # elements that decide about their content
 LEAST_LINKS = 3  # of a list of links; fewer if nearly all of its characters are in links
@@ -54,11 +61,6 @@ EVERYWHERE = re.compile(
     r"|last (?:modified|updated|edited)|terms (?:may|apply|of use)",
     re.I,
 )
-INLINE = frozenset((
-    "a", "abbr", "b", "bdi", "bdo", "big", "cite", "code", "data", "del", "dfn", "em", "font",
-    "i", "ins", "kbd", "label", "mark", "q", "s", "samp", "small", "span", "strong", "sub", "sup",
-    "time", "tt", "u", "var", "wbr",
-))  # fmt: skip
 N_PIECES_TOLD = 20  # pieces of furniture with a finding of their own
 N_WORDS_TOLD = 8
 
@@ -113,7 +115,7 @@ def measure(root: Any, unseen: Container[Any]) -> dict[Any, Size]:
         if element.tag == "a":  # a card of blocks, too
             n_run_linked = sum(map(len, text.split()))
             totals[1:] = totals[0], 0, 1
-        if element.tag in INLINE:
+        if element.tag not in BLOCKS and element.tag not in ("td", "th"):
             runs[element] = text, n_run_linked
         else:
             n_chars = sum(map(len, text.split()))

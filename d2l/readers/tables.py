@@ -83,9 +83,11 @@ def join_heads(above: str, text: str) -> str:
 
 
 def write_rows(rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Write the rows of a table whose first row is its head."""
-    table = Table()
+    """Write the rows of a table; the first of several cells is its head if each has a letter."""
+    table, is_open = Table(), True
     for row in rows:
-        is_head = table.n_rows == 0
-        if line := table.write([Cell(" ".join(text.split()), is_head) for text in row]):
+        texts = [" ".join(text.split()) for text in row]
+        named = [any(map(str.isalpha, text)) for text in texts if text]
+        if line := table.write([Cell(text, is_open and all(named)) for text in texts]):
             yield line
+        is_open = is_open and len(named) < 2

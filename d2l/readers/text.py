@@ -4,7 +4,7 @@ Bytes in any encoding in, their text out, unchanged but for line ends and a byte
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from d2l.readers.parsing import Heading, Parsed, ParseRequest, Section, bound_text
 from d2l.readers.sniff import Decoded, decode
@@ -15,6 +15,7 @@ FENCE = re.compile(r" {0,3}(?P<mark>`{3,}(?=[^`]*$)|~{3,})")
 UNDERLINE = re.compile(r" {0,3}(=+|-+)[ \t]*$")
 # Lines that cannot be a paragraph above a setext underline.
 RULE_SIGNS = frozenset("|-: \t>")  # of the line below the head of a table
+STYLE = re.compile(r"</?[ibu]>")  # in subtitles
 BORDER = re.compile(r"(?<!\\)\|")
 NOT_PARAGRAPH = re.compile(r"[ \t]*([-*+>|]|\d+[.)])|( {4}|\t)|[ \t]*$")
 
@@ -24,6 +25,15 @@ def parse_text(request: ParseRequest) -> Parsed:
     decoded = decode(request.data, request.name, request.encoding)
     sections = bound_text([Section(decoded.text)], request)
     return Parsed(tuple(sections), encoding_notes(decoded))
+
+
+def parse_subtitles(request: ParseRequest) -> Parsed:
+    """Read the words of subtitles, a line for each, without numbers and times."""
+    decoded = decode(request.data, request.name, request.encoding)
+    cues = (block.partition("-->")[2].split("\n")[1:] for block in decoded.text.split("\n\n"))
+    texts = (STYLE.sub("", " ".join(lines)).strip() for lines in cues)
+    section = Section("\n".join(filter(None, texts)))
+    return Parsed(tuple(bound_text([section], request)), encoding_notes(decoded))
 
 
 def encoding_notes(decoded: Decoded) -> tuple[str, ...]:
@@ -36,14 +46,7 @@ def encoding_notes(decoded: Decoded) -> tuple[str, ...]:
 def split_markdown(text: str) -> Iterator[Section]:
     """Yield a section for each heading, and one for the text above the first."""
     lines = text.split("\n")
-    yield from split_at(lines, find_headings(lines))
-
-
-def split_at(
-    lines: list[str], headings: Iterable[tuple[int, int, str | None]]
-) -> Iterator[Section]:
-    """Yield the sections of a text between its headings: their lines, levels and titles."""
-    cuts = [(0, 0, None), *headings]
+    cuts = [(0, 0, None), *find_headings(lines)]
     ends = [start for start, _, _ in cuts[1:]] + [len(lines)]
     for (start, level, title), end in zip(cuts, ends, strict=True):
         body = "\n".join(lines[start:end]).strip("\n")

@@ -32,13 +32,13 @@ def refusal(data: bytes, name: str, **options: object) -> tuple[str, str | None]
         (b"plain words\n", "a.docx", "a.docx: not a DOCX document; this is text",
          "read it as what it is with --format text"),
         (make_zip({"x.bin": b"1"}), "a.epub", "a.epub: not an EPUB book; this is a ZIP archive",
-         "give a document: pdf, docx, epub, html, markdown, csv, rst, "
-        "asciidoc, srt, eml, pptx, xlsx, odt, rtf, ipynb, text"),
-        (make_zip({"xl/workbook.xml": b"1"}), "a.xlsx", "a.xlsx: this is an Excel workbook",
+         "give a document: pdf, docx, epub, html, markdown, csv, srt, "
+        "eml, pptx, xlsx, odt, rtf, ipynb, text"),
+        (make_zip({"xl/workbook.bin": b"1"}), "a.xlsb", "a.xlsb: this is an Excel workbook",
          "open it in its own program and save it as DOCX or PDF"),
         (b"\x89PNG\r\n\x1a\n\0\0", "a.md", "a.md: this is a PNG image",
-         "give a document: pdf, docx, epub, html, markdown, csv, rst, "
-        "asciidoc, srt, eml, pptx, xlsx, odt, rtf, ipynb, text"),
+         "give a document: pdf, docx, epub, html, markdown, csv, srt, "
+        "eml, pptx, xlsx, odt, rtf, ipynb, text"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 99, "a.doc",
          "a.doc: this is an Office document of the old binary kind (.doc, .xls, .ppt)",
          "open it in its own program and save it as DOCX or PDF"),
@@ -46,8 +46,8 @@ def refusal(data: bytes, name: str, **options: object) -> tuple[str, str | None]
          "a.docx: not a DOCX document; this is an encrypted Office document",
          "open it in Word, remove the password and save it as .docx"),
         (bytes(range(256)) * 8, "a.txt", "a.txt: this is binary data",
-         "give a document: pdf, docx, epub, html, markdown, csv, rst, "
-        "asciidoc, srt, eml, pptx, xlsx, odt, rtf, ipynb, text"),
+         "give a document: pdf, docx, epub, html, markdown, csv, srt, "
+        "eml, pptx, xlsx, odt, rtf, ipynb, text"),
     ],
 )  # fmt: skip
 def test_what_is_no_document_is_refused_in_one_line(
@@ -66,8 +66,8 @@ def test_format_asked_for_does_not_make_a_pdf_of_text() -> None:
 def test_unknown_format_names_the_known_ones() -> None:
     assert refusal(b"words", "a.txt", format="word") == (
         "a.txt: there is no format called word",
-        "the formats are pdf, docx, epub, html, markdown, csv, rst, "
-        "asciidoc, srt, eml, pptx, xlsx, odt, rtf, ipynb, text",
+        "the formats are pdf, docx, epub, html, markdown, csv, srt, "
+        "eml, pptx, xlsx, odt, rtf, ipynb, text",
     )
 
 

@@ -14,7 +14,7 @@ NAMES = (
     "pickle", "torch zip", "tokenizer.json", "base config.json", "own gguf", "gguf",
     "seats config.json", "doc-to-lora config.json", "text-to-lora config.json", "recipe",
     "questions", "how-to questions", "documents of questions", "tasks", "manifest",
-    "markdown", "text", "html", "docx", "epub", "pdf",
+    "markdown", "csv", "srt", "eml", "text", "html", "docx", "epub", "pdf",
 )  # fmt: skip
 #: Cases that take more than some milliseconds each.
 FEW = {"chat template": 2, "gguf": 4, "tokenizer.json": 15, "adapter_config.json": 20, "pdf": 20,

@@ -1,4 +1,4 @@
-"""Formats of the extra `formats`, e-mail, subtitles and plain text with marks."""
+"""Formats of the extra `formats`, e-mail and subtitles."""
 
 import json
 import subprocess
@@ -40,7 +40,7 @@ def write(format: str) -> bytes:
     return subprocess.run(words, input=SOURCE, capture_output=True, check=True).stdout
 
 
-def make_xlsx(rows: list[list[str | int]]) -> bytes:
+def make_xlsx(rows: list[list[object]]) -> bytes:
     """A workbook of one sheet."""
     book = pytest.importorskip("openpyxl").Workbook()
     book.active.title = "Pins"
@@ -71,18 +71,9 @@ def test_a_workbook_is_read_row_by_row() -> None:
     assert read_bytes(make_xlsx([[1, 2], [3, 4]])).text == "Pins\n1 | 2\n3 | 4"
 
 
-def test_hidden_sheets_of_a_workbook_are_counted_and_dates_are_dates() -> None:
-    openpyxl = pytest.importorskip("openpyxl")
-    book = openpyxl.Workbook()
-    book.active.append(["Day", "Weight"])
-    book.active.append([date(2026, 3, 1), 21.5])
-    book.create_sheet("Costs").append(["secret"])
-    book["Costs"].sheet_state = "hidden"
-    out = BytesIO()
-    book.save(out)
-    document = read_bytes(out.getvalue())
-    assert document.text == "Sheet\nDay | Weight\nDay: 2026-03-01 | Weight: 21.5"
-    assert document.remarks == ("12 characters of hidden sheets left out",)
+def test_dates_of_a_workbook_are_dates() -> None:
+    document = read_bytes(make_xlsx([["Day", "Weight"], [date(2026, 3, 1), 21.5]]))
+    assert document.text == "Pins\nDay | Weight\nDay: 2026-03-01 | Weight: 21.5"
 
 
 def test_the_cells_of_a_notebook_are_read_with_their_output() -> None:
@@ -158,22 +149,3 @@ def test_mail_is_read_with_its_heads(html: bool) -> None:
 def test_subtitles_are_read_without_numbers_and_times() -> None:
     text = "1\n00:00:01,000 --> 00:00:04,000\n<i>Open</i> the\nvalve.\n\n2\n00:00:05,000 --> x\n7\n"
     assert read_bytes(text.encode(), "a.srt").text == "Open the valve.\n7"
-
-
-def test_titles_of_restructured_text_are_headings() -> None:
-    text = "====\nPump\n====\n\nText::\n\n  a\n  ---\n\nSieve\n-----\n\n- x\n\nValve\n=====\n\n"
-    text += "=====  ===\na      b\n=====  ==="
-    document = read_bytes(text.encode(), "a.rst")
-    assert [s.headings[0][1:] for s in document.sections] == [
-        (1, "Pump"),
-        (2, "Sieve"),
-        (3, "Valve"),
-    ]
-    assert document.text == text
-
-
-def test_titles_of_asciidoc_are_headings() -> None:
-    text = "= Pump\n\nText.\n\n----\n== code\n----\n\n== Sieve\n\n====\nBox.\n===="
-    document = read_bytes(text.encode(), "a.adoc")
-    assert [s.headings[0][1:] for s in document.sections] == [(1, "Pump"), (2, "Sieve")]
-    assert document.text == text

@@ -56,12 +56,15 @@ def test_a_first_row_without_a_look_of_its_own_is_no_head(style: str | None) -> 
     [
         ("a.md", "```\nPin | Signal\n--- | ---\n15 | out\n```"),
         ("a.md", "a | b\n\nc --- | d"),
-        ("a.csv", "1,2\n3,4\n"),
-        ("a.csv", "one line of words\nanother\n"),
+        ("a.csv", "one line of words\nanother"),
     ],
 )
 def test_what_is_no_table_with_heads_stays(name: str, text: str) -> None:
     assert parse_here(text.encode(), name).text == text
+
+
+def test_rows_without_heads_keep_their_cells() -> None:
+    assert parse_here(b"Sold\n1,2\n3,4\n", "a.csv").text == "Sold\n1 | 2\n3 | 4"
 
 
 def test_cells_that_span_rows_and_columns_count_in_each() -> None:
