@@ -171,15 +171,15 @@ def find_outside(main: Any, sizes: dict[Any, Size], unseen: Container[Any]) -> I
 def tell_dropped(pieces: Iterable[Dropped]) -> Iterator[Finding]:
     """Yield findings about pieces that were left out: the first words of prose, and of the largest
     pieces of furniture."""
-    whats: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for words, prose in pieces:
         shown = words.split(maxsplit=N_WORDS_TOLD)[:N_WORDS_TOLD]
         what = " ".join(shown)[:80] + (" …" if len(" ".join(shown)) < len(words) else "")
         if prose:
             yield Finding("dropped", what, len(words))
         elif words:
-            whats[what] = whats.get(what, 0) + len(words)
-    order = sorted(whats.items(), key=lambda item: -item[1])
+            counts[what] = counts.get(what, 0) + len(words)
+    order = sorted(counts.items(), key=lambda item: -item[1])
     for what, count in order[:N_PIECES_TOLD]:
         yield Finding("furniture", what, count)
     if n_more := sum(count for _, count in order[N_PIECES_TOLD:]):
