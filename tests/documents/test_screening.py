@@ -357,4 +357,4 @@ def test_lines_for_people() -> None:
 )
 def test_ordinary_documents_give_no_findings(name: str) -> None:
     document: Document = read_shared(name)
-    assert document.findings == ()
+    assert [f for f in document.findings if f.kind != "furniture"] == []

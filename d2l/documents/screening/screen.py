@@ -27,7 +27,12 @@ def screen(parsed: Parsed, request: ParseRequest) -> Parsed:
         findings += screen_section(section, line)
         sections.append(section)
         line += section.text.count("\n") + SEPARATOR.count("\n")
-    return parsed._replace(sections=tuple(sections), findings=gather(findings))
+    remarks = (  # without their quotes
+        text.partition(': "')[0] if any(find_secrets(text)) else text for text in parsed.remarks
+    )
+    return parsed._replace(
+        sections=tuple(sections), findings=gather(findings), remarks=tuple(remarks)
+    )
 
 
 def _hide_secrets(finding: Finding) -> Finding:

@@ -38,8 +38,8 @@ from d2l.readers.pdf.fonts import (
 )
 from d2l.readers.pdf.headings import Bookmark, place_bookmarks, recognize_headings
 from d2l.readers.pdf.layout import Line, clean_line, flow_page, gather_words, is_monospaced
-from d2l.readers.pdf.lines import count_ink, read_lines
-from d2l.readers.pdf.margins import drop_running_lines
+from d2l.readers.pdf.lines import read_lines
+from d2l.readers.pdf.margins import Bounds, drop_running_lines, measure_page
 from d2l.readers.pdf.runs import Runs
 from d2l.readers.pdf.strings import Path, parse_content
 from d2l.readers.pdf.viewer import Viewer, ViewError
@@ -53,6 +53,7 @@ UNSEEN = "content that pdfium cannot draw; hidden text there is not left out"
 PARTIAL = "damaged content that could not be read"
 UNFILLED = "annotations or form fields that could not be read"
 WORDLESS = ("/Link", "/Popup", "/Highlight", "/Text")  # annotations whose text is not on the page
+N_RUNNING_SHOWN = 3  # in a remark
 TAIL_BYTES = 1 << 16  # they contain the end-of-file mark of an intact file
 
 
@@ -80,7 +81,7 @@ def parse_pdf(request: ParseRequest) -> Parsed:
         reader, request, unfilled = flatten(reader, request)
         read = read_pages(reader, request, repairs)
         read.unfilled = unfilled
-        bodies = drop_running_lines(read.pages)
+        bodies, running = drop_running_lines(read.pages, read.bounds)
         sections = tuple(bound_text(make_sections(reader, bodies), request))
         notes = describe_pages(reader, read, request, repairs.n_repairs > 0)
     finally:
@@ -88,14 +89,15 @@ def parse_pdf(request: ParseRequest) -> Parsed:
         logger.removeHandler(repairs)
     if repairs.n_repairs:
         notes = ("the file is damaged; it was repaired, check that no text is missing", *notes)
-    n_running = sum(
-        count_ink(line.text) * sign
-        for pages, sign in ((read.pages, 1), (bodies, -1))
-        for lines in pages
-        for line in lines
-    )
-    remarks = name_left_out(n_running, "running headers and footers")
-    return Parsed(sections, notes, gather(read.findings), remarks)
+    return Parsed(sections, notes, gather([*read.findings, *running]), name_running(running))
+
+
+def name_running(running: Sequence[Finding]) -> tuple[str, ...]:
+    """Write a remark on running lines, with the first of them."""
+    count = name_left_out(sum(finding.count for finding in running), "running headers and footers")
+    first = ", ".join(f'"{finding.what}"' for finding in running[:N_RUNNING_SHOWN])
+    more = ", …" if len(running) > N_RUNNING_SHOWN else ""
+    return tuple(f"{remark}: {first}{more}" for remark in count)
 
 
 def open_pdf(request: ParseRequest, repairs: _Repairs) -> PdfReader:
@@ -194,6 +196,7 @@ class PagesRead:
     """Lines of each page, numbers of pages with faults, and findings of hidden text."""
 
     pages: list[list[Line]] = field(default_factory=list)
+    bounds: list[Bounds] = field(default_factory=list)
     failed: list[int] = field(default_factory=list)  # not read
     partial: list[int] = field(default_factory=list)  # read without some forms
     unfilled: list[int] = field(default_factory=list)  # read without their annotations
@@ -212,9 +215,11 @@ def read_pages(reader: PdfReader, request: ParseRequest, repairs: _Repairs) -> P
     viewer = Viewer(request.data, request.password, n_pages)
     for number in range(1, n_pages + 1):
         lines: list[Line] = []
+        bounds = (0.0, 0.0)
         n_lost = repairs.n_lost
         try:
             page = reader.pages[number - 1]
+            bounds = measure_page(page)
             measures = find_measures(page.get("/Resources"), known)  # first: mending changes widths
             mend_fonts(page.get("/Resources"), mended)
             stream = parse_content(page)
@@ -232,6 +237,7 @@ def read_pages(reader: PdfReader, request: ParseRequest, repairs: _Repairs) -> P
                 raise damaged(request, "PDF", name_error(error)) from None
             read.failed.append(number)
         read.pages.append(lines)
+        read.bounds.append(bounds)
         n_chars += sum(len(line.text) for line in lines)
         if n_chars > 2 * request.max_chars:  # lines shrink later; bound_text counts exactly
             break
