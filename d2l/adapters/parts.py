@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 #: Source of the part of a document as a whole: its title, outline and beginning.
 OVERVIEW = "overview"
+#: Text between a part and a question, as between a page and a question in a prompt.
+PART_END = "\n\n"
 _N_TURNS = 7
 _MAX_BYTES = 1 << 30  # of parts.json: some hundred thousand pages of text
 _PAGE = re.compile(r"p\. (\d{1,9})")
@@ -73,7 +75,8 @@ class PartRecord(Record):
 class PartIndex(Record):
     """Content of parts.json; `opening` is the longest: each part's opening is a prefix of it. In an
     opening without seats nothing hangs: parts stand behind it, then questions and answers, with
-    `turns` (the fields of `TurnTexts`) around them.
+    `turns` (the fields of `TurnTexts`) around them. The last `n_end` seats of a part are trained,
+    and have no text.
 
     Format 2 has memories in four bits beside those in eight, which older versions cannot read.
     """
@@ -81,6 +84,7 @@ class PartIndex(Record):
     format: Literal[1, 2] = 1
     opening: Opening | None = None
     turns: tuple[Text, ...] = ()
+    n_end: Count = 0
     parts: tuple[PartRecord, ...]
 
     @model_validator(mode="after")
@@ -137,7 +141,7 @@ def join_parts(several: Sequence[Parts]) -> Parts:
     index = PartIndex(
         format=max((own.index.format for own in several), default=1),
         opening=longest,
-        **({"turns": first.turns} if first.turns else {}),
+        **{name: getattr(first, name) for name in first.model_fields_set & {"turns", "n_end"}},
         parts=tuple(own.records[n] for own, n in owners),
     )
 

@@ -109,6 +109,10 @@ class Memory:
         """Number of seats that this memory fills."""
         return self.keys.shape[1]
 
+    def first(self, n_seats: int | None) -> "Memory":
+        """The memory of the first seats; of all but the last -n if `n_seats` is below 0."""
+        return Memory(self.keys[:, :n_seats], self.values[:, :n_seats], self.claims_seats)
+
     def top(self, n_layers: int) -> "Memory":
         """The memory of the last `n_layers` layers."""
         if n_layers == len(self.keys):

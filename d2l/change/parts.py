@@ -12,7 +12,7 @@ import torch
 from d2l.adapters.deltas import keep_ranks
 from d2l.adapters.parts import Parts
 from d2l.adapters.peft_folder import AdapterContent
-from d2l.adapters.weights import LoraWeights, Memory
+from d2l.adapters.weights import LoraWeights
 from d2l.change.parents import ChangeOptions, Parent, pick_dtype
 from d2l.change.records import Change, describe
 from d2l.change.seats import load_seats_of, seat_again
@@ -102,10 +102,7 @@ def join_memories_of(parent: Parent, indices: Sequence[int]) -> Parent:
     assert parts is not None
     assert provenance is not None  # it has parts, which d2l.json says
     sizes = dict(zip(indices, fill_opening(parent, indices), strict=True))
-    memories = [
-        Memory(memory.keys[:, :size].contiguous(), memory.values[:, :size].contiguous())
-        for memory, size in ((parts.read(index), size) for index, size in sizes.items() if size)
-    ]
+    memories = [parts.read(index).first(size) for index, size in sizes.items() if size]
     chunks, start = list(provenance.chunks), 0
     for index, chunk in enumerate(chunks):
         stop = start + sizes.get(index, 0)

@@ -92,8 +92,8 @@ def _keep_parts(
     if not memories:
         return Parts(PartIndex(parts=records))
     index = PartIndex(opening=prompt.opening, parts=records)
-    if prompt.turns:  # unset values are not written
-        index = index.model_copy(update={"turns": prompt.turns})
+    given = {name: value for name in ("turns", "n_end") if (value := getattr(prompt, name))}
+    index = index.model_copy(update=given)  # unset values are not written
     return keep_memories(index, memories, plan.config.part_bits)
 
 

@@ -17,7 +17,7 @@ from transformers import DynamicCache
 
 from d2l.adapters.find import find_adapter
 from d2l.adapters.info import AdapterInfo, read_info
-from d2l.adapters.parts import PartRecord, Parts, read_parts, read_text
+from d2l.adapters.parts import PART_END, PartRecord, Parts, read_parts, read_text
 from d2l.adapters.peft_folder import AdapterContent, pick_torch_dtype, write_adapter
 from d2l.bases.activations import cache_keyword
 from d2l.bases.catalog import find_used
@@ -254,6 +254,8 @@ class AdaptedModel(AdapterPrompts):
         asked = self.complete(turns, options, in_full=not is_overview)
         judged = self.complete(turns, replace(options, short=True))
         (lead, rest), (_, full) = (self.prompt_behind_parts(t, index) for t in (judged, asked))
+        if index.n_end and not options.short:  # parts are read without their ends
+            full = [*self.encode(PART_END), *full]
         if not choice.is_answered:
             yield PartPrompt(rest, choice=choice)
             return

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, astuple, replace
 
+from d2l.adapters.parts import PART_END
 from d2l.bases.catalog import find_known
 from d2l.bases.models import BaseFiles, find_base
 from d2l.bases.tokenizers import BaseTokenizer, load_tokenizer
@@ -29,8 +30,6 @@ _RULES = 2
 MOST_SEATS = 256
 #: Tokens of a chunk: a page, or a section of a manual.
 CHUNK_TOKENS = 400
-#: Behind a part's text, as between a page and a question in a prompt.
-_PART_END = "\n\n"
 #: Below this layer the opening's states still look like those of the same words in a text.
 _FIRST_LAYER = 3
 _ALIKE = 5  # letters that no two words of an opening begin with together
@@ -106,7 +105,7 @@ def describe_own(base: BaseFiles, tokenizer: BaseTokenizer) -> SeatsConfig:
         opening_words_text=text,
         reads="both",
         turns=astuple(turns),
-        part_end=_PART_END,
+        part_end=PART_END,
     )
     return instruct(bare, tokenizer, INSTRUCTION)
 

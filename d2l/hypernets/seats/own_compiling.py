@@ -24,6 +24,7 @@ from d2l.hypernets.protocol import ChunkWeights, PromptFiles
 from d2l.hypernets.registry import OWN
 from d2l.hypernets.seats.compiling import LoadedSeats, SeatsNetwork
 from d2l.hypernets.seats.config import SeatsConfig, read_config
+from d2l.hypernets.seats.network import join_memories
 from d2l.hypernets.seats.own import instruct
 
 
@@ -33,10 +34,9 @@ def _find_weights(path: Path) -> Path:
     return trained if trained.is_file() else path / CONFIG_FILE
 
 
-def _read_end(path: Path, config: SeatsConfig) -> Memory:
+def _read_end(path: Path, config: SeatsConfig, n_seats: int) -> Memory:
     """Read the keys and values that end parts; raises CheckpointError."""
     tensors = read_weights(path)
-    n_seats = next((len(one[0]) for one in tensors.values() if one.ndim == 3), 0)
     shape = (config.layers, n_seats, config.kv_heads * config.head_dim)
     with naming(path):
         check_shapes(
@@ -61,17 +61,14 @@ class LoadedOwn(LoadedSeats):
     end: Memory
 
     def write(self, chunk: Chunk, ranks: Sequence[int]) -> list[ChunkWeights]:
-        """Read a chunk once, and write its memories of each of these ranks."""
-        return [self._end(one) for one in super().write(chunk, ranks) if isinstance(one, Memory)]
+        """Read a chunk once, and write its memories of each of these ranks: a memory of the whole
+        part has the end in place of its last seats."""
+        written = zip(super().write(chunk, ranks), ranks, strict=True)
+        return [self._end(one) if n == chunk.part_rank else one for one, n in written]
 
-    def _end(self, memory: Memory) -> Memory:
-        """Put the end in place of a memory's last seats; a memory of few seats stays."""
-        n_kept = memory.n_seats - self.end.n_seats
-        if n_kept < self.end.n_seats:
-            return memory
-        keys = torch.cat([memory.keys[:, :n_kept], self.end.keys], dim=1)
-        values = torch.cat([memory.values[:, :n_kept], self.end.values], dim=1)
-        return replace(memory, keys=keys, values=values)
+    def _end(self, written: ChunkWeights) -> Memory:
+        assert isinstance(written, Memory)
+        return join_memories([written.first(-self.end.n_seats), self.end])
 
 
 @dataclass(frozen=True)
@@ -87,10 +84,16 @@ class OwnNetwork(SeatsNetwork):
         """Load the base, with the second moments that fit it, and the end of parts if there is a
         trained one; raises D2LError."""
         loaded = super().load(device=device, dtype=dtype, encoder=encoder)
-        path = _find_weights(self.files.path)
-        if path.name != WEIGHTS_FILE or not self.config.part_end:
+        if not self._n_end:
             return loaded
-        return LoadedOwn(**vars(loaded), end=_read_end(path, self.config))
+        end = _read_end(self.files.path / WEIGHTS_FILE, self.config, self._n_end)
+        return LoadedOwn(**vars(loaded), end=end)
+
+    @property
+    def _n_end(self) -> int:
+        """Number of seats of the trained end; 0 without one."""
+        has_end = (self.files.path / WEIGHTS_FILE).is_file()
+        return len(self.tokenizer.encode(self.config.part_end)) * has_end
 
     def for_tasks(self) -> Self:
         """The network with prompts of tasks: an instruction on documents misleads there."""
@@ -114,7 +117,9 @@ class OwnNetwork(SeatsNetwork):
         return [piece._replace(token_ids=self._encode(piece.text)) for piece in pieces]
 
     def _encode(self, text: str) -> tuple[int, ...]:
-        return tuple(self.tokenizer.encode(text + self.config.part_end))
+        """Encode a part's text with the text of its end, whose tokens a trained end stands for."""
+        end, encode = self.config.part_end, self.tokenizer.encode
+        return tuple([*encode(text), *encode(end)] if self._n_end else encode(text + end))
 
     def cut_whole(self, document: Document, index: int) -> Sequence[Chunk]:
         """Cut the chunk of the document's overview, which has no share in the adapter."""
@@ -134,7 +139,7 @@ class OwnNetwork(SeatsNetwork):
         made, config = super().describe_prompt(rank), self.config
         lead = TurnTexts(*config.turns).lead(config.instruction)
         opening = Opening(ids=config.read_opening, text=lead, seats=())
-        return replace(made, opening=opening, turns=config.turns)
+        return replace(made, opening=opening, turns=config.turns, n_end=self._n_end)
 
     def explain_limits(self) -> str:
         """Lines of the model card on what other runtimes read, and on answers."""

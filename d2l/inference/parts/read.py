@@ -45,7 +45,7 @@ class PartReader:
     def __init__(self, info: AdapterInfo, parts: Parts, tuned: Any, refusal: Sequence[int]) -> None:
         """`refusal`: the first tokens of the refusal, whose likelihood judges a part."""
         self._info, self._parts, self._tuned, self._refusal = info, parts, tuned, tuple(refusal)
-        self._caches: OrderedDict[tuple[int, ...], DynamicCache] = OrderedDict()
+        self._caches: OrderedDict[tuple[tuple[int, ...], int], DynamicCache] = OrderedDict()
         self._made: PrefixMaker | None = None
 
     @property
@@ -79,14 +79,15 @@ class PartReader:
         with without_seats(self._tuned), torch.inference_mode():
             prefixes, full = self._find_prefixes(lead), rest if full is None else full
             groups = [choice.indices] if choice.together else [(n,) for n in choice.indices]
-            caches = [self._find_cache(prefixes, group) for group in groups]
             cache, n_read = None, 0
-            if len(caches) > 1:
+            if len(groups) > 1:
+                caches = [self._find_cache(prefixes, group) for group in groups]
                 choice, cache = self._read_apart(choice, caches, rest)
                 n_read = len(rest) - 1
             if cache is None or full != rest:
                 group = choice.indices if choice.together else choice.best
-                cache, n_read = copy.deepcopy(self._find_cache(prefixes, group)), 0
+                cache = copy.deepcopy(self._find_cache(prefixes, group, has_ends=full == rest))
+                n_read = 0
             # Ids of the cache are not read again: their number counts.
             begun = [rest[0]] * (cache.get_seq_length() - n_read)
             banned = self._refusal[:N_BANNED] if choice.must_answer else ()
@@ -124,15 +125,20 @@ class PartReader:
             row.update(*pair, layer)
         return weighed, row
 
-    def _find_cache(self, prefixes: PrefixMaker, group: tuple[int, ...]) -> DynamicCache:
-        if group not in self._caches:
+    def _find_cache(
+        self, prefixes: PrefixMaker, group: tuple[int, ...], *, has_ends: bool = True
+    ) -> DynamicCache:
+        """Find the cache of parts one behind another. Without ends a full answer is the base's own:
+        ends learned few words."""
+        n_end = 0 if has_ends else self._parts.index.n_end
+        if (key := (group, n_end)) not in self._caches:
             dtype = self._tuned.get_base_model().dtype
-            memories = [self._parts.read(n, dtype) for n in group]
-            self._caches[group] = prefixes.make_cache(memories)
-        self._caches.move_to_end(group)
+            memories = [self._parts.read(n, dtype).first(-n_end or None) for n in group]
+            self._caches[key] = prefixes.make_cache(memories)
+        self._caches.move_to_end(key)
         while len(self._caches) > _MOST_CACHES:
             self._caches.popitem(last=False)
-        return self._caches[group]
+        return self._caches[key]
 
     def _find_prefixes(self, lead: Sequence[int] | None) -> PrefixMaker:
         """Find the maker of caches for a lead; another lead makes the caches anew."""
