@@ -87,7 +87,7 @@ def test_a_text_in_place_of_a_number_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "meant"), [("rank", "max_rank"), ("maxrank", "max_rank"), ("checkpont", "checkpoint")]
+    ("wrong", "meant"), [("rank", "max_rank"), ("maxrank", "max_rank"), ("checkpnt", "checkpoint")]
 )
 def test_a_keyword_that_is_none_names_the_one_that_is_meant(wrong: str, meant: str) -> None:
     with pytest.raises(OptionError, match=rf"'{wrong}'; did you mean {meant}\? keywords are"):

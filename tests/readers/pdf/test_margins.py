@@ -34,8 +34,8 @@ def test_the_first_dropped_lines_are_named_and_secrets_are_not() -> None:
         f"{n_chars} characters of running headers and footers left out: "
         '"Minutes of the board", "Page 1 of 6"',
     )
-    whats = [(finding.what, finding.pages) for finding in document.findings]
-    assert whats == [
+    sorts = [(finding.what, finding.pages) for finding in document.findings]
+    assert sorts == [
         ("Minutes of the board", tuple(range(1, 7))),
         ("Page 1 of 6", tuple(range(1, 7))),
     ]
