@@ -92,7 +92,7 @@ def test_manual_is_what_its_source_makes(tmp_path: Path) -> None:
         read_document(Source("manual", folder / "manual.pdf")) for folder in (tmp_path, EXAMPLES)
     )
     assert committed.sections == made.sections
-    assert not committed.findings
+    assert {finding.kind for finding in committed.findings} == {"furniture"}
 
 
 def test_manual_has_a_bookmark_for_every_heading() -> None:

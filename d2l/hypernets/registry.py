@@ -264,7 +264,7 @@ _SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
 ALIASES: dict[str, Alias] = {
     alias.name: alias
     for alias in (
-        Alias("qwen2.5-coder-1.5b", OWN, _QWEN_CODER_LARGE, "Apache-2.0", 4_000_000),
+        Alias("qwen2.5-coder-1.5b", OWN, _QWEN_CODER_LARGE, "Apache-2.0", 4_600_000),
         Alias("qwen2.5-coder-0.5b", "seats", _QWEN_CODER, "Apache-2.0", 26_200_000),
         Alias("smollm2-135m", "seats", _SMOLLM2, "Apache-2.0", 16_700_000),
         _of_documents("sakana/gemma-2-2b", _GEMMA, 1_261_000_000, "gemma_2b_d2l"),

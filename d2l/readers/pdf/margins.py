@@ -32,10 +32,10 @@ SAME_Y = 2.0  # points between lines of a row
 MAX_SHOWN = 60  # characters of a dropped line in a finding
 NUMBER = r"(\d{1,5}|[ivxlc]{1,8}|[IVXLC]{1,8})"
 PAGE = r"pages?|p\.|seite|s\.|página|pagina|pág\.|sida|side|strona|strana|страница|стр\.|第"
-PAGE_NUMBERS = (
-    re.compile(rf"([-–—\[( ]*){NUMBER}((?: ?(?:/|of|von|de|sur|di|van|av|из) ?\d+)?[-–—\]) ]*)"),
-    re.compile(rf"(|.*\W)(?i:{PAGE}) ?{NUMBER}(|\W.*)"),
+LONE_NUMBER = re.compile(
+    rf"([-–—\[( ]*){NUMBER}((?: ?(?:/|of|von|de|sur|di|van|av|из) ?\d+)?[-–—\]) ]*)"
 )
+NAMED_NUMBER = re.compile(rf"(|.*\W)(?i:{PAGE}) ?{NUMBER}(|\W.*)")
 END_NUMBER = re.compile(r"(\d{1,5}) (.+)|(.+) (\d{1,5})")
 ROMAN = {
     ten + one: 10 * n_tens + n_ones
@@ -148,7 +148,7 @@ def mark_gaps(rows: Sequence[Row], least: float, height: float, max_size: float)
     """Mark rows with a gap before the next; return the rows near the edge up to the last such."""
     margin: list[Row] = []
     for row, inner in pairwise(rows[: N_MARGIN_ROWS + 1]):
-        reach = NUMBER_REACH if PAGE_NUMBERS[0].fullmatch(CELL.join(row.cells)) else REACH
+        reach = NUMBER_REACH if LONE_NUMBER.fullmatch(CELL.join(row.cells)) else REACH
         if row.depth > reach * height or row.size > max_size:
             break
         gap = max(least, SIZE_GAP * max(row.size, inner.size))
@@ -217,11 +217,10 @@ class Repeats:
 
 def split_number(cell: str) -> Numbered:
     """Split a cell into its page number and the rest."""
-    for pattern in PAGE_NUMBERS:
-        if match := pattern.fullmatch(cell):
-            before, number, after = match.groups()
-            value = int(number) if number.isdecimal() else ROMAN.get(number.lower(), -1)
-            return Numbered(f"{before}#{after}", value, True)
+    if match := LONE_NUMBER.fullmatch(cell) or NAMED_NUMBER.fullmatch(cell):
+        before, number, after = match.groups()
+        value = int(number) if number.isdecimal() else ROMAN.get(number.lower(), -1)
+        return Numbered(f"{before}#{after}", value, True)
     if match := END_NUMBER.fullmatch(cell):
         return Numbered(match[2] or match[3], int(match[1] or match[4]), False)
     return Numbered(cell, -1, False)
