@@ -148,7 +148,7 @@ def test_every_reader_has_its_own_suffixes_and_a_description() -> None:
 @pytest.mark.parametrize(
     ("name", "format", "n_sections", "n_notes"),
     [
-        pytest.param("developers-reference.pdf", "pdf", 96, 0, marks=pytest.mark.slow),
+        pytest.param("developers-reference.pdf", "pdf", 102, 0, marks=pytest.mark.slow),
         ("developers-reference.epub", "epub", 284, 0),
         ("paper.docx", "docx", 4, 0),
         ("wikipedia-page.html", "html", 31, 0),

@@ -42,7 +42,7 @@ def test_what_is_there_is_refused_without_force_in_the_callers_type(tmp_path: Pa
     with pytest.raises(CheckpointError) as caught:
         refuse(out)
     assert caught.value.message == f"{out} exists already"
-    assert caught.value.hint == "choose another -o, or replace it: --force"
+    assert caught.value.hint == "choose another -o, or replace it: --force (in Python force=True)"
 
 
 def test_force_accepts_our_own_kind_only(tmp_path: Path) -> None:
