@@ -1,7 +1,6 @@
 """A base as a network without weights: its configuration, its memories, its second moments."""
 
 import json
-import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -13,7 +12,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from d2l.api.compiler import Compiler
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.bases.turns import TurnTexts
 from d2l.datasets.silence import INSTRUCTION
@@ -27,7 +25,6 @@ from d2l.hypernets.seats.config import SeatsConfig, read_config
 from d2l.hypernets.seats.network import join_memories
 from d2l.hypernets.seats.own import find_own
 from d2l.hypernets.seats.turns import write_turns
-from d2l.inference.adapted_model import AdaptedModel
 from d2l.inference.options import AskOptions
 from d2l.inference.parts.choose import PartOptions
 from d2l.inference.parts.prefix import PrefixMaker, without_seats
@@ -231,77 +228,6 @@ def test_a_part_is_the_page_in_the_prompt(
     lacking = read_whole(done.base, [*before, *rest])
     errors = [float((got - exact).abs().mean()) for got in (stored, lacking)]
     assert errors[0] < 0.5 * errors[1]  # four bits a number
-
-
-def write_end(folder: Path, plain: Any, **odd: torch.Tensor) -> Path:
-    """Copy a network's folder, with an end of the two tokens that end its parts."""
-    shutil.copytree(plain.files.path, folder)
-    config = json.loads((folder / "config.json").read_text("utf-8"))
-    n_end = len(plain.tokenizer.encode("the end"))
-    (folder / "config.json").write_text(json.dumps(config | {"part_end": "the end"}), "utf-8")
-    shape = (plain.config.layers, n_end, plain.config.kv_heads * plain.config.head_dim)
-    end = {"keys": torch.full(shape, 0.5), "values": torch.full(shape, -2.0)}
-    save_file(end | odd, folder / "model.safetensors")
-    return folder
-
-
-def test_a_trained_end_takes_the_place_of_the_text_that_ends_a_part(
-    tmp_path: Path, make: Callable[[str], Compiled]
-) -> None:
-    done = make("qwen2")
-    plain = done.plan.network
-    network = open_network(str(write_end(tmp_path / "ended", plain)), base=str(done.base))
-    assert network.digest() != plain.digest()
-    (chunk, *_) = network.cut(done.plan.documents, CompileOptions(chunk_tokens=60)).chunks
-    loaded, unended = (one.load(device="cpu", dtype=torch.float32) for one in (network, plain))
-    n_end = loaded.end.n_seats
-    (got, cut), (before, _) = (one.write(chunk, [chunk.part_rank, 7]) for one in (loaded, unended))
-    for name in ("keys", "values"):
-        mine, theirs = getattr(got, name), getattr(before, name)
-        ended = torch.cat([theirs[:, :-n_end], getattr(loaded.end, name)], dim=1)
-        assert torch.equal(mine, ended)
-        assert torch.equal(getattr(cut, name), theirs[:, :7])  # the beginning alone, without an end
-    of_tasks = network.for_tasks().load(device="cpu", dtype=torch.float32)
-    assert not hasattr(of_tasks, "end")
-
-
-@pytest.mark.usefixtures("cache")
-def test_a_full_answer_is_read_off_parts_without_their_ends(
-    tmp_path: Path, make: Callable[[str], Compiled]
-) -> None:
-    done = make("qwen2")
-    folder = write_end(tmp_path / "ended", done.plan.network)
-    options = CompileOptions(str(folder), str(done.base), "cpu", chunk_tokens=60, offline=True)
-    Compiler(options)(done.plan.documents).save_pretrained(tmp_path / "ended.lora")
-    asker = AdaptedModel.load(
-        tmp_path / "ended.lora", AskOptions(str(done.base), "cpu", offline=True)
-    )
-    assert asker.parts is not None
-    index = asker.parts.parts.index
-    assert index.n_end == len(asker.encode("the end"))
-    memory = asker.parts.parts.read(2)
-    for short, kept in ((True, memory), (False, memory.first(-index.n_end))):
-        told = AskOptions(parts=PartOptions(page="#2"), short=short)
-        with asker.reading(TURNS, told) as prompt:
-            n_read = prompt.cache.get_seq_length()
-        rest = prompt.ids[n_read:]
-        lead = list(index.opening.ids)
-        made = PrefixMaker(asker.model, lead, n_lead=len(lead), first_layer=0).make_cache([kept])
-        assert n_read == made.get_seq_length() == len(lead) + kept.n_seats
-        assert torch.equal(prompt.cache.layers[1].keys, made.layers[1].keys)
-        assert (rest[: len(asker.encode("\n\n"))] == asker.encode("\n\n")) is not short
-
-
-@pytest.mark.usefixtures("cache")
-@pytest.mark.parametrize("name", ["keys", "values"])
-def test_an_end_that_does_not_fit_the_base_is_refused(
-    name: str, tmp_path: Path, make: Callable[[str], Compiled]
-) -> None:
-    done = make("qwen2")
-    folder = write_end(tmp_path / "ended", done.plan.network, **{name: torch.ones(3, 2, 8)})
-    network = open_network(str(folder), base=str(done.base))
-    told, _ = refuse(CheckpointError, network.load, device="cpu", dtype=torch.float32)
-    assert name in told
 
 
 # ---- the adapter that other engines load --------------------------------------------------------

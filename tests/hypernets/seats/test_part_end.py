@@ -1,0 +1,104 @@
+"""The trained end of parts: keys and values in place of those of the text behind a part."""
+
+import json
+import shutil
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from d2l.api.compiler import Compiler
+from d2l.errors import CheckpointError
+from d2l.hypernets.networks import open_network
+from d2l.hypernets.options import CompileOptions
+from d2l.inference.adapted_model import AdaptedModel
+from d2l.inference.options import AskOptions
+from d2l.inference.parts.choose import PartOptions
+from d2l.inference.parts.prefix import PrefixMaker
+from tests.compiled import Compiled
+from tests.own import compile_own
+from tests.refusals import refuse
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+TURNS = [{"role": "user", "content": "How often is the filter rinsed?"}]
+
+
+@pytest.fixture(scope="module", name="make")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Compiled]:
+    """Compile the handbook by a family, each only once."""
+    return cache(lambda family: compile_own(tmp_path_factory.mktemp(family), family))
+
+
+def write_end(folder: Path, plain: Any, **odd: torch.Tensor) -> Path:
+    """Copy a network's folder, with an end of the two tokens that end its parts."""
+    shutil.copytree(plain.files.path, folder)
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    n_end = len(plain.tokenizer.encode("the end"))
+    (folder / "config.json").write_text(json.dumps(config | {"part_end": "the end"}), "utf-8")
+    shape = (plain.config.layers, n_end, plain.config.kv_heads * plain.config.head_dim)
+    end = {"keys": torch.full(shape, 0.5), "values": torch.full(shape, -2.0)}
+    save_file(end | odd, folder / "model.safetensors")
+    return folder
+
+
+def test_a_trained_end_takes_the_place_of_the_text_that_ends_a_part(
+    tmp_path: Path, make: Callable[[str], Compiled]
+) -> None:
+    done = make("qwen2")
+    plain = done.plan.network
+    network = open_network(str(write_end(tmp_path / "ended", plain)), base=str(done.base))
+    assert network.digest() != plain.digest()
+    (chunk, *_) = network.cut(done.plan.documents, CompileOptions(chunk_tokens=60)).chunks
+    loaded, unended = (one.load(device="cpu", dtype=torch.float32) for one in (network, plain))
+    n_end = loaded.end.n_seats
+    (got, cut), (before, _) = (one.write(chunk, [chunk.part_rank, 7]) for one in (loaded, unended))
+    for name in ("keys", "values"):
+        mine, theirs = getattr(got, name), getattr(before, name)
+        ended = torch.cat([theirs[:, :-n_end], getattr(loaded.end, name)], dim=1)
+        assert torch.equal(mine, ended)
+        assert torch.equal(getattr(cut, name), theirs[:, :7])  # the beginning alone, without an end
+    of_tasks = network.for_tasks().load(device="cpu", dtype=torch.float32)
+    assert not hasattr(of_tasks, "end")
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_full_answer_is_read_off_parts_without_their_ends(
+    tmp_path: Path, make: Callable[[str], Compiled]
+) -> None:
+    done = make("qwen2")
+    folder = write_end(tmp_path / "ended", done.plan.network)
+    options = CompileOptions(str(folder), str(done.base), "cpu", chunk_tokens=60, offline=True)
+    Compiler(options)(done.plan.documents).save_pretrained(tmp_path / "ended.lora")
+    asker = AdaptedModel.load(
+        tmp_path / "ended.lora", AskOptions(str(done.base), "cpu", offline=True)
+    )
+    assert asker.parts is not None
+    index = asker.parts.parts.index
+    assert index.n_end == len(asker.encode("the end"))
+    memory = asker.parts.parts.read(2)
+    for short, kept in ((True, memory), (False, memory.first(-index.n_end))):
+        told = AskOptions(parts=PartOptions(page="#2"), short=short)
+        with asker.reading(TURNS, told) as prompt:
+            n_read = prompt.cache.get_seq_length()
+        rest = prompt.ids[n_read:]
+        lead = list(index.opening.ids)
+        made = PrefixMaker(asker.model, lead, n_lead=len(lead), first_layer=0).make_cache([kept])
+        assert n_read == made.get_seq_length() == len(lead) + kept.n_seats
+        assert torch.equal(prompt.cache.layers[1].keys, made.layers[1].keys)
+        assert (rest[: len(asker.encode("\n\n"))] == asker.encode("\n\n")) is not short
+
+
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize("name", ["keys", "values"])
+def test_an_end_that_does_not_fit_the_base_is_refused(
+    name: str, tmp_path: Path, make: Callable[[str], Compiled]
+) -> None:
+    done = make("qwen2")
+    folder = write_end(tmp_path / "ended", done.plan.network, **{name: torch.ones(3, 2, 8)})
+    network = open_network(str(folder), base=str(done.base))
+    told, _ = refuse(CheckpointError, network.load, device="cpu", dtype=torch.float32)
+    assert name in told
