@@ -19,7 +19,7 @@ from tests.bases.family_templates import TEMPLATES
 from tests.compiled import ADAPTER, Compiled
 
 #: Chunks that leave room for the instruction in the tiny bases' window.
-CHUNK_TOKENS = 60
+CHUNK_TOKENS = 62
 HANDBOOK = """# The mill
 
 This handbook is about the mill and its harbor.

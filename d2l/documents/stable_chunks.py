@@ -64,7 +64,7 @@ def pack_below_headings(
     """Pack like `pack_stable`, each piece behind the headings above it ("Care > Filter"), which
     count towards its `limit`: a page alone often does not name its subject.
 
-    `keeps_lines`: with the document's line breaks, whose tokens do not count.
+    `keeps_lines`: with the document's line breaks, where the limit has room for them.
     """
     most = min(_HEADING_TOKENS, limit // 2)
     rest, starts = limit - most, document.heading_starts
@@ -73,8 +73,10 @@ def pack_below_headings(
         path = [t for t in document.heading_path(piece.start) if not piece.text.startswith(t)]
         while path and len(tokenizer.encode(" > ".join(path))) > most:
             path.pop(0)  # the innermost says most
-        own = document.text[piece.start : piece.stop] if keeps_lines else piece.text
-        read = "\n".join(filter(None, (" > ".join(path), own)))
+        read = "\n".join(filter(None, (" > ".join(path), piece.text)))
+        lines = "\n".join(filter(None, (" > ".join(path), document.text[piece.start : piece.stop])))
+        if keeps_lines and len(tokenizer.encode(lines)) <= limit:
+            read = lines
         if piece.text and (ids := tokenizer.encode(read)):  # a cut may leave a space alone
             pieces.append(piece._replace(text=read, token_ids=tuple(ids)))
     return pieces

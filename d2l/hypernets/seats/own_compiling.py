@@ -108,10 +108,12 @@ class OwnNetwork(SeatsNetwork):
     def pack(
         self, document: Document, limit: int, options: CompileOptions, *, keeps: bool
     ) -> list[Piece]:
-        """Pack the text into pieces, each with the end that divides it from a question. Parts keep
-        their lines: a base reads steps, lists and tables by them."""
+        """Pack the text into pieces, each with the end that divides it from a question; the limit
+        counts it. Parts keep their lines: a base reads steps, lists and tables by them."""
         if keeps:
-            pieces = pack_below_headings(document, self.tokenizer, limit, keeps_lines=True)
+            n_end = len(self.tokenizer.encode(self.config.part_end))
+            room = max(limit - n_end, self.config.min_chunk_tokens)
+            pieces = pack_below_headings(document, self.tokenizer, room, keeps_lines=True)
         else:
             pieces = super().pack(document, limit, options, keeps=False)
         return [piece._replace(token_ids=self._encode(piece.text)) for piece in pieces]

@@ -210,7 +210,8 @@ def test_a_part_is_the_page_in_the_prompt(
     assert (lead is None) == (system is None)
     texts, page = TurnTexts(*config.turns), tokenizer.decode(chunk.token_ids)
     page = page.removeprefix(texts.lead(INSTRUCTION))
-    assert page == f"The mill > Pump\n{chunk.text}\n\n"
+    assert page.endswith("\n\n")
+    assert page.split() == f"The mill > Pump\n{chunk.text}".split()  # lines where there is room
     whole = texts.lead(system or INSTRUCTION) + page + texts.rest(asked)
     ids = tokenizer(whole, add_special_tokens=False)["input_ids"]
     assert [*before, *chunk.token_ids[len(config.read_opening) :], *rest] == ids

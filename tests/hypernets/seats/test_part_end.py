@@ -20,7 +20,7 @@ from d2l.inference.options import AskOptions
 from d2l.inference.parts.choose import PartOptions
 from d2l.inference.parts.prefix import PrefixMaker
 from tests.compiled import Compiled
-from tests.own import compile_own
+from tests.own import CHUNK_TOKENS, compile_own
 from tests.refusals import refuse
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -52,7 +52,7 @@ def test_a_trained_end_takes_the_place_of_the_text_that_ends_a_part(
     plain = done.plan.network
     network = open_network(str(write_end(tmp_path / "ended", plain)), base=str(done.base))
     assert network.digest() != plain.digest()
-    (chunk, *_) = network.cut(done.plan.documents, CompileOptions(chunk_tokens=60)).chunks
+    (chunk, *_) = network.cut(done.plan.documents, CompileOptions(chunk_tokens=CHUNK_TOKENS)).chunks
     loaded, unended = (one.load(device="cpu", dtype=torch.float32) for one in (network, plain))
     n_end = loaded.end.n_seats
     (got, cut), (before, _) = (one.write(chunk, [chunk.part_rank, 7]) for one in (loaded, unended))
@@ -71,7 +71,9 @@ def test_a_full_answer_is_read_off_parts_without_their_ends(
 ) -> None:
     done = make("qwen2")
     folder = write_end(tmp_path / "ended", done.plan.network)
-    options = CompileOptions(str(folder), str(done.base), "cpu", chunk_tokens=60, offline=True)
+    options = CompileOptions(
+        str(folder), str(done.base), "cpu", chunk_tokens=CHUNK_TOKENS, offline=True
+    )
     Compiler(options)(done.plan.documents).save_pretrained(tmp_path / "ended.lora")
     asker = AdaptedModel.load(
         tmp_path / "ended.lora", AskOptions(str(done.base), "cpu", offline=True)
