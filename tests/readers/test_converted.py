@@ -100,7 +100,10 @@ def test_damage_is_one_line() -> None:
             read_bytes(data, name)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the limit of its time ends it")
+@pytest.mark.skipif(
+    sys.platform != "linux",
+    reason="only Linux ends a program with its parent; elsewhere the time limit does",
+)
 def test_a_program_ends_with_its_parser() -> None:
     start = "from d2l.files.child_side import run_program; run_program(['sleep', '60'], b'')"
     with subprocess.Popen([sys.executable, "-c", start]) as parser:
