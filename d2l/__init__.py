@@ -9,15 +9,7 @@ if TYPE_CHECKING:  # at run time each name is imported when it is first asked fo
     from d2l.api.adapter import Adapter
     from d2l.api.compiler import Compiler, TaskCompiler
     from d2l.api.export import export, plan_export
-    from d2l.api.functions import (
-        check,
-        compile,
-        edit,
-        load_base,
-        merge,
-        plan_edit,
-        plan_merge,
-    )
+    from d2l.api.functions import check, compile, edit, load_base, merge, plan_edit, plan_merge
     from d2l.documents.document import Document
     from d2l.documents.intake import ReadOptions
     from d2l.errors import D2LError

@@ -45,8 +45,7 @@ def find_adapter(
         _refuse_unknown(path)
     if revision is not None:
         raise AdapterError(
-            f"{name}: is no name on the hub, so it has no revisions",
-            hint="leave the revision out",
+            f"{name}: is no name on the hub, so it has no revisions", hint="leave the revision out"
         )
     return folder or path  # reading the folder raises an error that explains it
 

@@ -160,10 +160,7 @@ def _read_info(folder: Path) -> AdapterInfo:
     if not folder.is_dir():
         recover(folder)
     if not folder.is_dir():
-        raise AdapterError(
-            f"{folder}: no such adapter folder",
-            hint=MAKE_ONE,
-        )
+        raise AdapterError(f"{folder}: no such adapter folder", hint=MAKE_ONE)
     if not is_adapter(folder):
         raise AdapterError(
             f"{folder}: not an adapter ({CONFIG} and {WEIGHTS} are needed)",

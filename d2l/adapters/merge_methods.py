@@ -159,7 +159,4 @@ def _check_alike(first: LoraWeights, part: LoraWeights) -> None:
             )
 
 
-METHODS: Mapping[str, Method] = {
-    "concat": concat,
-    "average": average,
-}
+METHODS: Mapping[str, Method] = {"concat": concat, "average": average}

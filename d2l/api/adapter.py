@@ -101,12 +101,7 @@ class Adapter(AdapterContent):
 
     @show_keywords(PushOptions)
     def push_to_hub(
-        self,
-        repo_id: str,
-        *,
-        license: str | None = None,
-        dtype: str | None = None,
-        **options: Any,
+        self, repo_id: str, *, license: str | None = None, dtype: str | None = None, **options: Any
     ) -> str:
         """Upload the adapter as one commit to a model repository; return the commit's address.
 

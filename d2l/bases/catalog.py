@@ -125,11 +125,7 @@ def spell_base(name: str, sha256: str | None) -> str:
 
 
 def locate_base(
-    name: str,
-    *,
-    override: str | None = None,
-    offline: bool = False,
-    need: hub.Need = "weights",
+    name: str, *, override: str | None = None, offline: bool = False, need: hub.Need = "weights"
 ) -> BaseLocation:
     """Find a base in the order of `models.find_base`; raises BaseModelError."""
     wanted = override if override is not None else name

@@ -103,12 +103,9 @@ FAMILIES: dict[str, Family] = {
         "Gemma 2 (attention soft-capping needs eager attention)",
         attention="eager",
         document_template=DocumentTemplate(
-            before="<bos><start_of_turn>user\n\n\n",
-            after="<end_of_turn>\n<start_of_turn>model\n",
+            before="<bos><start_of_turn>user\n\n\n", after="<end_of_turn>\n<start_of_turn>model\n"
         ),
-        affixes={
-            "google/gemma-2-2b-it": ((2, 106, 1645, 110), (107, 108, 106, 2516, 108)),
-        },
+        affixes={"google/gemma-2-2b-it": ((2, 106, 1645, 110), (107, 108, 106, 2516, 108))},
         gguf_arch="gemma2",
     ),
     "mistral": Family(
@@ -120,7 +117,7 @@ FAMILIES: dict[str, Family] = {
             "mistralai/Mistral-7B-Instruct-v0.2": (
                 (1, 733, 16289, 28793, 28705, 13, 13),
                 (733, 28748, 16289, 28793),
-            ),
+            )
         },
         gguf_permutes=True,
     ),
@@ -139,7 +136,7 @@ FAMILIES: dict[str, Family] = {
             "Qwen/Qwen3-4B-Instruct-2507": (
                 (151644, 8948, 198, 151645, 198, 151644, 872, 198),
                 (151645, 198, 151644, 77091, 198),
-            ),
+            )
         },
         gguf_arch="qwen3",
     ),

@@ -55,8 +55,7 @@ class BaseFiles:
                 )
             except LOAD_ERRORS as error:
                 raise BaseModelError(
-                    f"{self.folder}: config.json is not that of a known model",
-                    hint=explain(error),
+                    f"{self.folder}: config.json is not that of a known model", hint=explain(error)
                 ) from error
 
     @property
@@ -75,11 +74,7 @@ class BaseFiles:
 
 
 def find_base(
-    name: str,
-    *,
-    override: str | None = None,
-    offline: bool = False,
-    need: Need = "weights",
+    name: str, *, override: str | None = None, offline: bool = False, need: Need = "weights"
 ) -> BaseFiles:
     """Find a base by its name in a checkpoint, or by `override`.
 
@@ -187,8 +182,7 @@ def _load(factory: Any, files: BaseFiles, *, config: Any, device: str, dtype: to
             )
         except LOAD_ERRORS as error:
             raise BaseModelError(
-                f"{files.folder}: the weights of the base cannot be loaded",
-                hint=explain(error),
+                f"{files.folder}: the weights of the base cannot be loaded", hint=explain(error)
             ) from error
     wrong = sorted(f"{key} is missing" for key in info["missing_keys"]) or sorted(
         f"{key} is {tuple(got)}, expected {tuple(expected)}"

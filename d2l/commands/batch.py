@@ -11,13 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from d2l.commands import console
-from d2l.commands.options import (
-    OUTPUT,
-    Force,
-    Strict,
-    in_panel,
-    taking,
-)
+from d2l.commands.options import OUTPUT, Force, Strict, in_panel, taking
 from d2l.errors import BaseModelError, CheckpointError, D2LError
 
 if TYPE_CHECKING:

@@ -19,15 +19,7 @@ from d2l.commands.compile_report import (
     report_unchanged,
     show_preflight,
 )
-from d2l.commands.options import (
-    OUTPUT,
-    DryRun,
-    Force,
-    Strict,
-    in_panel,
-    note_smaller,
-    taking,
-)
+from d2l.commands.options import OUTPUT, DryRun, Force, Strict, in_panel, note_smaller, taking
 from d2l.compiler.lock import Request, check
 from d2l.compiler.names import name_adapters
 from d2l.documents.inputs import STDIN

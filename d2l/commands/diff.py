@@ -12,8 +12,7 @@ if TYPE_CHECKING:
 
 
 def diff(
-    first: AdapterPath,
-    second: Annotated[Path, adapter_argument("Adapter to compare with it.")],
+    first: AdapterPath, second: Annotated[Path, adapter_argument("Adapter to compare with it.")]
 ) -> None:
     """Show how two adapters differ.
 

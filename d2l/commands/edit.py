@@ -52,13 +52,7 @@ def edit(
         lines = [*_list_places(plan), f"{_unit(plan):<12}{plan.rank}"]
         console.emit(values, "\n".join(lines))
         return
-    made = d2l.edit(
-        plan,
-        checkpoint=checkpoint,
-        base=base,
-        device=device,
-        local_files_only=offline,
-    )
+    made = d2l.edit(plan, checkpoint=checkpoint, base=base, device=device, local_files_only=offline)
     made.save_pretrained(out, force=force)
     values = {
         "adapter": str(out),

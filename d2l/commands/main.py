@@ -342,16 +342,12 @@ def leave(code: int) -> NoReturn:
 
 
 @app.callback()
-def set_up(
-    version: Annotated[bool, _version_option("d2l")] = False,
-    debug: _Debug = False,
-) -> None:
+def set_up(version: Annotated[bool, _version_option("d2l")] = False, debug: _Debug = False) -> None:
     """Compile documents into LoRA adapters with a pretrained hypernetwork."""
 
 
 @t2l_app.callback()
 def set_up_t2l(
-    version: Annotated[bool, _version_option("t2l")] = False,
-    debug: _Debug = False,
+    version: Annotated[bool, _version_option("t2l")] = False, debug: _Debug = False
 ) -> None:
     """Make LoRA adapters from task descriptions with a pretrained hypernetwork."""

@@ -12,12 +12,7 @@ from d2l.adapters.info import read_info
 from d2l.commands import console
 from d2l.commands.compile_report import show_preflight
 from d2l.commands.options import INPUT, OUTPUT, DryRun, Force, Out, Strict, expert, in_panel, taking
-from d2l.datasets.descriptions import (
-    CHANGES_MEANINGS,
-    check_description,
-    is_rewriting,
-    read_stream,
-)
+from d2l.datasets.descriptions import CHANGES_MEANINGS, check_description, is_rewriting, read_stream
 
 if TYPE_CHECKING:
     from d2l.adapters.provenance import Description, ExamplesRecord, Provenance
@@ -35,8 +30,7 @@ def make(
     ],
     out: Out,
     examples: Annotated[
-        Path | None,
-        in_panel(INPUT, help="Solved examples to read, too: JSON lines, CSV or TSV."),
+        Path | None, in_panel(INPUT, help="Solved examples to read, too: JSON lines, CSV or TSV.")
     ] = None,
     input_column: Annotated[
         str | None, expert(INPUT, help="Column of inputs; default: by its name.")

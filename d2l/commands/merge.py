@@ -63,11 +63,7 @@ def merge(
         console.emit(_describe_plan(plan), _show_plan(plan))
         return
     made = d2l.merge(
-        plan,
-        checkpoint=checkpoint,
-        base=base,
-        device=device,
-        local_files_only=offline,
+        plan, checkpoint=checkpoint, base=base, device=device, local_files_only=offline
     )
     made.save_pretrained(out, force=force)
     assert made.provenance is not None  # merging says where it came from

@@ -56,8 +56,7 @@ def adapter_argument(help: str = "Adapter: its folder, or its name.") -> Any:
 expert = functools.partial(in_panel, hidden=True)
 
 Base = Annotated[
-    str | None,
-    in_panel(NETWORK, help="Folder, GGUF file or hub name; default: the adapter's."),
+    str | None, in_panel(NETWORK, help="Folder, GGUF file or hub name; default: the adapter's.")
 ]
 Device = Annotated[
     str,
@@ -70,20 +69,13 @@ BaseDtype = Annotated[
     expert(NETWORK, help="Precision of the base; default: bf16 where it is faster."),
 ]
 Offline = Annotated[bool, in_panel(NETWORK, "--offline", help="Open no socket.")]
-Force = Annotated[
-    bool,
-    in_panel(OUTPUT, "--force", help="Replace what d2l wrote there before."),
-]
+Force = Annotated[bool, in_panel(OUTPUT, "--force", help="Replace what d2l wrote there before.")]
 AdapterPath = Annotated[Path, adapter_argument()]
 Strict = Annotated[bool, in_panel(OUTPUT, "--strict", help="Write nothing that has a warning.")]
 Out = Annotated[Path, in_panel(OUTPUT, "-o", "--out", help="Folder to write.")]
-DryRun = Annotated[
-    bool,
-    in_panel(OUTPUT, "--dry-run", help="Print the plan; load no weights."),
-]
+DryRun = Annotated[bool, in_panel(OUTPUT, "--dry-run", help="Print the plan; load no weights.")]
 Checkpoint = Annotated[
-    str | None,
-    in_panel(NETWORK, help="Network of a seats adapter; default: the one in d2l.json."),
+    str | None, in_panel(NETWORK, help="Network of a seats adapter; default: the one in d2l.json.")
 ]
 
 

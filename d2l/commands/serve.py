@@ -36,10 +36,7 @@ def serve(
     ] = 8000,
     token: Annotated[
         str | None,
-        typer.Option(
-            envvar="D2L_SERVE_TOKEN",
-            help="Bearer token that requests must have.",
-        ),
+        typer.Option(envvar="D2L_SERVE_TOKEN", help="Bearer token that requests must have."),
     ] = None,
     max_tokens: Annotated[int, in_panel(LIMITS, min=1, help="Longest answer.")] = 1024,
     max_seconds: Annotated[

@@ -22,10 +22,7 @@ from d2l.hypernets.protocol import Assembled, PromptFiles
 
 
 def make_content(
-    plan: CompilePlan,
-    assembled: Assembled,
-    weights: LoraWeights,
-    merge_error: Mapping[str, float],
+    plan: CompilePlan, assembled: Assembled, weights: LoraWeights, merge_error: Mapping[str, float]
 ) -> AdapterContent:
     """Make the adapter of documents in memory, with its provenance; raises D2LError.
 

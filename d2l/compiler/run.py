@@ -41,11 +41,7 @@ def load(plan: CompilePlan, watch: Progress = silent) -> Loaded:
 
 
 def run(
-    plan: CompilePlan,
-    loaded: Loaded | None,
-    *,
-    watch: Progress = silent,
-    cached: Cached = NOTHING,
+    plan: CompilePlan, loaded: Loaded | None, *, watch: Progress = silent, cached: Cached = NOTHING
 ) -> AdapterContent:
     """Read the chunks, write their weights, and merge them to one adapter, in memory.
 

@@ -99,8 +99,7 @@ def refuse_warnings(messages: Sequence[str]) -> None:
     if messages:
         more = f" (and {len(messages) - 1:,} more)" if len(messages) > 1 else ""
         raise DocumentError(
-            f"--strict: {messages[0]}{more}",
-            hint="mend what it warns of, or leave --strict out",
+            f"--strict: {messages[0]}{more}", hint="mend what it warns of, or leave --strict out"
         )
 
 

@@ -371,8 +371,5 @@ def push_folder(folder: Path, repo: str, options: PushOptions) -> str:
         status = getattr(getattr(cause, "response", None), "status_code", None)
         if status not in (401, 403):
             raise
-        raise AdapterError(
-            f"{repo}: the hub does not let you write there",
-            hint=_LOG_IN,
-        ) from error
+        raise AdapterError(f"{repo}: the hub does not let you write there", hint=_LOG_IN) from error
     return str(done.commit_url)

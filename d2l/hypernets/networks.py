@@ -19,13 +19,7 @@ from d2l.hypernets.doc_to_lora.compiling import DocToLoraNetwork
 from d2l.hypernets.formats.format import Format
 from d2l.hypernets.network import AnyNetwork
 from d2l.hypernets.protocol import HypernetConfig
-from d2l.hypernets.registry import (
-    ALIASES,
-    OWN,
-    CheckpointFiles,
-    ask_checkpoint,
-    find_checkpoint,
-)
+from d2l.hypernets.registry import ALIASES, OWN, CheckpointFiles, ask_checkpoint, find_checkpoint
 from d2l.hypernets.seats.compiling import SeatsNetwork
 from d2l.hypernets.seats.own import find_own
 from d2l.hypernets.seats.own_compiling import OwnNetwork

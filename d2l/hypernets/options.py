@@ -11,13 +11,7 @@ from typing import Any, Literal, Self, get_args
 
 from d2l.errors import OptionError
 from d2l.hypernets.registry import DEFAULT, DEFAULT_VARIABLE, OWN, TEXT_VARIABLE
-from d2l.spelling import (
-    list_choices,
-    list_spellings,
-    option,
-    refuse_other_types,
-    refuse_unknown,
-)
+from d2l.spelling import list_choices, list_spellings, option, refuse_other_types, refuse_unknown
 
 Merge = Literal["concat", "average"]
 Chunking = Literal["usual", "stable"]
@@ -122,10 +116,7 @@ class CompileOptions(NetworkOptions):
     scale: float = option(1.0, "Strength of the document's weights.", expert=True)
     bias_scale: float = option(1.0, "Strength of the network's learned bias.", expert=True)
     chunk_tokens: int | None = option(
-        None,
-        "Most tokens of a chunk; default: the network's.",
-        minimum=1,
-        expert=True,
+        None, "Most tokens of a chunk; default: the network's.", minimum=1, expert=True
     )
     tokens_per_seat: int | None = option(
         None,
@@ -139,12 +130,7 @@ class CompileOptions(NetworkOptions):
         "Keep a part for each chunk, for questions to choose; default: for documents longer than "
         "one memory holds.",
     )
-    dtype: Dtype = option(
-        "bf16",
-        "Precision of the written weights.",
-        also=("batch",),
-        expert=True,
-    )
+    dtype: Dtype = option("bf16", "Precision of the written weights.", also=("batch",), expert=True)
     chunking: Chunking = option(
         "usual",
         "stable: for documents that change often; fewer chunks are read again.",

@@ -159,8 +159,7 @@ def at_revision(name: str, revision: str | None) -> str:
     parsed = None if location is None else hub.parse_name(location)
     if parsed is None or (alias is None and find_local(name) is not None):
         raise CheckpointError(
-            f"{name}: is no name on the hub, so it has no revisions",
-            hint="leave the revision out",
+            f"{name}: is no name on the hub, so it has no revisions", hint="leave the revision out"
         )
     return str(parsed.at(revision))
 

@@ -96,11 +96,7 @@ def find_chat(info: AdapterInfo, base: TokenizerFolder) -> ChatPrompts:
 
 
 def fit_document(
-    document: str,
-    starts: Sequence[int],
-    render: Callable[[str], list[int]],
-    *,
-    window: int,
+    document: str, starts: Sequence[int], render: Callable[[str], list[int]], *, window: int
 ) -> tuple[list[int], int]:
     """Make the longest prompt of at most `window` tokens; only the end of the document is cut.
 

@@ -16,12 +16,7 @@ from d2l.datasets.silence import SILENCE
 from d2l.inference.adapted_model import AdaptedModel
 from d2l.inference.chat_prompts import user_turn
 from d2l.inference.forward import extend_in_pieces
-from d2l.inference.likelihood import (
-    GenerationSettings,
-    count_shared,
-    score_answers,
-    score_behind,
-)
+from d2l.inference.likelihood import GenerationSettings, count_shared, score_answers, score_behind
 from d2l.inference.options import AskOptions
 from d2l.inference.parts.choose import PartOptions
 from d2l.inference.parts.read import PartPrompt
@@ -132,10 +127,7 @@ def _answer_each(
 
 
 def _answer_batch(
-    asker: AdaptedModel,
-    prompts: Sequence[list[int]],
-    asked: Sequence[Query],
-    max_tokens: int,
+    asker: AdaptedModel, prompts: Sequence[list[int]], asked: Sequence[Query], max_tokens: int
 ) -> list[ScoredAnswer]:
     end, decode = asker.end_token(), asker.base_tokenizer.decode
     settings = GenerationSettings(max_tokens, _BATCH, end=end, pad=end)

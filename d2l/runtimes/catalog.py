@@ -175,12 +175,7 @@ RUNTIMES: Mapping[str, Runtime] = {
         "",
         (
             *_list(IGNORES, EXPORT, f"{_CONVERT}: alpha", *_SCALES),
-            *_list(
-                IGNORES,
-                PLAIN,
-                f"{_CONVERT}: lparams",
-                rules.has("fan_in_fan_out", "not read"),
-            ),
+            *_list(IGNORES, PLAIN, f"{_CONVERT}: lparams", rules.has("fan_in_fan_out", "not read")),
             *_list(
                 REFUSES,
                 PLAIN,

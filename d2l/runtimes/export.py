@@ -200,8 +200,6 @@ EXPORTERS: dict[str, Exporter] = {
     "mlx": Exporter("an adapter folder for mlx-lm", writers.write_mlx_folder),
     "uniform": Exporter("a PEFT folder of one rank, for SGLang", writers.write_uniform),
     "merged": Exporter(
-        "the base with the delta added, as a model folder",
-        writers.write_merged,
-        needs_weights=True,
+        "the base with the delta added, as a model folder", writers.write_merged, needs_weights=True
     ),
 }

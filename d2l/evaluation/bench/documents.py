@@ -17,11 +17,7 @@ from itertools import pairwise
 from d2l.datasets.questions import Question
 from d2l.documents.chunks import Tokenizer, pack_sentences, share_out
 from d2l.documents.document import SEPARATOR, Document
-from d2l.evaluation.metrics import (
-    contains_answer,
-    normalize_answer,
-    write_plainly,
-)
+from d2l.evaluation.metrics import contains_answer, normalize_answer, write_plainly
 from d2l.readers.parsing import Section
 
 #: Longest document that is a single passage.

@@ -83,12 +83,7 @@ class QuestionsReport:
 
 
 def probe_questions(
-    adapter: Path,
-    file: Path,
-    *,
-    document: str | None,
-    asking: AskOptions,
-    watch: Progress = silent,
+    adapter: Path, file: Path, *, document: str | None, asking: AskOptions, watch: Progress = silent
 ) -> QuestionsReport:
     """Ask an adapter a file of questions; raises D2LError.
 

@@ -130,10 +130,7 @@ def make_turns(description: str, shots: Sequence[Example], last: str) -> Turns:
 
 
 def _ask(
-    asker: AdaptedModel,
-    prompts: Sequence[list[int]],
-    questions: Sequence[Example],
-    task: AskedTask,
+    asker: AdaptedModel, prompts: Sequence[list[int]], questions: Sequence[Example], task: AskedTask
 ) -> list[TaskMark]:
     if task.labels:
         return _choose(asker, prompts, questions, task.labels)

@@ -55,11 +55,7 @@ def cut_plain_text(
 
 
 def measure_moments(
-    seats: Seats,
-    pieces: Sequence[Sequence[int]],
-    *,
-    seed: int = 0,
-    watch: Progress = silent,
+    seats: Seats, pieces: Sequence[Sequence[int]], *, seed: int = 0, watch: Progress = silent
 ) -> Tensor:
     """Measure the mean of x xᵀ over all tokens behind openings: float64 (layers, d_in, d_in).
 
@@ -118,10 +114,7 @@ def with_moments(seats: Seats, path: Path) -> Seats:
     """
     config, own = seats.config, seats.statistics
     statistics = read_statistics(
-        path,
-        layers=config.memory_layers,
-        d_in=config.hidden,
-        ridge=config.statistics_ridge,
+        path, layers=config.memory_layers, d_in=config.hidden, ridge=config.statistics_ridge
     )
     if own is None:
         return Seats(config, seats.network, statistics, seats.base_model)

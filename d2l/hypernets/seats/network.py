@@ -338,10 +338,7 @@ def load_seats(folder: Path, base_model: nn.Module) -> Seats:
         network.to(next(base_model.parameters()).device)
     if not config.is_own or moments.is_file():
         statistics = read_statistics(
-            moments,
-            layers=config.memory_layers,
-            d_in=config.hidden,
-            ridge=config.statistics_ridge,
+            moments, layers=config.memory_layers, d_in=config.hidden, ridge=config.statistics_ridge
         )
         prepare_factors(statistics)  # once, for all documents
     return Seats(config, network, statistics, base_model)

@@ -54,12 +54,7 @@ class Seating:
 
 @torch.no_grad()
 def seat_memory(
-    memory: Memory,
-    base_model: nn.Module,
-    *,
-    seating: Seating,
-    opening: Sequence[int],
-    base: str,
+    memory: Memory, base_model: nn.Module, *, seating: Seating, opening: Sequence[int], base: str
 ) -> LoraWeights:
     """Write a memory into a LoRA on k_proj and v_proj of rank `n_seats`, scale 1.
 

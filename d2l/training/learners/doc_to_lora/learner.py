@@ -73,8 +73,7 @@ class DocToLoraLearner:
             with torch.no_grad():
                 targets = [take_target(row) for row in predict(self.causal, teacher, answers)]
             generated = generate(
-                self.network,
-                [self.read(self.encode.ask(p.text)).hidden for p in memory.passages],
+                self.network, [self.read(self.encode.ask(p.text)).hidden for p in memory.passages]
             )
             with adapted(self.causal, generated, self.network.config.scale):
                 student = [self.chat.ask(question) for question in questions]

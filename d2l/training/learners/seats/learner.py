@@ -137,10 +137,7 @@ class SeatsLearner:
             texts = [memory.passages[0].token_ids for memory in self.draw(-number - step)]
             end = (self.config.end_token,)
             exercises = [
-                [
-                    *referred,
-                    Exercise((*self.config.after_opening, *texts[index % len(texts)]), end),
-                ]
+                [*referred, Exercise((*self.config.after_opening, *texts[index % len(texts)]), end)]
                 for index, referred in enumerate(self._refer(drawn))
             ]
             yield [self._read_all(memory) for memory in drawn], exercises
@@ -265,9 +262,7 @@ def count_seats_data(materials: Materials[SeatsConfig]) -> list[Row]:
     return rows
 
 
-def _make_lessons(
-    materials: Materials[SeatsConfig],
-) -> dict[Length, list[TaskLesson]] | None:
+def _make_lessons(materials: Materials[SeatsConfig]) -> dict[Length, list[TaskLesson]] | None:
     if materials.tasks is None:
         return None
     return make_lessons(materials.tasks, materials.recipe, materials.config, materials.tokenizer)

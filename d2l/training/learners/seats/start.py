@@ -55,10 +55,7 @@ def change_config(config: SeatsConfig, recipe: Recipe, base_config: Any) -> Seat
 def read_own_statistics(path: Path, config: SeatsConfig) -> Statistics:
     """Read the second moments of a network; raises CheckpointError."""
     return read_statistics(
-        path,
-        layers=config.memory_layers,
-        d_in=config.hidden,
-        ridge=config.statistics_ridge,
+        path, layers=config.memory_layers, d_in=config.hidden, ridge=config.statistics_ridge
     )
 
 

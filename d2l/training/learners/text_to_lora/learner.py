@@ -146,11 +146,7 @@ def embed_descriptions(
     def embed_all(texts: Sequence[str]) -> Tensor:
         dtype = getattr(torch, recipe.precision)
         embedder, _ = load_embedders(
-            materials.base,
-            encoder,
-            as_questions=config.embeds_question,
-            device=device,
-            dtype=dtype,
+            materials.base, encoder, as_questions=config.embeds_question, device=device, dtype=dtype
         )
         return torch.stack([embedder.embed(text) for text in texts])
 
