@@ -211,13 +211,17 @@ def write_index(index: PartIndex, path: Path) -> None:
 
 
 def read_text(info: AdapterInfo) -> tuple[PartRecord, ...]:
-    """Read places and texts of the chunks of one memory; none if the adapter does not keep them.
-    Raises AdapterError for a file that was changed."""
-    provenance, path = info.provenance, info.folder / TEXT
-    if provenance is None or provenance.text_sha256 is None or not path.is_file():
+    """Read places and texts of the chunks of one memory, where parts are there, too, from their
+    index; none if the adapter keeps neither. Raises AdapterError for a file that was changed."""
+    provenance = info.provenance
+    if provenance is None:
         return ()
-    parts = _read_index(path, provenance.text_sha256).parts
-    return parts if len(parts) == len(provenance.chunks) else ()
+    digests = {TEXT: provenance.text_sha256, PARTS: provenance.parts_sha256}
+    for path, sha256 in ((info.folder / name, sha256) for name, sha256 in digests.items()):
+        if sha256 is not None and path.is_file():
+            records = _read_index(path, sha256).parts
+            return records if len(records) == len(provenance.chunks) else ()
+    return ()
 
 
 def _read_index(path: Path, sha256: str) -> PartIndex:

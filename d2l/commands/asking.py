@@ -81,9 +81,8 @@ class LocalAsker:
 
     def answer(self, turns: Turns, emit: Emit = discard) -> ShownAnswer:
         """See `Asker`."""
-        answer, chooser = self._model.answer(turns, emit), self._model.parts
-        records = self._model.texts if chooser is None else chooser.parts.records
-        several = len({record.document for record in records}) > 1
+        answer = self._model.answer(turns, emit)
+        several = len({record.document for record in self._model.texts}) > 1
         return _show(answer.text, answer.to_json(), several, self._limit)
 
     @property

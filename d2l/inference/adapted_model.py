@@ -56,7 +56,7 @@ class AdaptedModel(AdapterPrompts):
     disabled: bool = False
     parts: PartChooser | None = field(default=None, repr=False)  # of an adapter that kept its parts
     reader: PartReader | None = field(default=None, repr=False)
-    texts: tuple[PartRecord, ...] = field(default=(), repr=False)  # of one memory's chunks
+    texts: tuple[PartRecord, ...] = field(default=(), repr=False)  # of all chunks
     _opening_cache: DynamicCache | None = field(default=None, init=False, repr=False)
 
     @classmethod
@@ -120,7 +120,7 @@ class AdaptedModel(AdapterPrompts):
     def _take_parts(self, parts: Parts | None) -> None:
         """Choose and read these parts of the adapter from now on; None: ask it as a whole."""
         self.parts = self.reader = None
-        self.texts = read_text(self.info)
+        self.texts = read_text(self.info) if parts is None else parts.records
         if parts is not None:
             self.parts = PartChooser(parts)
             refusal = self.encode(SILENCE)[: self.parts.pick_judging(short=True).n_refusal]

@@ -127,7 +127,7 @@ def explain_whole(
     question: str, text: str, records: Sequence[PartRecord], finish: Finish = "stop"
 ) -> Answer:
     """Find the passage of an answer, or the closest, in a text that one memory holds."""
-    cited = [Citation(n, record) for n, record in enumerate(records)]
+    cited = [Citation(n, record) for n, record in enumerate(records) if not record.is_overview]
     if not is_silence(text):
         answer = explain(question, text, cited, finish, n_read=len(cited))
         return Answer(text, finish, answer.citations[:1], answer.passage, answer.supported)
