@@ -150,11 +150,11 @@ def test_the_api_raises_the_same(compiled: Compile, monkeypatch: pytest.MonkeyPa
 def test_a_file_that_cannot_be_read_into_memory_is_not_called_damaged(
     bases: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fill(_: Path) -> str:
+    def fill(*_: Path, **__: bool) -> str:
         raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
 
-    monkeypatch.setattr(gguf, "read_checks", lambda _: {"config.json": {"pages": ""}})
-    monkeypatch.setattr(gguf, "page_digest", fill)
+    monkeypatch.setattr(gguf, "read_checks", lambda _: {"config.json": ""})
+    monkeypatch.setattr(gguf, "file_digest", fill)
     assert (
         refuse(OutOfMemoryError, gguf.find_damage, bases / "llama-tiny", ["config.json"])[1] == HOST
     )

@@ -1,13 +1,11 @@
 """GGUF files as bases: unpacked and dequantized once, into a folder of the cache.
 
-A GGUF path in, a model folder out. `checks.json` holds digests of the folder's files: the first
-start after a file has changed compares a fast digest, `d2l bases ls --verify` SHA-256.
-transformers and gguf read and dequantize.
+A GGUF path in, a model folder out. `checks.json` holds digests of the folder's files, which the
+first start after a file has changed compares. transformers and gguf read and dequantize.
 """
 
 import contextlib
 import errno
-import hashlib
 import io
 import json
 import logging
@@ -28,8 +26,7 @@ from d2l.bases.gguf_header import digest_gguf, refuse_false_header
 from d2l.bases.quiet import explain, quiet_transformers
 from d2l.errors import BaseModelError, D2LError, OutOfMemoryError
 from d2l.files.atomic import building, replace_file
-from d2l.files.cache import DIGESTS, cache_dir, file_digest, read_memory, write_memory
-from d2l.files.page_digest import page_digest
+from d2l.files.cache import cache_dir, file_digest
 from d2l.files.tensors import FILE_ERRORS, all_finite
 from d2l.memory import refuse_shortage
 from d2l.progress import announce
@@ -276,23 +273,17 @@ def add_old_keys(config_json: Path) -> None:
 
 def _record(folder: Path, names: Iterable[str]) -> None:
     """Add the digests of these files of a folder to its `checks.json`."""
-    checks = read_checks(folder)
-    for name in names:
-        with (folder / name).open("rb") as stream:
-            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-        checks[name] = {"pages": page_digest(folder / name), "sha256": sha256}
-    text = json.dumps({"files": checks}, indent=1, sort_keys=True) + "\n"
+    checks = read_checks(folder) | {name: file_digest(folder / name, fresh=True) for name in names}
+    files = {name: {"sha256": digest} for name, digest in checks.items()}
+    text = json.dumps({"files": files}, indent=1, sort_keys=True) + "\n"
     replace_file(folder / CHECKS_FILE, lambda target: target.write_text(text, "utf-8"))
 
 
-def read_checks(folder: Path) -> dict[str, dict[str, str]]:
-    """Read the digests of a folder's files; none if they cannot be read."""
+def read_checks(folder: Path) -> dict[str, str]:
+    """Read the digests of a folder's files by name; none if they cannot be read."""
     try:
         files = json.loads((folder / CHECKS_FILE).read_text("utf-8"))["files"]
-        return {
-            name: {"pages": str(checks["pages"]), "sha256": str(checks["sha256"])}
-            for name, checks in files.items()
-        }
+        return {name: str(checks["sha256"]) for name, checks in files.items()}
     except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
         return {}
 
@@ -301,28 +292,16 @@ def find_damage(
     folder: Path, names: Iterable[str], *, full: bool = False
 ) -> tuple[str, str] | None:
     """Find the first file that differs from its digest: its name and a reason; None if all are
-    sound. A sound file is read once, or always with `full`, which compares SHA-256."""
-    checks, known = read_checks(folder), read_memory(DIGESTS)
+    sound. A sound file is read once, or always with `full`."""
+    checks = read_checks(folder)
     for name in names:
-        path = folder / name
-        expected = checks.get(name)
-        if expected is None:
+        if name not in checks:
             return (name, "it has no digest")
         try:
-            stat = path.stat()
-            stamp = f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ino}"
-            if full:
-                with path.open("rb") as stream:
-                    digest = hashlib.file_digest(stream, "sha256").hexdigest()
-                sound = digest == expected["sha256"]
-            else:
-                pages, known[stamp] = known.get(stamp), expected["pages"]
-                sound = pages == known[stamp] or page_digest(path) == known[stamp]
-                if sound and pages is None:
-                    write_memory(DIGESTS, known, most=256)
+            digest = file_digest(folder / name, fresh=full)
         except (OSError, ValueError) as error:
             refuse_shortage(error)
             return (name, getattr(error, "strerror", None) or str(error))
-        if not sound:
+        if digest != checks[name]:
             return (name, "its digest differs")
     return None

@@ -41,26 +41,6 @@ from d2l.version import __version__
 
 #: Files of a seats adapter that make its prompts: they go into every exported folder.
 _PROMPT_FILES = (names.CHAT_TEMPLATE, *names.TOKENIZER)
-#: Files of older exports, whose d2l.json lists none.
-_EARLIER = (
-    names.CARD,
-    names.PROVENANCE,
-    ADAPTER_FILE,
-    "base.gguf",
-    "Modelfile",
-    "adapters.safetensors",
-    names.CONFIG,
-    *_PROMPT_FILES,
-    "config.json",
-    "generation_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "merges.txt",
-    "tokenizer.model",
-    "vocab.json",
-    "model*.safetensors",
-    "model.safetensors.index.json",
-)
 
 
 @dataclass(frozen=True)
@@ -224,11 +204,10 @@ def write_record(info: AdapterInfo, folder: Path, to: str, dtype: str | None) ->
 def own_names(folder: Path) -> tuple[str, ...] | None:
     """List the names of files that `d2l export` wrote into a folder; None for other folders."""
     export = names.read_export(folder)
-    if export is None:
+    if export is None or export.files is None:  # older exports list none
         return None
-    listed = _EARLIER if export.files is None else export.files
     # Names alone: a pattern in a stranger's d2l.json must not cover other files.
-    own = [name for name in listed if name in _EARLIER or not set(name) & set("*?[")]
+    own = [name for name in export.files if not set(name) & set("*?[")]
     return tuple(name for name in own if not name.endswith("/") or _is_part(folder / name))
 
 

@@ -90,15 +90,20 @@ def test_exports_are_known_by_what_they_say_they_hold(tmp_path: Path) -> None:
     out.mkdir()
     (out / "d2l.json").write_text('{"export": {"d2l": "1", "files": ["a.bin", "*.pt"]}}')
     assert writers.own_names(out) == ("a.bin",)
-    (out / "d2l.json").write_text('{"export": {"d2l": "1"}}')
-    assert "Modelfile" in (writers.own_names(out) or ())
     options = ExportOptions("mlx", force=True)
-    (out / "adapters.safetensors").write_text("")
+    (out / "d2l.json").write_text('{"export": {"d2l": "1", "files": ["a.bin", "d2l.json"]}}')
+    (out / "a.bin").write_text("")
     export.refuse_export(out, options)
     (out / "notes.txt").write_text("mine")
     with pytest.raises(AdapterError, match=r"did not write: notes\.txt$"):
         export.refuse_export(out, options)
-    for text in ("{}", '{"export": 3}', '{"export": {"files": []}}', "["):
+    for text in (
+        "{}",
+        '{"export": 3}',
+        '{"export": {"d2l": "1"}}',
+        '{"export": {"files": []}}',
+        "[",
+    ):
         (out / "d2l.json").write_text(text)
         assert writers.own_names(out) is None
     shutil.rmtree(out)
