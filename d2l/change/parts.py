@@ -78,7 +78,7 @@ def fill_opening(parent: Parent, indices: Sequence[int]) -> list[int]:
     records, is_own = parts.records, bool(parts.index.turns)
     free, sizes = count_free(parent), list[int]()
     for index in indices:
-        n_seats = 0 if records[index].is_overview else records[index].n_seats
+        n_seats = 0 if records[index].is_overview else records[index].n_seats - parts.index.n_end
         if n_seats > free:
             n_seats, free = free if is_own else 0, 0
         sizes.append(n_seats)

@@ -148,7 +148,7 @@ class SeatsNetwork(Network[SeatsConfig]):
         pieces = [self.pack(document, limit, options, keeps=keeps) for document in documents]
         if keeps:
             options = replace(options, chunking="stable")
-        lengths = [[len(piece.token_ids) for piece in packed] for packed in pieces]
+        lengths = [[len(piece.token_ids) - self.n_end for piece in packed] for packed in pieces]
         for document, sizes in zip(documents, lengths, strict=True):
             if not sum(sizes):
                 raise DocumentError(
@@ -178,6 +178,11 @@ class SeatsNetwork(Network[SeatsConfig]):
         """Cut one chunk of turns, a seat a token, with the indices of the examples in it."""
         chunk, chosen = cut_turns(self.config, self.tokenizer, description, examples)
         return Cut((chunk,), self.count_tokens((description,)), chunk.rank, chunk.rank), chosen
+
+    @property
+    def n_end(self) -> int:
+        """Number of trained seats that end each part, which have no share in the adapter."""
+        return 0
 
     def keeps_parts(self, n_tokens: int) -> bool:
         """True if documents of so many tokens keep parts by default: more tokens have no seats."""

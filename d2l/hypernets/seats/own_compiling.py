@@ -61,8 +61,8 @@ class LoadedOwn(LoadedSeats):
     end: Memory
 
     def write(self, chunk: Chunk, ranks: Sequence[int]) -> list[ChunkWeights]:
-        """Read a chunk once, and write its memories of each of these ranks: a memory of the whole
-        part has the end in place of its last seats."""
+        """Read a chunk once, and write its memories of each of these ranks: its part has the end in
+        place of its last seats, in which an adapter has no share."""
         written = zip(super().write(chunk, ranks), ranks, strict=True)
         return [self._end(one) if n == chunk.part_rank else one for one, n in written]
 
@@ -84,14 +84,14 @@ class OwnNetwork(SeatsNetwork):
         """Load the base, with the second moments that fit it, and the end of parts if there is a
         trained one; raises D2LError."""
         loaded = super().load(device=device, dtype=dtype, encoder=encoder)
-        if not self._n_end:
+        if not self.n_end:
             return loaded
-        end = _read_end(self.files.path / WEIGHTS_FILE, self.config, self._n_end)
+        end = _read_end(self.files.path / WEIGHTS_FILE, self.config, self.n_end)
         return LoadedOwn(**vars(loaded), end=end)
 
     @property
-    def _n_end(self) -> int:
-        """Number of seats of the trained end; 0 without one."""
+    def n_end(self) -> int:
+        """Number of seats of the trained end."""
         has_end = (self.files.path / WEIGHTS_FILE).is_file()
         return len(self.tokenizer.encode(self.config.part_end)) * has_end
 
@@ -121,7 +121,7 @@ class OwnNetwork(SeatsNetwork):
     def _encode(self, text: str) -> tuple[int, ...]:
         """Encode a part's text with the text of its end, whose tokens a trained end stands for."""
         end, encode = self.config.part_end, self.tokenizer.encode
-        return tuple([*encode(text), *encode(end)] if self._n_end else encode(text + end))
+        return tuple([*encode(text), *encode(end)] if self.n_end else encode(text + end))
 
     def cut_whole(self, document: Document, index: int) -> Sequence[Chunk]:
         """Cut the chunk of the document's overview, which has no share in the adapter."""
@@ -141,7 +141,7 @@ class OwnNetwork(SeatsNetwork):
         made, config = super().describe_prompt(rank), self.config
         lead = TurnTexts(*config.turns).lead(config.instruction)
         opening = Opening(ids=config.read_opening, text=lead, seats=())
-        return replace(made, opening=opening, turns=config.turns, n_end=self._n_end)
+        return replace(made, opening=opening, turns=config.turns, n_end=self.n_end)
 
     def explain_limits(self) -> str:
         """Lines of the model card on what other runtimes read, and on answers."""

@@ -12,6 +12,8 @@ import torch
 from safetensors.torch import save_file
 
 from d2l.api.compiler import Compiler
+from d2l.change.parents import Parent
+from d2l.change.parts import join_memories_of
 from d2l.errors import CheckpointError
 from d2l.hypernets.networks import open_network
 from d2l.hypernets.options import CompileOptions
@@ -92,6 +94,31 @@ def test_a_full_answer_is_read_off_parts_without_their_ends(
         assert n_read == made.get_seq_length() == len(lead) + kept.n_seats
         assert torch.equal(prompt.cache.layers[1].keys, made.layers[1].keys)
         assert (rest[: len(asker.encode("\n\n"))] == asker.encode("\n\n")) is not short
+
+
+@pytest.mark.usefixtures("cache")
+def test_the_one_memory_of_an_adapter_has_no_end(
+    tmp_path: Path, make: Callable[[str], Compiled]
+) -> None:
+    done = make("qwen2")
+    folder = write_end(tmp_path / "ended", done.plan.network)
+    options = CompileOptions(
+        str(folder), str(done.base), "cpu", chunk_tokens=CHUNK_TOKENS, offline=True
+    )
+    made = Compiler(options)(done.plan.documents[:1])
+    parts, memory = made.parts, made.memory
+    assert parts is not None
+    assert memory is not None
+    first = parts.read(0).first(-parts.index.n_end)
+    assert made.provenance is not None
+    assert made.provenance.chunks[0].ranks == (0, first.n_seats)
+    owner = Parent(made)
+    shown = [n for n, record in enumerate(parts.records) if not record.is_overview]
+    joined = join_memories_of(owner, shown).content.memory
+    assert joined is not None
+    assert joined.n_seats == memory.n_seats
+    for whole in (memory, joined):  # a seat of the end is -2 throughout
+        assert not (whole.values == -2.0).all(dim=2).any()
 
 
 @pytest.mark.usefixtures("cache")
