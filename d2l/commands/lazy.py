@@ -30,18 +30,21 @@ _MAY_BE_EMPTY = ("password", "system", "description", "question")
 
 
 @dataclass(frozen=True)
-class CommandRow:
-    """Row of a command: its help, and its function's module or the commands below it."""
+class Row:
+    """Row of a command: its help, and an example's arguments, or the commands below it.
+
+    `function`: "module:name" in this folder; by default both are the command's name.
+    """
 
     name: str
     help: str
-    place: str = ""  # "module:function" in this folder
     example: str = ""
-    below: tuple["CommandRow", ...] = ()
+    function: str = ""
+    below: tuple["Row", ...] = ()
 
     def find(self) -> Callable[..., Any]:
         """Import the command's function."""
-        module, _, name = self.place.partition(":")
+        module, _, name = (self.function or f"{self.name}:{self.name}").partition(":")
         function: Callable[..., Any] = getattr(import_module(f"d2l.commands.{module}"), name)
         return function
 
@@ -55,13 +58,13 @@ class CommandRow:
         return command
 
 
-Groups = Mapping[str, Sequence[CommandRow]]
+Groups = Mapping[str, Sequence[Row]]
 
 
 class _LazyCommands(Mapping[str, Any]):
     """Commands by name; each is imported on first use."""
 
-    def __init__(self, rows: Sequence[CommandRow]) -> None:
+    def __init__(self, rows: Sequence[Row]) -> None:
         self._rows = {row.name: row for row in rows}
         self._load = functools.cache(lambda name: self._rows[name].load())
 
@@ -113,6 +116,12 @@ class _Command(TyperCommand):
                 with formatter.section(title):
                     formatter.write_dl(rows)
 
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Write the example behind the words that call the command."""
+        formatter.write_paragraph()
+        with formatter.indentation():
+            formatter.write_text(f"Example: {ctx.command_path} {self.epilog or ''}".strip())
+
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Collect the usage line's words, without dots behind repeatable arguments."""
         return [piece.removesuffix("...") for piece in super().collect_usage_pieces(ctx)]
@@ -151,7 +160,7 @@ def build_command(function: Callable[..., Any], name: str, example: str) -> Any:
     does not (`--out=~/x`).
     """
     app = make_app(add_completion=False)
-    app.command(name, cls=_Command, epilog=f"Example: {example}")(_share_options(function))
+    app.command(name, cls=_Command, epilog=example)(_share_options(function))
     command: Any = typer.main.get_command(app)
     for parameter in command.params:
         if parameter.name not in _MAY_BE_EMPTY:

@@ -14,14 +14,7 @@ import typer
 
 from d2l import interrupts
 from d2l.commands import console, streams
-from d2l.commands.lazy import (
-    USAGE_ERROR,
-    CommandRow,
-    Groups,
-    make_app,
-    show_usage_error,
-    split_short,
-)
+from d2l.commands.lazy import USAGE_ERROR, Groups, Row, make_app, show_usage_error, split_short
 from d2l.errors import D2LError
 from d2l.memory import memory_errors
 from d2l.version import __version__
@@ -42,184 +35,153 @@ _Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an 
 
 COMMANDS: Groups = {
     "Make adapters": [
-        CommandRow(
+        Row(
             "compile",
             "Compile documents into one adapter.",
+            "manual.pdf",
             "compile:compile_command",
-            "d2l compile manual.pdf",
         ),
-        CommandRow(
+        Row(
             "batch",
             "Make an adapter of each of many documents or descriptions.",
-            "batch:batch",
-            "d2l batch docs/ --out-dir adapters/",
+            "docs/ --out-dir adapters/",
         ),
-        CommandRow(
+        Row(
             "merge",
             "Merge adapters of one base into one.",
-            "merge:merge",
-            "d2l merge a.lora b.lora -o both.lora --weight 1 --weight 0.5",
+            "a.lora b.lora -o both.lora --weight 1 --weight 0.5",
         ),
-        CommandRow(
+        Row(
             "edit",
             "Drop, keep or rescale pages of an adapter.",
-            "edit:edit",
-            "d2l edit manual.lora --drop 'manual.pdf:p. 12-14' -o new.lora",
+            "manual.lora --drop 'manual.pdf:p. 12-14' -o new.lora",
         ),
     ],
     "Use and manage adapters": [
-        CommandRow(
-            "ask",
-            "Ask an adapter questions.",
-            "ask:ask",
-            'd2l ask manual "How often is the filter rinsed?"',
-        ),
-        CommandRow(
+        Row("ask", "Ask an adapter questions.", 'manual "How often is the filter rinsed?"'),
+        Row(
             "serve",
             "Serve adapters over HTTP, as OpenAI's interface does.",
-            "serve:serve",
-            "d2l serve adapters/ --port 8080",
+            "adapters/ --port 8080",
         ),
-        CommandRow(
+        Row(
             "check",
             "Check which runtimes load an adapter.",
-            "check:check",
-            "d2l check manual.lora --runtime vllm --max-lora-rank 64",
+            "manual.lora --runtime vllm --max-lora-rank 64",
         ),
-        CommandRow(
-            "export",
-            "Export an adapter for another runtime.",
-            "export:export",
-            "d2l export manual.lora --to gguf",
-        ),
-        CommandRow(
-            "ls", "List the adapters in a folder.", "adapters:list_adapters", "d2l ls adapters/"
-        ),
-        CommandRow(
-            "inspect",
-            "Show an adapter's contents and origin.",
-            "adapters:inspect",
-            "d2l inspect manual.lora",
-        ),
-        CommandRow(
-            "diff", "Show how two adapters differ.", "diff:diff", "d2l diff old.lora new.lora"
-        ),
-        CommandRow(
+        Row("export", "Export an adapter for another runtime.", "manual.lora --to gguf"),
+        Row("ls", "List the adapters in a folder.", "adapters/", "adapters:list_adapters"),
+        Row("inspect", "Show an adapter's contents and origin.", "manual.lora", "adapters:inspect"),
+        Row("diff", "Show how two adapters differ.", "old.lora new.lora"),
+        Row(
             "probe",
             "Measure how much of its document an adapter recalls.",
-            "probe:probe",
-            "d2l probe manual.lora --qa questions.jsonl",
+            "manual.lora --qa questions.jsonl",
         ),
-        CommandRow(
+        Row(
             "push",
             "Upload an adapter to the Hugging Face hub.",
+            "manual ORG/manual --private",
             "adapters:push",
-            "d2l push manual ORG/manual --private",
         ),
-        CommandRow("rm", "Remove adapters.", "adapters:remove", "d2l rm manual old.lora"),
+        Row("rm", "Remove adapters.", "manual old.lora", "adapters:remove"),
     ],
     "Networks and bases": [
-        CommandRow(
+        Row(
             "bases",
             "List and download base models.",
             below=(
-                CommandRow(
+                Row(
                     "ls",
                     "List the known bases: where they lie, size and memory.",
+                    "",
                     "bases:list_bases",
-                    "d2l bases ls",
                 ),
-                CommandRow(
+                Row(
                     "fetch",
                     "Download and check a base's file, and print its path.",
+                    "qwen2.5-coder-1.5b",
                     "bases:fetch_base",
-                    "d2l bases fetch qwen2.5-coder-1.5b",
                 ),
             ),
         ),
-        CommandRow(
+        Row(
             "checkpoints",
             "List, write and begin networks.",
             below=(
-                CommandRow(
+                Row(
                     "ls",
                     "List the networks that have a short name, or show one.",
+                    "smollm2-135m",
                     "checkpoints:list_checkpoints",
-                    "d2l checkpoints ls smollm2-135m",
                 ),
-                CommandRow(
+                Row(
                     "check",
                     "Check access, disk and GPU memory for a network.",
+                    "sakana/gemma-2-2b --device cuda",
                     "checkpoints:check_checkpoint",
-                    "d2l checkpoints check sakana/gemma-2-2b --device cuda",
                 ),
-                CommandRow(
+                Row(
                     "export",
                     "Write a run or a released checkpoint as a folder.",
+                    "runs/one -o my-network --compact",
                     "checkpoints:export_checkpoint",
-                    "d2l checkpoints export runs/one -o my-network --compact",
                 ),
             ),
         ),
-        CommandRow(
+        Row(
             "cache",
             "List the cache and make it smaller.",
             below=(
-                CommandRow(
+                Row(
                     "ls",
                     "List the cache: its folder, its entries and their size.",
+                    "",
                     "cache:list_cache",
-                    "d2l cache ls",
                 ),
-                CommandRow(
+                Row(
                     "prune",
                     "Remove entries that were not used for the longest time.",
+                    "--max-size 5GB",
                     "cache:prune",
-                    "d2l cache prune --max-size 5GB",
                 ),
             ),
         ),
-        CommandRow(
+        Row(
             "bench",
             "Measure a network on documents with questions.",
             below=(
-                CommandRow(
+                Row(
                     "sets",
                     "Compile documents of several lengths, and ask about them.",
+                    "dev.jsonl.gz --length 240 -o sets.json",
                     "bench:sets",
-                    "d2l bench sets dev.jsonl.gz --length 240 -o sets.json",
                 ),
-                CommandRow(
+                Row(
                     "needles",
                     "Find a number in noise, by length, at ten depths.",
+                    "--length 4096 --rows needles.jsonl",
                     "bench:needles",
-                    "d2l bench needles --length 4096 --rows needles.jsonl",
                 ),
-                CommandRow(
+                Row(
                     "check",
                     "Try a network on this machine: ten questions on a page.",
+                    "sakana/gemma-2-2b -o check.json",
                     "bench:check",
-                    "d2l bench check sakana/gemma-2-2b -o check.json",
                 ),
-                CommandRow(
+                Row(
                     "manuals",
                     "Ask about whole documents, which lie beside the questions.",
+                    "manuals/questions.jsonl",
                     "bench:manuals",
-                    "d2l bench manuals manuals/questions.jsonl",
                 ),
             ),
         ),
-        CommandRow(
-            "doctor",
-            "Show versions, devices, bases, caches and what is missing.",
-            "doctor:doctor",
-            "d2l doctor",
-        ),
-        CommandRow(
+        Row("doctor", "Show versions, devices, bases, caches and what is missing.", ""),
+        Row(
             "train",
             "Train a network by a recipe.",
-            "train:train",
-            "d2l train examples/recipes/seats-cpu.toml --out runs/one",
+            "examples/recipes/seats-cpu.toml --out runs/one",
         ),
     ],
 }
@@ -227,17 +189,16 @@ app = make_app(COMMANDS)
 
 TASK_COMMANDS: Groups = {
     "Commands": [
-        CommandRow(
+        Row(
             "make",
             "Make an adapter from a task description.",
-            "make:make",
-            't2l make "summarize legal contracts" -o legal.lora',
+            '"summarize legal contracts" -o legal.lora',
         ),
-        CommandRow(
+        Row(
             "eval",
             "Measure an adapter on examples of its task.",
+            "legal.lora tasks.jsonl",
             "eval:evaluate",
-            "t2l eval legal.lora tasks.jsonl",
         ),
     ]
 }

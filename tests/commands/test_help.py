@@ -15,7 +15,7 @@ from d2l import __version__
 from d2l.adapters.merge_methods import METHODS
 from d2l.adapters.peft_folder import DTYPES
 from d2l.commands import main as cli
-from d2l.commands.lazy import CommandRow, Groups
+from d2l.commands.lazy import Groups, Row
 from d2l.documents.intake import Format
 from d2l.documents.read import READERS
 from d2l.hypernets.options import CompileOptions
@@ -34,7 +34,7 @@ def test_choices_and_defaults_in_help_are_those_of_the_dictionaries() -> None:
     assert list_spellings(CompileOptions)["checkpoint"].usual == DEFAULT
 
 
-def list_rows(groups: Groups) -> Iterator[tuple[tuple[str, ...], CommandRow]]:
+def list_rows(groups: Groups) -> Iterator[tuple[tuple[str, ...], Row]]:
     """The words that call every command of a command line, and its row."""
     for row in itertools.chain(*groups.values()):
         if row.below:
