@@ -22,6 +22,7 @@ from d2l.bases.families import DocumentTemplate
 from d2l.bases.quiet import LOAD_ERRORS, explain, panics_as_errors, quiet_transformers
 from d2l.bases.tokenizer_growth import MOST_CHARACTERS, MOST_GROWTH, find_growth
 from d2l.errors import BaseModelError
+from d2l.memory import refuse_shortage
 
 #: GPT-2's pattern (openai/gpt-2, encoder.py), as tokenizers' ByteLevel uses it by default.
 _BYTE_LEVEL = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -84,16 +85,7 @@ class BaseTokenizer:
     @cached_property
     def chat(self) -> Any:
         """The transformers tokenizer, for chat templates and decoding."""
-        with quiet_transformers():
-            try:
-                return transformers.AutoTokenizer.from_pretrained(
-                    self.folder, trust_remote_code=False, local_files_only=True
-                )
-            except LOAD_ERRORS as error:
-                raise BaseModelError(
-                    f"{self.folder}: tokenizer_config.json is not that of a known tokenizer",
-                    hint=explain(error),
-                ) from error
+        return load_chat_tokenizer(self.folder)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of ordinary text, without special tokens."""
@@ -254,6 +246,21 @@ class FastEncoding:
 def load_tokenizer(folder: Path) -> BaseTokenizer:
     """Load the tokenizer of a base's folder, once."""
     return BaseTokenizer(folder)
+
+
+def load_chat_tokenizer(folder: Path) -> Any:
+    """Load the transformers tokenizer of a folder; raises BaseModelError."""
+    try:
+        with quiet_transformers(), panics_as_errors():
+            return transformers.AutoTokenizer.from_pretrained(
+                folder, trust_remote_code=False, local_files_only=True
+            )
+    except Exception as error:  # tokenizers raises nothing narrower
+        refuse_shortage(error)
+        raise BaseModelError(
+            f"{folder}: the tokenizer cannot be loaded",
+            hint="the folder needs tokenizer.json and tokenizer_config.json, undamaged",
+        ) from error
 
 
 def _parse_tokenizer(path: Path) -> dict[str, Any]:

@@ -32,7 +32,6 @@ _COLUMNS = (
     "parts",
     "size",
     "written",
-    "inputs changed",
 )
 
 
@@ -77,7 +76,6 @@ def _describe_entry(entry: "Entry") -> tuple[str, ...]:
         f"{entry.parts:,}" if entry.parts else "",
         f"{(entry.size_bytes or 0) / 1e6:.1f} MB",
         console.spell_age(entry.written),
-        entry.inputs_date or "",
     )
 
 

@@ -10,13 +10,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import transformers
 from jinja2 import TemplateError
 
 from d2l.adapters.info import CHAT_TEMPLATE, AdapterInfo
 from d2l.bases.chat_templates import is_own, render_apart, try_tokenizer
 from d2l.bases.quiet import LOAD_ERRORS, explain, panics_as_errors, quiet_transformers
 from d2l.bases.tokenizer_files import read_compact
+from d2l.bases.tokenizers import load_chat_tokenizer
 from d2l.errors import BaseModelError, OptionError
 
 TOKENIZER = "tokenizer.json"
@@ -41,7 +41,7 @@ class TokenizerFolder:
     @cached_property
     def tokenizer(self) -> Any:
         """Transformers tokenizer; raises BaseModelError."""
-        return load_tokenizer(self.folder)
+        return load_chat_tokenizer(self.folder)
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def find_chat(info: AdapterInfo, base: TokenizerFolder) -> ChatPrompts:
     suspect = b"" if _is_copy(tokens, base.folder / TOKENIZER) else tokens
     if suspect:  # a file that crashes the loader must only crash a child process
         try_tokenizer(suspect, source=str(own))
-    tokenizer = load_tokenizer(info.folder)
+    tokenizer = load_chat_tokenizer(info.folder)
     opening = info.provenance.prompt.opening if info.provenance is not None else None
     known = is_own(tokenizer.chat_template, None if opening is None else opening.text)
     return ChatPrompts(tokenizer, not known or bool(suspect), suspect)
@@ -116,20 +116,6 @@ def _is_copy(tokens: bytes, ours: Path) -> bool:
     if not ours.is_file():
         return False
     return tokens == ours.read_bytes() or tokens == read_compact(ours).encode()
-
-
-def load_tokenizer(folder: Path) -> Any:
-    """Load the transformers tokenizer of a folder; raises BaseModelError."""
-    try:
-        with quiet_transformers(), panics_as_errors():
-            return transformers.AutoTokenizer.from_pretrained(
-                folder, trust_remote_code=False, local_files_only=True
-            )
-    except Exception as error:  # tokenizers raises nothing narrower
-        raise BaseModelError(
-            f"{folder}: the tokenizer cannot be loaded",
-            hint="the folder needs tokenizer.json and tokenizer_config.json, undamaged",
-        ) from error
 
 
 def _read(path: Path) -> bytes:

@@ -226,7 +226,7 @@ def test_tokenizer_that_fails_at_a_text_is_refused_there(base: Path, pattern: st
 def test_settings_that_are_none_are_refused(base: Path, text: str) -> None:
     (base / "tokenizer_config.json").write_text(text)
     message, hint = refusal(BaseTokenizer(base).document_template, None)
-    assert message == f"{base}: tokenizer_config.json is not that of a known tokenizer"
+    assert message == f"{base}: the tokenizer cannot be loaded"
     assert hint
 
 
@@ -273,6 +273,6 @@ def test_code_beside_a_tokenizer_is_not_run_nor_is_the_user_asked(
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 9))
     tokenizer = change_settings(base, auto_map=code, tokenizer_class="Evil")
     message, _ = refusal(tokenizer.document_template, None)
-    assert message == f"{base}: tokenizer_config.json is not that of a known tokenizer"
+    assert message == f"{base}: the tokenizer cannot be loaded"
     assert not marker.exists()
     assert capsys.readouterr().out == ""

@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from d2l.bases.tokenizers import load_chat_tokenizer
 from d2l.documents.document import Document
 from d2l.errors import AdapterError, BaseModelError
 from d2l.inference import chat_prompts
-from d2l.inference.chat_prompts import load_tokenizer
 from d2l.readers.parsing import Section
 from d2l.runtimes.check import CheckOptions, check
 from tests import tiny
@@ -61,9 +61,9 @@ def test_asking_loads_one_tokenizer(compiled: Compile, monkeypatch: pytest.Monke
 
     def note(folder: Path) -> Any:
         loaded.append(folder)
-        return load_tokenizer(folder)
+        return load_chat_tokenizer(folder)
 
-    monkeypatch.setattr(chat_prompts, "load_tokenizer", note)
+    monkeypatch.setattr(chat_prompts, "load_chat_tokenizer", note)
     done = compiled("seats")
     asker = load(done)
     asker.ask(QUESTION)
