@@ -64,6 +64,19 @@ def test_the_part_with_the_passage_comes_first() -> None:
     assert explain("Which key of the hopper?", "hangs there", cited, n_read=1).place == "p. 1"
 
 
+def test_a_long_answer_may_have_its_words_in_several_parts() -> None:
+    texts = [
+        "The hopper has painted wooden sails, which turn slowly above the harbor wall. " * 3,
+        "The lantern carries thin steel teeth, and a leather belt drives it loudly. " * 3,
+    ]
+    cited = [Citation(n, make_part(text, n), 1.0, 0.5) for n, text in enumerate(texts)]
+    question, both = "How do the hopper and the lantern differ?", "".join(texts)
+    assert explain(question, both, cited, n_read=2).supported
+    assert not explain(question, both, cited, n_read=1).supported
+    other = texts[0] + "A yellow parrot guards polished marble towers of distant kings. " * 3
+    assert not explain(question, other, cited, n_read=2).supported
+
+
 def test_a_greeting_has_no_place() -> None:
     cited = [Citation(0, make_part("The hopper is emptied on Monday."), 1.0, 0.5)]
     for greeting in ("Hello!", "Thanks a lot!"):

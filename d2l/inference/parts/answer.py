@@ -9,7 +9,7 @@ from typing import Literal, Self
 
 from d2l.adapters.parts import PartRecord
 from d2l.datasets.silence import NOT_FOUND, SILENCE, is_silence
-from d2l.inference.parts.passage import find_passage, split_content
+from d2l.inference.parts.passage import LONGEST, find_passage, is_supported, split_content
 from d2l.inference.parts.router import find_stop_words, is_like
 
 #: End of an answer: its own, or the limit of tokens or of a server's time.
@@ -111,7 +111,10 @@ def explain(
     if not (named or passage.supported or _shares(question, first)):
         return Answer(text, finish)
     order = [*(citation for citation, _ in texts), *cited[n_read:]]
-    return Answer(text, finish, order, passage.text, passage.supported)
+    read = "\n".join(citation.part.text for citation in cited[:n_read])
+    is_long = len(text) > LONGEST  # a comparison has its words in several parts
+    supported = passage.supported or (is_long and is_supported(question, text, read, read))
+    return Answer(text, finish, order, passage.text, supported)
 
 
 def refuse(question: str, text: str, near: Sequence[Citation], finish: Finish) -> Answer:

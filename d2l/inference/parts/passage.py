@@ -83,7 +83,7 @@ def find_passage(
     weight, first, last = best
     shown = _write(text, units, first, last)
     near = text[max(units[first][0] - len(answer), 0) : units[last][1] + len(answer)]
-    return Passage(shown, weight, _is_supported(question, answer, near, text))
+    return Passage(shown, weight, is_supported(question, answer, near, text))
 
 
 def _list_units(text: str, headings: Sequence[str]) -> list[tuple[int, int]]:
@@ -128,7 +128,7 @@ def _write(text: str, units: Sequence[tuple[int, int]], first: int, last: int) -
     return written
 
 
-def _is_supported(question: str, answer: str, near: str, text: str) -> bool:
+def is_supported(question: str, answer: str, near: str, text: str) -> bool:
     """True if a stretch of the text has the answer's own words, its numbers exactly, and some of
     the question's words, if the text is in their language."""
     stops = find_stop_words(f"{question} {answer}")
