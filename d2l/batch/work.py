@@ -12,11 +12,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from d2l.adapters.info import WEIGHTS, is_adapter, read_info
 from d2l.adapters.lock_file import format_lock
 from d2l.batch.results import DONE, Result, fail
 from d2l.batch.rows import READING, BatchRow
 from d2l.batch.stores import LocalFolder, RemoteFolder, at_hand, is_remote
-from d2l.batch.tasks import describe_task, is_done
 from d2l.compiler.lock import Request, State
 from d2l.documents.intake import ReadOptions, refuse_warnings
 from d2l.errors import (
@@ -131,7 +131,7 @@ class Worker:
             if self.job.strict and adapter.provenance is not None:
                 refuse_warnings(adapter.provenance.warnings)
             folder.save(adapter, force=force)
-        result = describe_task(row, out, plan, unchanged=unchanged)
+        result = _describe_task(row, out, plan, unchanged=unchanged)
         if self.job.strict:
             refuse_warnings(result.warnings)
         return result
@@ -240,3 +240,50 @@ def _describe(
         cached=len(chunks) if cached is None else cached.n_cached,
         unchanged=cached is None,
     )
+
+
+def is_done(row: BatchRow, out: Path, plan: "TaskPlan", *, force: bool) -> bool:
+    """True if the adapter at `out` is the plan's, and is as an earlier result knows it.
+
+    Raises AdapterError if it was altered, unless `force`.
+    """
+    provenance = read_info(out).provenance if is_adapter(out) else None
+    if provenance is None or provenance.description is None:
+        return False
+    is_same = (
+        provenance.description.text == plan.documents[0].text
+        and provenance.description.embedder == plan.network.embedder_name
+        and provenance.description.examples == plan.examples
+        and provenance.checkpoint.sha256 == plan.network.digest()
+        and provenance.options.scaling in (None, plan.scaling)  # None: seats have one alone
+        and provenance.options.dtype == plan.options.dtype
+        and provenance.refinement is None
+    )
+    is_altered = row.digest not in (None, _digest_weights(out))
+    if is_same and is_altered and not force:
+        raise AdapterError(
+            f"{out}: altered since it was written: {WEIGHTS}", hint="--force makes it again"
+        )
+    return is_same and not is_altered
+
+
+def _describe_task(row: BatchRow, out: Path, plan: "TaskPlan", *, unchanged: bool) -> Result:
+    """Describe the adapter of a description at `out`, from its d2l.json and its plan."""
+    provenance = read_info(out).provenance
+    assert provenance is not None  # making says where an adapter came from
+    return Result(
+        id=row.id,
+        status=DONE,
+        out=str(out),
+        digest=_digest_weights(out),
+        tokens=plan.n_tokens,
+        chunks=len(plan.chunks),
+        warnings=provenance.warnings,
+        unchanged=unchanged,
+    )
+
+
+def _digest_weights(out: Path) -> str:
+    """Compute the SHA-256 of an adapter's weights."""
+    with (out / WEIGHTS).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from d2l.adapters.find import VARIABLE, home_folder, refuse_removal, remove_adapter
-from d2l.adapters.info import AdapterInfo, read_info
+from d2l.adapters.info import AdapterInfo, describe_adapter, read_info
 from d2l.adapters.provenance import DESCRIPTION
-from d2l.adapters.summary import describe_adapter
 from d2l.commands import console
 from d2l.commands.console import show_rows
 from d2l.commands.options import AdapterPath, adapter_argument

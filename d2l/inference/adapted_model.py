@@ -7,13 +7,13 @@ import contextlib
 import copy
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import DynamicCache
+from transformers import DynamicCache, TextStreamer
 
 from d2l.adapters.find import find_adapter
 from d2l.adapters.info import AdapterInfo, read_info
@@ -34,7 +34,6 @@ from d2l.inference.parts.asked import join_questions, list_needed
 from d2l.inference.parts.choose import Choice, PartChooser, PartOptions
 from d2l.inference.parts.read import N_BANNED, PartPrompt, PartReader
 from d2l.inference.peft_loading import check_alone, put_beside, put_on
-from d2l.inference.streaming import Emit, Streamer, discard
 from d2l.memory import memory_errors
 from d2l.progress import log_time
 
@@ -42,6 +41,26 @@ _log = logging.getLogger(__name__)
 #: Tokens of the longest answer by default: with seats, which answer in a few words, and without, in
 #: sentences (as in the evaluation of SakanaAI/doc-to-lora).
 FEW_TOKENS, MANY_TOKENS = 64, 256
+
+
+Emit = Callable[[str], None]
+
+
+def discard(text: str) -> None:
+    """Stream `text` to nowhere."""
+
+
+class Streamer(TextStreamer):
+    """Streamer that hands whole words to a function instead of printing them."""
+
+    def __init__(self, tokenizer: Any, emit: Emit) -> None:
+        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
+        self._emit = emit
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:  # noqa: ARG002
+        """Receive text that no later token can change."""
+        if text:
+            self._emit(text)
 
 
 @dataclass

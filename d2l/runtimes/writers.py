@@ -16,9 +16,10 @@ from torch import Tensor
 
 from d2l.adapters import info as names
 from d2l.adapters.info import AdapterInfo
+from d2l.adapters.module_names import parse
 from d2l.adapters.peft_folder import load_tensors, read_content, write_files
 from d2l.adapters.provenance import VERSION, ExportRecord
-from d2l.adapters.weights import LoraWeights
+from d2l.adapters.weights import LoraFactors, LoraWeights
 from d2l.bases.chat_templates import SYSTEM, is_own, render_apart
 from d2l.bases.models import BaseFiles
 from d2l.bases.quiet import LOAD_ERRORS, explain, panics_as_errors
@@ -36,7 +37,7 @@ from d2l.runtimes.gguf import GgufBase, write_gguf
 from d2l.runtimes.merged import merge_weight, write_merged_gguf
 from d2l.runtimes.mlx import write_mlx
 from d2l.runtimes.readme import ADAPTER_FILE, MODEL_FILE, ExportFacts, write_readme
-from d2l.runtimes.uniform import make_uniform
+from d2l.runtimes.rules import PARTNERS
 from d2l.version import __version__
 
 #: Files of a seats adapter that make its prompts: they go into every exported folder.
@@ -119,6 +120,20 @@ def write_uniform(export: Export, folder: Path) -> None:
     write_files(content, folder, dtype=dtype)
     path, written = folder / names.WEIGHTS, content.to_state_dict(dtype=dtype)
     compare_written(path, written, load_tensors(path), torch.equal, AdapterError)
+
+
+def make_uniform(weights: LoraWeights, base: BaseFacts) -> LoraWeights:
+    """Bring deltas to one rank, and add factors of zeros for missing partners of modules: engines
+    that fuse projections take all of a fused weight or none."""
+    even = weights.even_ranks()
+    factors = dict(even.factors)
+    for module, own in even.factors.items():
+        short = parse(module).short
+        for partner in PARTNERS.get(short, ()):
+            a = torch.zeros_like(own.a)  # (rank, d_in): partners read the same input
+            b = own.b.new_zeros(base.shapes[partner][1], even.rank)  # (d_out, rank)
+            factors.setdefault(module.removesuffix(short) + partner, LoraFactors(a, b))
+    return LoraWeights(even.base, even.scale, factors)
 
 
 def write_ollama(export: Export, folder: Path) -> None:

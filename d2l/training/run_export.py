@@ -3,11 +3,11 @@
 Reads the folder of a run and the facts of its recipe; computes nothing.
 """
 
+import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from safetensors.torch import save
 
@@ -119,31 +119,11 @@ def _describe_losses(rows: Sequence[Row]) -> list[tuple[str, str]]:
 
 
 def _describe_recipe(entry: Row, kind: str) -> str:
-    """Describe the recipe of a run of this kind of network, from a step on."""
-    recipe: dict[str, Any] = dict(entry["recipe"])
-    sources, lengths = recipe.pop("sources"), recipe.pop("lengths")
+    """Show the recipe of a run of this kind of network, from a step on."""
     others = KINDS.keys() - {kind}
-    keys = ", ".join(
-        f"{name} = {value!r}"
-        for title, values in recipe.items()
-        if title not in others
-        for name, value in _spell_out(title, values)
-    )
-    return "\n".join(
-        [
-            f"## From step {entry['from_step']:,}\n",
-            _table(tuple(sources[0]), [tuple(source.values()) for source in sources]),
-            _table(tuple(lengths[0]), [tuple(length.values()) for length in lengths]),
-            f"{keys}\n",
-        ]
-    )
-
-
-def _spell_out(title: str, values: Any) -> list[tuple[str, Any]]:
-    """List a recipe's key and value, or those of one of its tables."""
-    if not isinstance(values, Mapping):
-        return [(title, values)]
-    return [(f"{title}.{name}", value) for name, value in values.items()]
+    recipe = {key: value for key, value in entry["recipe"].items() if key not in others}
+    text = json.dumps(recipe, indent=1, ensure_ascii=False)
+    return f"## From step {entry['from_step']:,}\n\n```json\n{text}\n```\n"
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -7,9 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from d2l.adapters.info import read_info
+from d2l.adapters.info import describe_adapter, read_info
 from d2l.adapters.peft_folder import read_adapter
-from d2l.adapters.summary import describe_adapter
 from d2l.commands.checkpoints import describe_checkpoint
 from tests import tiny
 from tests.command import Command

@@ -15,7 +15,12 @@ from d2l.adapters.weights import LoraWeights
 from d2l.bases.activations import ActivationEncoder, Activations
 from d2l.hypernets.doc_to_lora.network import DocToLora, build
 from d2l.hypernets.options import MergeOptions
-from d2l.training.learners.doc_to_lora.loss import distill, generate, measure_document, take_target
+from d2l.training.learners.doc_to_lora.learner import (
+    distill,
+    generate,
+    measure_document,
+    take_target,
+)
 from d2l.training.learners.forward import adapted, predict
 from tests import tiny
 from tests.hypernets import networks
