@@ -24,6 +24,7 @@ FEW_WORDS = " Answer in a few words."
 IN_FULL = (
     " Be complete: give every step, item, key, name and number that the text has for the answer."
 )
+TOPICS = " Name the main topics, and what each is about."  # of an overview, all of which repeats it
 
 _NOT = r"(?:does not|doesn't|do not|don't|did not|didn't|has not|hasn't|never)"
 _SAID = (

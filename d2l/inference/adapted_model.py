@@ -23,7 +23,7 @@ from d2l.bases.activations import cache_keyword
 from d2l.bases.catalog import find_used
 from d2l.bases.devices import pick_device, pick_dtype
 from d2l.bases.models import find_base, load_causal
-from d2l.datasets.silence import NOT_FOUND, SILENCE, Masked
+from d2l.datasets.silence import IN_FULL, NOT_FOUND, SILENCE, TOPICS, Masked
 from d2l.errors import AdapterError, OptionError
 from d2l.inference.adapter_prompts import AdapterPrompts, find_opening
 from d2l.inference.chat_prompts import TokenizerFolder, Turns, find_chat, user_turn
@@ -268,9 +268,10 @@ class AdaptedModel(AdapterPrompts):
             return
         choice = self.parts.choose(turns, options.parts, short=options.short)
         index = self.parts.parts.index
-        # All of an overview repeats it. In few words an answer is the refusal or it is not.
-        is_overview = choice.together and len(choice.indices) == 1
-        asked = self.complete(turns, options, in_full=not is_overview)
+        whole = [n for n in choice.indices if self.texts[n].is_overview]
+        alone = choice.together and len(choice.indices) == 1  # a chapter: all of it repeats it
+        asked = self.complete(turns, options, TOPICS if whole else IN_FULL * (not alone))
+        # In few words an answer is the refusal or it is not.
         judged = self.complete(turns, replace(options, short=True))
         (lead, rest), (_, full) = (self.prompt_behind_parts(t, index) for t in (judged, asked))
         if index.n_end and not options.short:  # parts are read without their ends

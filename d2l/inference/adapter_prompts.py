@@ -61,14 +61,14 @@ class AdapterPrompts:
             lead, turns = tuple(self.encode(texts.lead(turns[0]["content"]))), turns[1:]
         return lead, self.encode(texts.rest(turns))
 
-    def complete(self, turns: Turns, options: AskOptions, *, in_full: bool = True) -> Turns:
+    def complete(self, turns: Turns, options: AskOptions, wish: str = IN_FULL) -> Turns:
         """Add the options' system text to turns without one; where an instruction asks a base for
-        answers, also the wish for a few words, or for all if it is wanted `in_full`."""
+        answers, also the wish for a few words, or this `wish` of full answers."""
         if options.system is not None and turns[0]["role"] != "system":
             turns = [{"role": "system", "content": options.system}, *turns]
         if self.is_instructed:
             *before, last = turns
-            wish = FEW_WORDS if options.short else IN_FULL * in_full
+            wish = FEW_WORDS if options.short else wish
             turns = [*before, {**last, "content": last["content"] + wish}]
         return turns
 

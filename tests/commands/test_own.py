@@ -12,7 +12,7 @@ from tokenizers import trainers
 
 from d2l.adapters.info import read_info
 from d2l.adapters.parts import read_parts
-from d2l.datasets.silence import FEW_WORDS, IN_FULL, INSTRUCTION, NOT_FOUND
+from d2l.datasets.silence import FEW_WORDS, IN_FULL, INSTRUCTION, NOT_FOUND, TOPICS
 from d2l.hypernets.seats import calibration
 from d2l.inference.adapted_model import AdaptedModel
 from d2l.inference.options import AskOptions
@@ -264,15 +264,17 @@ def test_few_words_and_a_system_text_stand_in_the_prompt(parts: PartOptions, pla
     assert AdaptedModel.load(place / "mill.lora", few).options.max_new_tokens == 64
     prompts = record_prompts(asker)
 
-    def write(**changes: Any) -> str:
+    def write(question: str = FACT, **changes: Any) -> str:
         prompts.clear()
         options = replace(asker.options, parts=parts, max_new_tokens=1, **changes)
-        asker.answer(user(FACT), options=options)
+        asker.answer(user(question), options=options)
         texts = [tiny.load_tokenizer().decode(ids, skip_special_tokens=False) for ids in prompts]
         return "\n".join(texts)
 
     assert f"{FACT}{IN_FULL}<|im_end|>" in write()  # behind the judging, in few words
     assert f"{FACT}{FEW_WORDS}<|im_end|>" in write(short=True)
+    wish = IN_FULL if parts.whole else TOPICS
+    assert f"{ABOUT}{wish}<|im_end|>" in write(ABOUT)
     told = write(system="Be odd.")
     assert "Be odd." in told
     assert INSTRUCTION not in told.rpartition("Be odd.")[2]
