@@ -166,11 +166,6 @@ def result(text: str) -> None:
     _write(printable(text) + "\n")
 
 
-def drawn(text: str) -> None:
-    """Print a line of the result with our own colors; its text is printable already."""
-    _write(text + "\n")
-
-
 def result_json(value: Mapping[str, Any]) -> None:
     """Print the result as one JSON object on stdout; NaN and infinity become null."""
     text = streams.spell_json(_finite(value))

@@ -123,7 +123,7 @@ def _show(compiler: "d2l.TaskCompiler", made: _Made, given: "ExampleFile | None"
     rows = [
         str(made.adapter),
         *_describe_network(network),
-        *(_describe_examples(made.description.examples, given) or _offer_examples(network)),
+        *(_describe_examples(made.description.examples, given) or [_GAIN] * network.reads_examples),
         f"familiarity {'unknown' if familiarity is None else f'{familiarity:.2f}'}",
         f"rank        {made.provenance.rank}",
         _describe_scale(compiler),
@@ -150,10 +150,6 @@ def _describe_examples(record: "ExamplesRecord | None", given: "ExampleFile | No
     rows = ", ".join(map(str, record.rows))
     columns = " → ".join(given.columns)
     return [f"examples    rows {rows} of {record.n:,} ({columns})"]
-
-
-def _offer_examples(network: "AnyNetwork") -> list[str]:
-    return [_GAIN] if network.reads_examples else []
 
 
 def _describe_scale(compiler: "d2l.TaskCompiler") -> str:

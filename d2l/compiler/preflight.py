@@ -44,7 +44,9 @@ class Preflight:
     @cached_property
     def gpu(self) -> tuple[str, int] | None:
         """The GPU's name, and the free bytes of its memory."""
-        return _measure_gpu(self.device) if devices.is_cuda(self.device) else None
+        if not devices.is_cuda(self.device):
+            return None
+        return torch.cuda.get_device_name(self.device), torch.cuda.mem_get_info(self.device)[0]
 
     @cached_property
     def memory(self) -> dict[int, int]:
@@ -128,11 +130,6 @@ def _count_bytes(network: AnyNetwork, listing: Listing | None) -> int:
     if listing is not None:
         return sum(listing.sizes.values())
     return network.format.find_weights(network.files.path).stat().st_size
-
-
-def _measure_gpu(device: str) -> tuple[str, int]:
-    """Find a GPU's name, and the free bytes of its memory."""
-    return torch.cuda.get_device_name(device), torch.cuda.mem_get_info(device)[0]
 
 
 def _describe_need(need: Listing | None) -> str:

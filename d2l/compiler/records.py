@@ -153,10 +153,5 @@ def describe_description(
 
 
 def shorten_all(values: Mapping[str, float]) -> dict[str, float]:
-    """Shorten numbers to six significant digits, sorted by name."""
-    return {name: _short(value) for name, value in sorted(values.items())}
-
-
-def _short(value: float) -> float:
-    """Shorten to six significant digits, which every run reproduces."""
-    return float(f"{value:.6g}")
+    """Shorten numbers to six significant digits, which every run reproduces; sorted by name."""
+    return {name: float(f"{value:.6g}") for name, value in sorted(values.items())}

@@ -23,11 +23,6 @@ PARTNERS = {
 LINEAR = ("down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj")
 
 
-def always(message: str) -> Rule:
-    """Make a rule that every adapter breaks."""
-    return lambda _: message
-
-
 def has(field: str, what: str) -> Rule:
     """Make a rule against a config field that is set."""
 

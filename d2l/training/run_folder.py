@@ -23,6 +23,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
+from d2l.bases.quiet import LOAD_ERRORS
 from d2l.errors import CheckpointError, RecipeError
 from d2l.files.atomic import replace_file
 from d2l.files.leftovers import HIDDEN, take_lock
@@ -36,16 +37,7 @@ LOG, STATE, RECIPES = "log.jsonl", "state.pt", "recipes.json"
 #: Files that a process leaves if it is killed while it saves.
 _LEFT_OVER = re.compile(rf"\.saving-.*|{HIDDEN}")
 #: Errors of torch for files of another kind, cut short, or of other tensors.
-_BROKEN = (
-    OSError,
-    RuntimeError,
-    KeyError,
-    ValueError,
-    EOFError,
-    TypeError,
-    AttributeError,
-    pickle.UnpicklingError,
-)
+_BROKEN = (*LOAD_ERRORS, EOFError, pickle.UnpicklingError)
 
 
 @dataclass

@@ -104,20 +104,21 @@ def probe_questions(
         AnsweredQuestion(q.text, q.references, {arm: answers[arm][n] for arm in arms})
         for n, q in enumerate(asked)
     )
+    wrong = tuple(
+        row
+        for row in rows  # without an answer in the document, a refusal is right
+        if not (row.answers[own].contained if row.wanted else row.answers[own].silent)
+    )
     names = [] if info.provenance is None else [entry.name for entry in info.provenance.inputs]
     return QuestionsReport(
         document=", ".join(names) or str(info.folder),
         tokens=None if text is None else len(asker.encode(text)),
         scores=tuple(score_arms(rows)),
         questions=rows,
-        wrong=tuple(row for row in rows if not _is_right(row, row.answers[own])),
+        wrong=wrong,
         left_out=tuple(left_out),
         remarks=remarks,
     )
-
-
-def _is_right(question: AnsweredQuestion, answer: MarkedAnswer) -> bool:
-    return bool(answer.contained) if question.wanted else answer.silent
 
 
 def _read_text(info: AdapterInfo, given: str | None) -> tuple[str | None, tuple[str, ...]]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from d2l.adapters.info import read_info
 from d2l.bases.models import batched
-from d2l.compiler.originals import Originals, read_originals
+from d2l.compiler.originals import read_originals
 from d2l.errors import DocumentError
 from d2l.evaluation.harm import Harm, measure_harm
 from d2l.evaluation.metrics import pick_evenly, take_mean
@@ -151,20 +151,25 @@ def probe_itself(
     *,
     document: str | None,
     asking: AskOptions,
-    limit: int = LIMIT,
     watch: Progress = silent,
 ) -> SelfReport:
     """Test an adapter with sentences of its own document, harm, and questions of a writer.
 
-    At most `limit` sentences, spread evenly over the chunks, and as many questions. `document`
+    At most `LIMIT` sentences, spread evenly over the chunks, and as many questions. `document`
     stands in for the compiled document if that has moved. Raises D2LError.
     """
     info = read_info(adapter)
     originals = read_originals(info, document)  # before weights are loaded
-    plan = _plan(originals, limit)
+    passages = find_passages(originals.stretches)
+    if not passages:
+        raise DocumentError(
+            f"{originals.documents[0].name}: has no sentence of {MIN_WORDS} or more words, "
+            "so it cannot be tested from itself",
+            hint="write questions and give them with --qa FILE",
+        )
     asker = AdaptedModel.load(adapter, asking)
     recited: list[Recited] = []
-    for some in watch(batched(plan.chosen, _BATCH), "self-test"):
+    for some in watch(batched(choose_passages(passages, LIMIT), _BATCH), "self-test"):
         asked = [Query(ask(passage), tuple(asker.encode(passage.wanted))) for passage in some]
         own = answer_adapted(asker, asked, max_tokens=0)
         base = answer_alone(asker, asked, max_tokens=0)
@@ -175,20 +180,20 @@ def probe_itself(
     worst = sorted(recited, key=lambda item: item.gain)[:N_WORST]
     said = answer_adapted(asker, [Query(ask(item.passage)) for item in worst])
     harm = measure_harm(asker, watch=watch)
-    n_passages = math.ceil(limit / _PER_PASSAGE)
+    n_passages = math.ceil(LIMIT / _PER_PASSAGE)
     written, n_written = write_questions(
         asker, originals, most=n_passages, offline=asking.offline, watch=watch
     )
-    chosen = pick_evenly(written, limit)
+    chosen = pick_evenly(written, LIMIT)
     return SelfReport(
         adapter=str(adapter),
         base=str(asker.info.config.get("base_model_name_or_path")),
         selftest=SelfTest(
             total=Gain.of(recited),
-            n_sentences=plan.n_sentences,
+            n_sentences=len(passages),
             places=tuple(
                 PlaceGain(place, Gain.of([item for item in recited if place.holds(item.passage)]))
-                for place in plan.places
+                for place in list_places(originals)
             ),
             worst=tuple(replace(item, said=a.text) for item, a in zip(worst, said, strict=True)),
         ),
@@ -198,28 +203,6 @@ def probe_itself(
         n_written=n_written,
         n_answerable=len(written),
     )
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """The passages that are asked, of `n_sentences`, and the places of all."""
-
-    chosen: list[HalvedSentence]
-    n_sentences: int
-    places: list[Place]
-
-
-def _plan(originals: Originals, limit: int) -> _Plan:
-    """Choose passages; raises DocumentError for a document without a sentence."""
-    passages = find_passages(originals.stretches)
-    if not passages:
-        raise DocumentError(
-            f"{originals.documents[0].name}: has no sentence of {MIN_WORDS} or more words, "
-            "so it cannot be tested from itself",
-            hint="write questions and give them with --qa FILE",
-        )
-    chosen = choose_passages(passages, limit)
-    return _Plan(chosen, len(passages), list_places(originals))
 
 
 def ask(passage: HalvedSentence) -> str:

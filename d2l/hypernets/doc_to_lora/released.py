@@ -162,6 +162,7 @@ def _translate(
     perceiver = _attributes(network, "aggregator_config")
     encoder = _attributes(values, _ENCODER)
     base = _get(values, _BASE, str)
+    other = _get(encoder, "ctx_encoder_model_name_or_path", str, "")
     encoder_type = _get(encoder, "ctx_encoder_type", str)
     modules = lora.get("target_modules")
     if not isinstance(modules, list | tuple) or not all(isinstance(m, str) for m in modules):
@@ -170,7 +171,7 @@ def _translate(
     d_in, d_out = _read_sizes(network.get("feature_sizes"), names)
     config = DocToLoraConfig(
         base=base,
-        encoder=_other(_get(encoder, "ctx_encoder_model_name_or_path", str, ""), base),
+        encoder=other if other not in ("", base) else None,
         encoder_type=encoder_type,
         encoder_layer=_get(encoder, "layer_idx", int) if encoder_type == EARLY_EXIT else None,
         encoder_quantized=_get(encoder, "quantize_ctx_encoder", bool, False),
@@ -254,7 +255,3 @@ def _get(values: Mapping[str, object], name: str, kind: type[_T], default: _T | 
 def _expect(name: str, got: object, expected: bool | int | str) -> None:
     if type(got) is not type(expected) or got != expected:
         raise CheckpointError(f"{name} is {show(got)}, expected {show(expected)}", hint=UNUSABLE)
-
-
-def _other(encoder: str, base: str) -> str | None:
-    return encoder if encoder and encoder != base else None

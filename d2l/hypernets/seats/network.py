@@ -17,8 +17,9 @@ from torch.nn import functional
 from d2l.adapters.merge_methods import scaled
 from d2l.adapters.weights import LoraWeights, Memory
 from d2l.bases.activations import Activations
-from d2l.errors import BaseModelError, CheckpointError, MergeError, OptionError
-from d2l.hypernets.formats.native import read_weights
+from d2l.errors import BaseModelError, MergeError, OptionError
+from d2l.hypernets.formats.fields import naming
+from d2l.hypernets.formats.native import check_shapes, get_shapes, read_weights
 from d2l.hypernets.options import MergeOptions
 from d2l.hypernets.protocol import Assembled, ChunkWeights
 from d2l.hypernets.seats.config import SeatsConfig, read_config
@@ -205,20 +206,8 @@ def build_network(
     """Build a frozen network with these weights; their names and shapes must be the network's."""
     with torch.device("meta"):  # weights will be replaced: no time and random numbers for them
         network = SeatNetwork(config)
-    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    odd = sorted(expected.keys() ^ tensors.keys())
-    if odd:
-        what = "is missing" if odd[0] in expected else "is unknown"
-        raise CheckpointError(
-            f"{source}: tensor {odd[0]} {what}, expected {len(expected)} tensors, "
-            f"got {len(tensors)}",
-            hint="config.json and model.safetensors belong to different networks",
-        )
-    for name, shape in expected.items():
-        if tuple(tensors[name].shape) != shape:
-            raise CheckpointError(
-                f"{source}: {name} has shape {tuple(tensors[name].shape)}, expected {shape}"
-            )
+    with naming(Path(source)):
+        check_shapes(get_shapes(tensors), get_shapes(network.state_dict()))
     network.load_state_dict(dict(tensors), assign=True)
     return network.eval().requires_grad_(False)
 

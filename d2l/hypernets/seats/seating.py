@@ -114,7 +114,7 @@ class _Solves:
         """Write the factors that turn these inputs into the keys of `memory` and chosen values."""
         statistics = self._seating.statistics
         whitened, triangles = torch.cat(self._whitened), torch.cat(self._factors)
-        answers = _answer(whitened, triangles, statistics.cholesky).to(torch.float32).contiguous()
+        answers = answer(whitened, triangles, statistics.cholesky).to(torch.float32).contiguous()
         factors = {}
         for index, layer in enumerate(statistics.layers):
             seats = self.inputs[index][1:]  # (seats, d_in), the sink left out
@@ -199,16 +199,9 @@ def run_imposed(
             handle.remove()
 
 
-def solve_answers(inputs: Tensor, cholesky: Tensor, *, epsilon: float) -> Tensor:
-    """Solve rows 1 … N of (H C⁻¹ Hᵀ + εI)⁻¹ H C⁻¹ for every layer: float64 (layers, seats, d_in).
-
-    `inputs` is H (layers, tokens, d_in), `cholesky` the lower factor of C (layers, d_in, d_in).
-    """
-    return _answer(*whiten(inputs, cholesky, epsilon=epsilon), cholesky)
-
-
-def _answer(whitened: Tensor, factor: Tensor, cholesky: Tensor) -> Tensor:
-    """Compute A from the results of `whiten`."""
+def answer(whitened: Tensor, factor: Tensor, cholesky: Tensor) -> Tensor:
+    """Solve rows 1 … N of (H C⁻¹ Hᵀ + εI)⁻¹ H C⁻¹ for every layer, by the results of `whiten`:
+    float64 (layers, seats, d_in)."""
     # A'ᵀ = L⁻ᵀ Y (YᵀY + εI)⁻¹
     rows = torch.cholesky_solve(whitened.mT, factor)[:, 1:]  # (layers, seats, d_in): no sink
     answers: Tensor = torch.linalg.solve_triangular(cholesky.mT, rows.mT, upper=True).mT
@@ -217,7 +210,8 @@ def _answer(whitened: Tensor, factor: Tensor, cholesky: Tensor) -> Tensor:
 
 def whiten(inputs: Tensor, cholesky: Tensor, *, epsilon: float) -> tuple[Tensor, Tensor]:
     """Compute Y = L⁻¹Hᵀ (layers, d_in, tokens), and the lower Cholesky factor of H C⁻¹ Hᵀ + εI =
-    YᵀY + εI (layers, tokens, tokens), with C = LLᵀ; arguments are those of `solve_answers`.
+    YᵀY + εI (layers, tokens, tokens), with C = LLᵀ. `inputs` is H (layers, tokens,
+    d_in), `cholesky` the lower factor of C (layers, d_in, d_in).
 
     Raises MergeError if the tokens' states are too similar.
     """

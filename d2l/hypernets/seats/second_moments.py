@@ -4,7 +4,6 @@ respond.
 A statistics file in, regularized second moments and their Cholesky factors out.
 """
 
-import contextlib
 import hashlib
 import logging
 import zlib
@@ -12,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -20,9 +18,10 @@ from torch import Tensor
 
 from d2l.errors import CheckpointError
 from d2l.files.atomic import replace_file
-from d2l.files.cache import cache_dir
-from d2l.files.tensors import FILE_ERRORS, find_tensors
-from d2l.hypernets.formats.native import read_tensors
+from d2l.files.cache import cache_dir, keep_tensors
+from d2l.files.tensors import find_tensors, view_bytes
+from d2l.hypernets.formats.fields import naming
+from d2l.hypernets.formats.native import check_shapes, get_shapes, read_tensors
 
 _log = logging.getLogger(__name__)
 #: Values below which factorizing takes no longer than reading a file.
@@ -30,7 +29,6 @@ _LEAST_VALUES = 1 << 20
 _NAME, _CHECKSUM = "cholesky", "crc32"
 #: Name of the file in a checkpoint's folder.
 FILE_NAME = "statistics.safetensors"
-_NAMES = ("correlation", "scale")
 _PLAIN = "plain_scale"  # may be there besides
 _DIRECTIONS = "directions"  # in place of a correlation, in files that are shipped
 
@@ -53,17 +51,6 @@ class Statistics:
     source: str
     ridge_diagonal: Tensor | None = None
     plain_scale: Tensor | None = None
-
-    def __post_init__(self) -> None:
-        d_in = self.scale.shape[-1]
-        expected = (len(self.layers), d_in * (d_in + 1) // 2)
-        sizes = (tuple(self.scale.shape), tuple(self.correlation.shape))
-        if sizes != ((len(self.layers), d_in), expected):
-            raise CheckpointError(
-                f"{self.source}: correlation has shape {tuple(self.correlation.shape)} and scale "
-                f"{tuple(self.scale.shape)}, expected (layers, d_in * (d_in + 1) / 2) and "
-                f"(layers, d_in), of {len(self.layers)} layers"
-            )
 
     @property
     def n_layers(self) -> int:
@@ -122,17 +109,12 @@ def read_statistics(path: Path, *, layers: Sequence[int], d_in: int, ridge: floa
     tensors = read_tensors(path)
     if _DIRECTIONS in tensors:
         tensors = _expand(tensors, path)
-    if sorted(tensors.keys() - {_PLAIN}) != sorted(_NAMES):
-        raise CheckpointError(f"{path}: holds {sorted(tensors)}, expected {sorted(_NAMES)}")
     n_layers = len(layers)
     expected = {"correlation": (n_layers, d_in * (d_in + 1) // 2), "scale": (n_layers, d_in)}
-    expected[_PLAIN] = expected["scale"]
-    for name in tensors:
-        if tuple(tensors[name].shape) != expected[name]:
-            raise CheckpointError(
-                f"{path}: {name} has shape {tuple(tensors[name].shape)}, expected {expected[name]}",
-                hint="the statistics belong to another base or to other layers",
-            )
+    if _PLAIN in tensors:
+        expected[_PLAIN] = expected["scale"]
+    with naming(path):
+        check_shapes(get_shapes(tensors), expected)
     return Statistics(
         tensors["correlation"],
         tensors["scale"],
@@ -194,10 +176,8 @@ def prepare_factors(statistics: Statistics) -> None:
         vars(statistics)["cholesky"] = found  # the value of the cached property
         _log.info("mapped second moments' factors from %s", path)
         return
-    factors = statistics.cholesky
-    with contextlib.suppress(*FILE_ERRORS):  # without a cache it takes longer
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, lambda target: _write(target, factors))
+    factors = statistics.cholesky.contiguous()
+    keep_tensors(path, {_NAME: factors}, {_CHECKSUM: _checksum(factors)})
 
 
 def factors_path(statistics: Statistics) -> Path:
@@ -206,24 +186,13 @@ def factors_path(statistics: Statistics) -> Path:
     for tensor in (statistics.correlation, statistics.scale, statistics.ridge_diagonal):
         if tensor is not None:
             digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(_bytes(tensor))
+            digest.update(view_bytes(tensor))
     return cache_dir() / "factors" / f"{digest.hexdigest()[:32]}.safetensors"
 
 
 def _checksum(factors: Tensor) -> str:
     """CRC-32: far faster than factorizing, and enough against accidental damage."""
-    return f"{zlib.crc32(_bytes(factors)):08x}"
-
-
-def _bytes(tensor: Tensor) -> memoryview:
-    """The bytes of a tensor on the CPU, not copied."""
-    values: Any = tensor.contiguous().numpy()
-    return memoryview(values).cast("B")
-
-
-def _write(path: Path, factors: Tensor) -> None:
-    plain = factors.contiguous()
-    save_file({_NAME: plain}, path, {_CHECKSUM: _checksum(plain)})
+    return f"{zlib.crc32(view_bytes(factors)):08x}"
 
 
 def _read(path: Path, shape: tuple[int, ...]) -> Tensor | None:

@@ -138,8 +138,11 @@ def test_an_adapter_that_does_nothing_gains_nothing(tmp_path: Path) -> None:
     assert [row.place.page for row in test.places] == [None]
 
 
-def test_limits_bound_what_is_asked_and_the_rest_is_counted(done: Compiled) -> None:
-    test = probe(done, limit=2).selftest
+def test_limits_bound_what_is_asked_and_the_rest_is_counted(
+    done: Compiled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("d2l.evaluation.probe.selftest.LIMIT", 2)
+    test = probe(done).selftest
     assert (test.total.n, test.n_sentences) == (2, 3)
     assert len(test.worst) == 2
 

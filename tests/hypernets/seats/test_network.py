@@ -160,12 +160,12 @@ def test_a_fresh_network_pools_without_corrections() -> None:
 def test_tensors_must_have_exactly_the_names_and_shapes_of_the_network() -> None:
     config, tensors = make_config(), make_network().state_dict()
     without = {name: tensor for name, tensor in tensors.items() if name != "seat_table"}
-    with pytest.raises(CheckpointError, match="here: tensor seat_table is missing, expected 56"):
+    with pytest.raises(CheckpointError, match=r"here: .*: missing seat_table"):
         build_network(config, without, source="here")
-    with pytest.raises(CheckpointError, match="here: tensor extra is unknown"):
+    with pytest.raises(CheckpointError, match=r"here: .*: unexpected extra"):
         build_network(config, {**tensors, "extra": torch.zeros(1)}, source="here")
     bad = {**tensors, "seat_table": torch.zeros(4, 15)}
-    with pytest.raises(CheckpointError, match=r"here: seat_table has shape \(4, 15\), expected"):
+    with pytest.raises(CheckpointError, match=r"here: .*: shape seat_table is \(4, 15\), expected"):
         build_network(config, bad, source="here")
 
 

@@ -57,7 +57,7 @@ def test_sizes_of_plain_text_are_kept_beside_the_moments(path: Path) -> None:
     assert torch.equal(after.plain_scale, plain)
     assert torch.equal(after.second_moment(FIRST), before)
     save_file({**stored, "plain_scale": plain[:, 1:].contiguous()}, path)
-    with pytest.raises(CheckpointError, match=r"plain_scale has shape \(2, 4\), expected \(2, 5\)"):
+    with pytest.raises(CheckpointError, match=r"plain_scale is \(2, 4\), expected \(2, 5\)"):
         read(path)
 
 
@@ -82,11 +82,11 @@ def test_missing_and_damaged_files_are_refused_by_name(tmp_path: Path, path: Pat
 
 def test_wrong_names_and_shapes_are_refused_with_what_was_expected(path: Path) -> None:
     save_file({**make_tensors(), "extra": torch.zeros(1)}, path)
-    with pytest.raises(CheckpointError, match=r"'extra'.*expected"):
+    with pytest.raises(CheckpointError, match="unexpected extra"):
         read(path)
     tensors = make_tensors()
     save_file({**tensors, "scale": tensors["scale"][:1].clone()}, path)
-    with pytest.raises(CheckpointError, match=r"scale has shape \(1, 5\), expected \(2, 5\)"):
+    with pytest.raises(CheckpointError, match=r"scale is \(1, 5\), expected \(2, 5\)"):
         read(path)
 
 
@@ -99,8 +99,3 @@ def test_second_moments_that_are_not_positive_definite_are_refused(
     save_file(tensors, path)
     with pytest.raises(CheckpointError, match="layer 4 is not positive definite"):
         _ = read(path).cholesky
-
-
-def test_tensors_that_do_not_fit_each_other_are_refused() -> None:
-    with pytest.raises(CheckpointError, match="expected"):
-        Statistics(torch.zeros(2, 14), torch.zeros(2, 5), layers=(0, 1), ridge=0.1, source="here")

@@ -66,7 +66,7 @@ class BatchLoss:
 
 
 class Solver:
-    """Solver for A of a memory, with gradients: the same A as `seating.solve_answers` gives; here
+    """Solver for A of a memory, with gradients: the same A as `seating.answer` gives; here
     for one layer at a time, on the base's device, and mostly in fp32.
 
     `epsilon`: the network's `solve_epsilon`; `like`: a tensor of the base, for the precision and
