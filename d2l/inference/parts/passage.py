@@ -24,6 +24,13 @@ _ANSWER, _LENGTH = 2.0, 0.3
 _LEAST_OWN, _LEAST_ASKED = 0.8, 0.34
 _WORD = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+")
 _CELL = " | "  # between the cells of a row, as readers write tables
+#: Questions of a number, and words of their answers.
+_COUNTS = re.compile(r"\bhow (?:many|much|long|old|far|large|high|deep|wide|fast|heavy)\b", re.I)
+_COUNT = re.compile(
+    r"\d|\b(?:no|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|fifty"
+    r"|hundreds?|thousands?|millions?|half|once|twice|dozens?|single|double|none|unlimited)\b",
+    re.I,
+)
 _MARK = re.compile(r"^\s*\d+[.)]\s", re.MULTILINE)  # of an item
 
 Grams = NDArray[np.uint64]
@@ -137,6 +144,8 @@ def is_supported(question: str, answer: str, near: str, text: str) -> bool:
     words = _WORD.findall(_MARK.sub("", answer).casefold())
     own = split_content(" ".join(word for word in words if word not in given), stops)
     numbers = {word for word in own if word[0].isdigit()}
+    if _COUNTS.search(question) and not _COUNT.search(answer):
+        return False
     if not own or not numbers <= set(said) or _share(own, said) < _LEAST_OWN:
         return False
     language = find_stop_words(text)

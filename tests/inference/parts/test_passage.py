@@ -56,6 +56,7 @@ def test_a_row_that_names_its_columns_stands_alone() -> None:
     [
         ("How much coffee fits into the drum?", "35 g"),  # no part of a number
         ("How much coffee fits into the drum?", "350 ounces of tea"),
+        ("How much coffee fits into the drum?", "green coffee"),  # no number
         ("Which metal is the drum made of?", "The drum is made of metal."),  # nothing new
         ("In which city was the company founded?", "amber"),  # the question has other words
     ],
