@@ -99,6 +99,8 @@ def read_chapters(
             continue
         markup = decode_html(data, f"{request.name}, {member}").text
         root = parse_tree(markup, request)
+        for body in root.iter("body"):  # no menus of a site stand around a chapter
+            body.set("role", "main")
         folder = posixpath.dirname(member)
         links = [(resolve(folder, e.get("href", "")), read_use(e)) for e in root.iter("link")]
         # Missing sheets count as empty; the last use of a sheet counts.

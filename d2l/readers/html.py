@@ -27,14 +27,15 @@ from d2l.readers.html_furniture import (
     tell_dropped,
 )
 from d2l.readers.html_hidden import find_hidden
+from d2l.readers.html_marks import spell_formulas, write_note_marks
 from d2l.readers.parsing import (
+    RAISED_NUMBER,
     Heading,
     Parsed,
     ParseRequest,
     Section,
     bound_text,
     damaged,
-    joins_number,
 )
 from d2l.readers.sniff import decode_html
 from d2l.readers.styles import SHADOW, Sheet
@@ -44,7 +45,6 @@ from d2l.readers.text import encoding_notes
 #: Elements of a page's head; the parser also leaves unknown elements there.
 HEAD_TAGS = frozenset(("title", "meta", "link", "base", "script", "style", "noscript", "template"))
 SPACES = re.compile(r"[ \t\n\r\f\xa0\u200b\ufeff]+")
-TOO_LARGE = "one of its attributes, comments or stretches of text is larger than 10 MB"
 JUNK = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f\ud800-\udfff]")
 #: End tags that browsers ignore, or read as a line break, or as an empty paragraph.
 END_TAG = re.compile(r"</(html|br|p)\b[^<>]{0,99}>", re.IGNORECASE)
@@ -108,10 +108,8 @@ def parse_tree(markup: str, request: ParseRequest) -> Any:
         root = lxml.html.document_fromstring("<html/>", parser=parser)
     except (lxml.etree.LxmlError, ValueError) as error:
         raise damaged(request, "HTML page", type(error).__name__) from None
-    limits = [e.message for e in parser.error_log if e.type_name == "ERR_RESOURCE_LIMIT"]
-    if limits:
-        nested = any("depth" in message.lower() for message in limits)
-        why = "its elements are nested too deeply" if nested else TOO_LARGE
+    if any(entry.type_name == "ERR_RESOURCE_LIMIT" for entry in parser.error_log):
+        why = "its elements are nested too deeply, or an attribute or text is larger than 10 MB"
         raise damaged(request, "HTML page", why)
     empty_head(root)
     for shadow in root.iter("template"):
@@ -138,7 +136,11 @@ def split_page(
 ) -> Page:
     """Split a parsed page into sections, and find hidden text in its main content. `sheets`: those
     that the page links to; None: they are not available."""
+    formulas = set(spell_formulas(root))
     hidden, notes = find_hidden(root, sheets)
+    for text in hidden:
+        if text.element.getnext() in formulas:  # MathML of the same formula
+            text.remove()
     unseen = find_unseen(root, hidden)
     dropped = list(remove(find_furniture(root, measure(root, unseen)), unseen))
     sizes = measure(root, unseen)
@@ -153,6 +155,7 @@ def split_page(
     if not include_hidden:
         for text in hidden:
             text.remove()
+    write_note_marks(main)
     return Page(_Flow().run(main), findings, notes, tuple(dropped), n_drawn)
 
 
@@ -216,7 +219,7 @@ class _Flow:
             self._end_section()
         elif tag == "br":
             self._inline.append("\n")
-        elif tag == "sup" and joins_number("".join(self._inline[-1:]), element.text_content()):
+        elif tag == "sup" and is_power("".join(self._inline[-1:]), element):
             self._inline.append("^")
         elif tag == "pre":
             self._pre += 1
@@ -254,6 +257,8 @@ class _Flow:
             self._end_row()
         elif tag == "table":
             self._tables.pop()
+        elif tag == "label":
+            self._inline.append(" ")
 
     def _next_mark(self) -> str:
         depth = max(0, len(self._lists) - 1)
@@ -328,9 +333,18 @@ class _Flow:
         self._blocks, self._heading = [], None
 
 
+def is_power(before: str, raised: Any) -> bool:
+    """True if a raised number follows a letter, a digit or a bracket."""
+    follows = before[-1:].isalnum() or before[-1:] == ")"
+    return follows and RAISED_NUMBER.match(raised.text_content()) is not None
+
+
 def is_layout(row: Any) -> bool:
-    """True if a table row is for layout: it contains tables or headings."""
-    return any(row.find(f".//{tag}") is not None for tag in ("table", "h1", "h2", "h3"))
+    """True if a table row is for layout: it contains tables or headings, or code alone."""
+    if any(row.find(f".//{tag}") is not None for tag in ("table", "h1", "h2", "h3")):
+        return True
+    cells = [cell for cell in row.iterchildren("td", "th") if cell.text_content().strip()]
+    return len(cells) == 1 and cells[0].find(".//pre") is not None
 
 
 def is_head(cell: Any, is_first: bool) -> bool:

@@ -30,15 +30,30 @@ MENU_CLASSES = frozenset((
     "navpath", "sharedaddy", "share-buttons", "addtoany_share_save_container",
 ))  # fmt: skip
 MENU_ROLES = frozenset(("navigation", "search", "menu", "menubar"))
-TOC_CLASSES = frozenset(("toc", "toc2", "table-of-contents"))
+NUMBER_CLASSES = frozenset(("linenos", "lineno", "gutter", "hljs-ln-numbers"))  # of lines of code
+TOC_CLASSES = frozenset(("toc", "toc2", "table-of-contents", "on-this-page", "page-toc"))
 BOX_CLASSES = TOC_CLASSES | {"sidebar", "widget-area"}
 PAGE_ENDS = frozenset(("header", "footer", "banner", "contentinfo"))  # tags and roles
 EDIT = re.compile(
     r"\W*(?:(?:edit|improve|view|show)(?: this)? (?:page|doc|source|history)(?: source)?"
-    r"(?: on \w+)?|(?:edit|view|improve) on \w+|open an issue)\W*",
+    r"(?: on \w+)?|(?:edit|view|improve) on \w+|open an issue|back to top"
+    r"|skip to (?:the )?(?:main |page )?(?:content|navigation)|(?:share|post)(?: this)? (?:on|via)"
+    r" (?:x|twitter|facebook|linkedin|reddit|whatsapp|e-?mail))\W*",
     re.I,
 )  # text of a link
-COOKIES = re.compile(r"(?:cookie|consent|gdpr)[-_]?(?:banner|bar|notice|popup|modal|overlay)", re.I)
+BACK = re.compile("[↩↵⏎⤴↑^]\ufe0e? ?\\d*")  # text of a link from a note to its mark
+COOKIES = re.compile(r"(?i)(?:cookie|consent|gdpr).?(?:banner|bar|notice|popup|modal|overlay|sdk)")
+USES_COOKIES = re.compile(r"\b(?:we|site|website)\b.{0,20} uses? (?:\w+ ){0,3}cookies", re.I)
+ACCEPT = re.compile(r"(?:i )?(?:accept|agree|allow|ok|okay|got it)(?: all)?(?: cookies)?\W*", re.I)
+MOST_OF_BANNER = 600  # characters
+LINES = frozenset(("p", "div", "section", "aside", "form", "small", "label", "legend"))
+#: Whole text of these elements.
+LINE = re.compile(
+    r"advertisement|on this page:?|(?:sign up|subscribe) (?:for|to) our newsletter[^.?!]{0,40}\W?"
+    r"|was this (?:page|article) (?:helpful|useful)\W*(?:yes\W*no\W*)?"
+    r"|(?:this page was )?last (?:updated|modified|edited)\b[^?!]{0,20}\d[^?!]{0,30}",
+    re.I,
+)
 HEADINGS = frozenset(("h1", "h2", "h3", "h4", "h5", "h6"))
 BLOCKS = HEADINGS | frozenset((
     "p", "div", "section", "article", "main", "body", "html", "header", "footer", "aside",
@@ -48,7 +63,9 @@ BLOCKS = HEADINGS | frozenset((
     "optgroup", "option", "search", "xmp",
 ))  # fmt: skip
 PROSE = HEADINGS | {"p"}
-AROUND = PROSE | {"main", "article", "header"}  # elements that decide about their content
+TEXT = PROSE | {"article"}
+LISTS = frozenset(("ul", "ol", "dl", "table"))
+AROUND = PROSE | LISTS | {"main", "article", "header"}  # elements that decide about their content
 LEAST_LINKS = 3  # of a list of links; fewer if nearly all of its characters are in links
 LINKED_SHARE = 0.5  # of its characters
 LEAST_CONTENTS = 0.3  # share in links of a table of contents, beside its title and numbers
@@ -196,8 +213,8 @@ def find_furniture(root: Any, sizes: dict[Any, Size]) -> list[Any]:
         tag = "main" if element.get("role") == "main" else element.tag
         above[element] = around | {tag} if tag in AROUND else around
         size = sizes[element]
-        # Beside the title a header contains menus, languages, logos.
-        beside_title = "header" in around and not around & PROSE and element not in worded
+        # Beside the title a page's header contains menus, languages, logos.
+        beside_title = "header" in around and not around & TEXT and element not in worded
         if element is not root and (
             (beside_title and size.is_links and not size.n_prose)
             or is_furniture(element, around, size, element in titled)
@@ -216,7 +233,7 @@ def find_around(elements: Iterable[Any]) -> set[Any]:
     return around
 
 
-def is_furniture(element: Any, around: Container[str], size: Size, is_titled: bool) -> bool:
+def is_furniture(element: Any, around: frozenset[str], size: Size, is_titled: bool) -> bool:
     """True if an element itself is navigation or code. `around`: tags of its ancestors;
     `is_titled`: it contains the title."""
     tag, role = element.tag, element.get("role", "")
@@ -227,13 +244,28 @@ def is_furniture(element: Any, around: Container[str], size: Size, is_titled: bo
         return False
     if classes & MARK_CLASSES or (tag == "sup" and "reference" in classes):
         return True
-    if tag == "a" and not (element.tail or element.getparent().text or "").strip():
-        return EDIT.fullmatch(" ".join(element.text_content().split())) is not None
+    if tag == "a":
+        text = " ".join(element.text_content().split())
+        if BACK.fullmatch(text):
+            return True
+        before = element.getprevious()
+        beside = element.getparent().text if before is None else before.tail
+        if not (beside or "").strip() and not (element.tail or "").strip():
+            return EDIT.fullmatch(text) is not None
+    if classes & NUMBER_CLASSES and (tag == "td" or "gutter" not in classes):
+        return not element.text_content().strip("0123456789 \n")
     if COOKIES.search(f"{element.get('class', '')} {element.get('id', '')}"):
         return element.find(".//button") is not None and element.find(".//pre") is None
     if size.n_prose or is_titled:
         return False
-    if tag == "nav" or role in MENU_ROLES or classes & MENU_CLASSES:
+    if tag in LINES and size.n_chars <= MOST_OF_BANNER and not around & LISTS:
+        text = " ".join(element.text_content().split())
+        buttons = (button.text_content().strip() for button in element.iter("button", "a"))
+        is_banner = USES_COOKIES.search(text) and any(map(ACCEPT.fullmatch, buttons))
+        if is_banner or LINE.fullmatch(text):
+            return True
+    is_trail = tag == "ol" and element.get("id") == "breadcrumbs"  # of Confluence
+    if tag == "nav" or role in MENU_ROLES or classes & MENU_CLASSES or is_trail:
         return True
     is_contents = classes & TOC_CLASSES and size.n_linked >= LEAST_CONTENTS * size.n_chars > 0
     if "main" in around or "article" in around:

@@ -12,7 +12,7 @@ from d2l.readers.findings import Finding, gather
 CELL = " | "  # between the cells of a table row, in every format
 MAX_TITLE_CHARS = 200  # of a heading; longer titles are cut
 MAX_LEVEL = 9  # of a heading; deeper levels are lowered to this
-_RAISED_NUMBER = re.compile(r"[+\u2212-]?\d")
+RAISED_NUMBER = re.compile(r"[+\u2212-]?\d")
 
 
 class Heading(NamedTuple):
@@ -83,11 +83,6 @@ def bound_headings(section: Section) -> tuple[Heading, ...]:
         Heading(start, min(level, MAX_LEVEL), " ".join(title.split())[:MAX_TITLE_CHARS])
         for start, level, title in section.headings[:n_lines]
     )
-
-
-def joins_number(before: str, raised: str) -> bool:
-    """True if a raised number follows a digit: the two would read as one number."""
-    return before[-1:].isdigit() and _RAISED_NUMBER.match(raised) is not None
 
 
 def name_left_out(n_chars: int, kind: str) -> tuple[str, ...]:

@@ -48,6 +48,19 @@ def test_chapters_come_in_spine_order_without_the_contents() -> None:
     )
 
 
+def test_notes_and_boxes_of_a_chapter_stay() -> None:
+    body = (
+        "<p>It weighs 14<a epub:type='noteref' href='#n1'>1</a> kg.</p>"
+        "<aside epub:type='footnote' id='n1'><p>Dry.</p></aside>"
+        "<section><footer>Section foot.</footer></section><aside epub:type='sidebar'>Box.</aside>"
+    )
+    chapter = f"<html xmlns:epub='http://www.idpf.org/2007/ops'><body>{body}</body></html>"
+    document = parse_here(make_epub({"OEBPS/a.xhtml": chapter}), "a.epub")
+    text = "It weighs 14 [1] kg.\n\nDry.\n\nSection foot.\n\nBox."
+    assert text in document.text
+    assert document.remarks == ()
+
+
 def test_a_chapter_without_a_heading_goes_on_under_the_last_one() -> None:
     book = make_epub({"OEBPS/a.xhtml": "<html><body><p>More.</p></body></html>"})
     document = read_bytes(book, "a.epub")

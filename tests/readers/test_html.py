@@ -3,7 +3,7 @@ import pytest
 from d2l.errors import DocumentError
 from d2l.readers.parsing import Heading
 from tests.documents import samples
-from tests.documents.samples import read_bytes
+from tests.documents.samples import parse_here, read_bytes
 
 
 def page(body: str) -> bytes:
@@ -86,24 +86,122 @@ def test_table_rows_keep_their_cells_in_order() -> None:
 
 def test_raised_number_does_not_run_into_the_digits_before_it() -> None:
     body = "<p>10<sup>6</sup> or 10<sup>−3</sup> m<sup>2</sup>, the 1<sup>st</sup></p>"
-    assert read_bytes(page(body), "a.html").text == "10^6 or 10^−3 m2, the 1st"
+    assert parse_here(page(body), "a.html").text == "10^6 or 10^−3 m^2, the 1st"
 
 
-def test_page_nested_too_deeply_is_refused_and_not_cut_short() -> None:
-    with pytest.raises(DocumentError) as caught:
-        read_bytes(page("<div>" * 20_000 + "deep" + "</div>" * 20_000), "a.html")
-    assert caught.value.message == (
-        "a.html: damaged or not a valid HTML page (its elements are nested too deeply)"
+NOTE_MARKS = {
+    "EPUB": '<a epub:type="noteref" href="#n1">1</a>',
+    "Pandoc": '<a href="#fn1" class="footnote-ref" role="doc-noteref"><sup>1</sup></a>',
+    "GitHub": '<sup><a href="#user-content-fn-1-ab" data-footnote-ref>1</a></sup>',
+    "Python-Markdown": '<sup id="fnref:1"><a class="footnote-ref" href="#fn:1">1</a></sup>',
+    "Asciidoctor": '<sup class="footnote">[<a href="#_footnotedef_1">1</a>]</sup>',
+    "Sphinx": '<a class="footnote-reference" href="#id2"><span>[</span>1<span>]</span></a>',
+    "Word": '<a href="#_ftn1"><span style="vertical-align:super">[1]</span></a>',
+    "by hand": '<sup><a href="notes.html#note1">1</a></sup>',
+}
+
+
+@pytest.mark.parametrize("tool", NOTE_MARKS)
+def test_the_mark_of_a_note_is_no_digit_of_the_number_before_it(tool: str) -> None:
+    body = f"<p>It weighs 14{NOTE_MARKS[tool]} kg.</p>"
+    assert parse_here(page(body), "a.html").text == "It weighs 14 [1] kg."
+
+
+def test_several_marks_in_one_place_stay_apart() -> None:
+    body = "<p>14<sup><a href=#fn1>1</a>,<a href=#fn2>2</a></sup> kg, see <a href=#s>14</a></p>"
+    assert parse_here(page(body), "a.html").text == "14 [1], [2] kg, see 14"
+
+
+@pytest.mark.parametrize("arrow", ["↩", "↩︎", "&#8617;", "↑", "^", "↩<sup>2</sup>"])
+def test_the_arrow_back_to_the_mark_goes_and_is_counted(arrow: str) -> None:
+    document = parse_here(page(f"<p>At sea level. <a href=#fnref1>{arrow}</a></p>"), "a.html")
+    assert document.text == "At sea level."
+    assert [finding.kind for finding in document.findings] == ["furniture"]
+
+
+MATHML = (
+    '<math alttext="{\\displaystyle E=mc^{2}}"><semantics><mi>E</mi><annotation>E=mc^{2}'
+    "</annotation></semantics></math>"
+)
+
+
+@pytest.mark.parametrize("style", ["display:none", "opacity:0"])
+def test_a_formula_behind_its_picture_is_read_once(style: str) -> None:
+    body = (
+        f'<p>At rest <span><span style="{style}">{MATHML}</span><img aria-hidden=true '
+        'class="mwe-math-fallback-image-inline" alt="{\\displaystyle E=mc^{2}}"></span> holds.</p>'
     )
+    document = parse_here(page(body), "a.html")
+    assert document.text == "At rest E=mc^{2} holds."
+    assert document.findings == ()
 
 
-@pytest.mark.parametrize("large", ["<p title='{}'>a</p>", "<!--{}--><p>a</p>", "<p>{}</p>"])
-def test_page_with_something_too_large_is_told_from_a_nested_one(large: str) -> None:
+def test_pictures_of_formulas_alone_are_read() -> None:
+    body = (
+        "<p><img class=math alt=x=1> <img src='https://latex.codecogs.com/svg?y' alt=y=2>"
+        "<img src=pump.jpg alt='A pump'> <span style='display:none'><img class=math alt=z></span>"
+    )
+    document = parse_here(page(body), "a.html")
+    assert document.text == "x=1 y=2"
+    assert [(finding.kind, finding.count) for finding in document.findings] == [("hidden", 1)]
+
+
+def test_properties_in_the_header_of_an_article_stay() -> None:
+    body = f"""<article><header><h1>Pump</h1><table><tr><th>Owner</th>
+      <td><a href=i>Ida</a></td></tr></table><dl><dt>Due</dt><dd><a href=m>May</a></dd></dl>
+      <ul><li><a href=t>Tag</a>
+      </li></ul></header><p>{"Rinse it every day. " * 20}</p></article>"""
+    document = parse_here(page(body), "a.html")
+    assert document.text.startswith("Pump\n\nOwner | Ida\n\nDue\n\nMay\n\n- Tag\n\nRinse it")
+    assert document.remarks == ()
+
+
+CODE = "def f(x):\n    if x:\n        return 7305"
+HEXO = CODE.replace("\n", "<br>")
+NUMBERED = {
+    "Pygments": "<table class=highlighttable><tr><td class=linenos><div><pre>"
+    f"<span class=normal>1</span>\n2\n3</pre></div><td><pre>{CODE}\n</pre></table>",
+    "Hexo": "<figure class=highlight><table><tr><td class=gutter><pre>1<br>2<br>3</pre>"
+    f"</td><td class=code><pre>{HEXO}</pre></td></tr></table></figure>",
+    "Rouge": "<table><tr><td class='rouge-gutter gl'><pre class=lineno>1\n2\n3\n</pre></td>"
+    f"<td class=rouge-code><pre>{CODE}\n</pre></td></tr></table>",
+    "Sphinx": "<pre>"
+    + "\n".join(f"<span class=linenos>{n}</span>{x}" for n, x in enumerate(CODE.split("\n")))
+    + "</pre>",
+}
+
+
+@pytest.mark.parametrize("tool", NUMBERED)
+def test_code_keeps_its_lines_and_loses_their_numbers(tool: str) -> None:
+    document = parse_here(page(f"<p>Code:</p>{NUMBERED[tool]}<p>End"), "a.html")
+    assert document.text == f"Code:\n\n{CODE}\n\nEnd"
+    assert document.remarks
+
+
+def test_numbers_that_are_no_lines_of_code_stay() -> None:
+    body = "<p><span class=lineno>77 kg</span> <b class=gutter>14</b></p>"
+    assert parse_here(page(body), "a.html").text == "77 kg 14"
+
+
+def test_labels_of_tabs_stand_apart() -> None:
+    body = "<div><label>pip</label><label>conda</label></div>"
+    assert parse_here(page(body), "a.html").text == "pip conda"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "<div>" * 20_000 + "deep" + "</div>" * 20_000,
+        *(part.format("x" * 10_500_000) for part in ("<p title='{}'>a", "<!--{}--><p>a", "<p>{}")),
+    ],
+    ids=["deep", "attribute", "comment", "text"],
+)
+def test_page_nested_too_deeply_or_too_large_is_refused_and_not_cut_short(body: str) -> None:
     with pytest.raises(DocumentError) as caught:
-        read_bytes(page(large.format("x" * 10_500_000)), "a.html")
+        read_bytes(page(body), "a.html")
     assert caught.value.message == (
-        "a.html: damaged or not a valid HTML page (one of its attributes, comments or stretches "
-        "of text is larger than 10 MB)"
+        "a.html: damaged or not a valid HTML page (its elements are nested too deeply, or an "
+        "attribute or text is larger than 10 MB)"
     )
 
 

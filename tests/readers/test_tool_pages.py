@@ -60,6 +60,56 @@ def test_lists_of_links_go_and_are_counted(box: str) -> None:
     assert finding.what == "Chapter number 0 Chapter number 1 Chapter number …"
 
 
+COOKIES = "This site uses cookies to make it better. By staying you agree to our cookies."
+FURNITURE = (
+    f"<div id=onetrust-consent-sdk><h2>Privacy</h2>{SENTENCE}<button>Accept</button></div>",
+    f"<div class=b><p>{COOKIES}</p><button>Accept all</button></div>",
+    f"<div><p>{COOKIES} <a href=m>Learn more</a> <a href=#>OK</a></p></div>",
+    "<div class=signup><h3>Sign up for our newsletter</h3><button>Subscribe</button></div>",
+    "<div><a href=x>Share on X</a> <a href=f>Share on Facebook</a></div>",
+    "<div>Advertisement</div>", "<a href=#c>Skip to content</a>",
+    "<p><a href=e>Edit this page</a></p>",
+    "<form><fieldset><legend>Was this page helpful?</legend></fieldset></form>",
+    "<div>Last updated on <time>May 3, 2026</time></div>", "<p>Last modified: 2026-03-03 10:00</p>",
+    "<div class=on-this-page><p>On this page</p><ul><li><a href=#s>Sieve</a></li></ul></div>",
+    "<ol id=breadcrumbs><li><a href=t>Tollin</a></li><li><a href=m>Manuals</a></li></ol>",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("piece", FURNITURE)
+@pytest.mark.parametrize("around", ["article", "div"])
+def test_lines_of_every_page_go_and_are_counted(piece: str, around: str) -> None:
+    filler = "The pump is rinsed every day. " * 10
+    body = f"<{around}><h1>Pump</h1><p>{filler}</p>{piece}</{around}>"
+    document = parse_here(f"<!doctype html><body>{body}".encode(), "a.html")
+    assert document.text == f"Pump\n\n{filler.strip()}"
+    assert {finding.kind for finding in document.findings} == {"furniture"}
+    assert "page furniture left out" in document.remarks[0]
+
+
+PROSE = (
+    "<p>We use cookies to keep you signed in.</p>",
+    f"<div><p>{COOKIES}</p><p>{SENTENCE}</p><a href=#>OK</a></div>",
+    "<h2>Advertisement</h2><p>The pump sends it twice.</p>",
+    "<ul><li><p>Advertisement</p></li></ul>",
+    "<table><tr><td><p>Advertisement</p></td></tr></table>",
+    "<p><b>Tip:</b> tap <a href=x>Share on X</a></p>", "<p>Was this page helpful? Tell Ida.</p>",
+    "<p>Sign up for our newsletter. It has the dates of repair.</p>",
+    "<p>The pump was last updated on May 3.</p>", "<h2 id=breadcrumbs>Breadcrumbs</h2>",
+    "<p>The value of <a href=#v>x^2</a> is 4.</p>",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("piece", PROSE)
+def test_prose_that_looks_like_such_lines_stays(piece: str) -> None:
+    document = parse_here(
+        f"<!doctype html><body><h1>Pump</h1><p>Dry.</p>{piece}".encode(), "a.html"
+    )
+    words = re.sub("<[^>]*>", " ", piece).split()
+    assert [word for word in document.text.split() if word not in "-|"] == ["Pump", "Dry.", *words]
+    assert document.findings == ()
+
+
 def test_prose_beside_the_main_text_is_told() -> None:
     main = f"<main><h1>Pump</h1><p>{'The pump is rinsed every day. ' * 10}</main>"
     body = f"<!doctype html><body>{main}<div><p>{SENTENCE}</p></div><div>Imprint</div>"

@@ -2,19 +2,19 @@
 
 import math
 import re
+from bisect import bisect
 from collections import defaultdict
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 from pypdf import PageObject
-from pypdf.generic import ArrayObject, ContentStream, DictionaryObject
+from pypdf.generic import ArrayObject, DictionaryObject
 
-from d2l.readers.parsing import CELL, joins_number
+from d2l.readers.parsing import CELL, RAISED_NUMBER
 from d2l.readers.pdf.fonts import hides_text
 from d2l.readers.pdf.layout import HAS_LEADER, ITEM_MARK, SAME_X, Line, clean_line, merge_rows
-from d2l.readers.pdf.strings import Path, Shown, spell_out_strings
-from d2l.readers.pdf.widths import Measure
+from d2l.readers.pdf.strings import Shown
 
 CELL_GAP = 0.8  # times the font size, between cells of a table; justified words stand closer
 SURE_GAP = 2.5  # times the font size, between cells that are not aligned with others
@@ -23,34 +23,33 @@ HEADING_MARK = re.compile(r"[A-Z]?\d*(?:\.\d+)*\.?$")
 WIDE_GAP = 1500  # between cells of a table, in thousandths of the font size
 BOLD = re.compile(r"bold|black|heavy|CMBX", re.I)  # in the name of a font
 MONO = re.compile(r"mono|courier|consol|menlo|code|typewriter|NimbusMon|[a-z]tt\d|xtt", re.I)
+FLATTENED = "['/FFT"  # operands that draw what pdfium flattened
+LABEL_SHIFT = 5  # points between the baselines of a field and its label
 SUBSET_TAG = re.compile(r"^/?(?:[A-Z]{6}\+)?")  # random letters before the name of a font
 
 
-def read_lines(
-    page: PageObject, stream: ContentStream, measures: Mapping[str, Measure], omitted: Set[Path]
-) -> tuple[list[Line], bool]:
-    """Extract the lines of a page without some text, cells of a row joined; and true if their
-    letters are a guess."""
-    collector = _PieceCollector()
-    plain = spell_out_strings(page, stream, measures, omitted).extract_text(
+def read_lines(page: PageObject, *, has_fields: bool) -> tuple[list[Line], bool]:
+    """Extract the lines of a page whose strings are spelled out, cells of a row joined; and true if
+    their letters are a guess."""
+    collector = _PieceCollector(has_fields=has_fields)
+    plain = page.extract_text(
         visitor_operand_before=collector.see_operand, visitor_text=collector.see_text
     )
     collector.end_row()
     is_guess = 2 * collector.n_hidden > collector.n_ink
     if collector.n_ink == count_ink(plain):
-        aligned = find_columns([row.starts for row in collector.rows])
-        hanging = find_hanging(collector.rows)
-        uneven = find_uneven_rows([row.sure_starts for row in collector.rows])
+        rows = place_values(collector.rows, collector.values)
+        aligned = find_columns([row.starts for row in rows])
+        hanging = find_hanging(rows)
+        uneven = find_uneven_rows([row.sure_starts for row in rows])
         lines = (
             make_line(row, columns | beside, sure)
-            for row, columns, beside, sure in zip(
-                collector.rows, aligned, hanging, uneven, strict=True
-            )
+            for row, columns, beside, sure in zip(rows, aligned, hanging, uneven, strict=True)
         )
         return merge_rows([line for line in lines if line.text]), is_guess
     # The callbacks saw other text than pypdf returns: use the returned text, without positions.
-    rows = [clean_line(row) for row in plain.split("\n")]
-    return [Line(row, 0.0, -12.0 * n, 10.0) for n, row in enumerate(rows) if row], is_guess
+    texts = [clean_line(row) for row in plain.split("\n")]
+    return [Line(text, 0.0, -12.0 * n, 10.0) for n, text in enumerate(texts) if text], is_guess
 
 
 def count_ink(text: str) -> int:
@@ -86,8 +85,11 @@ def find_longest(pieces: Sequence[_Piece]) -> _Piece:
 class _PieceCollector:
     """Callbacks of pypdf's text extraction: pieces of text, line by line."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, has_fields: bool) -> None:
         self.rows: list[_Row] = []
+        self.values: list[_Piece] = []  # of form fields
+        self._has_fields = has_fields
+        self._field: tuple[float, float] | None = None  # corner of the field that is read
         self.n_ink = 0
         self.n_hidden = 0  # of these, in fonts that do not determine their characters
         self._hiding: dict[int, bool] = {}  # by font
@@ -101,7 +103,10 @@ class _PieceCollector:
         self._is_exact = True
 
     def see_operand(self, operator: bytes, operands: Any, cm: Any, tm: Any) -> None:
-        """Note the starts of strings after a gap."""
+        """Note the starts of strings after a gap, and the fields of a form."""
+        is_form = self._has_fields and operator == b"Do"
+        if is_form and (self._field or str(operands).startswith(FLATTENED)):
+            self._field = (cm[4], cm[5])
         if operator == b"Tf" and len(operands) > 1 and isinstance(operands[1], (int, float)):
             self._font_size = abs(float(operands[1]))
         if operator in (b"BT", b"Td", b"TD", b"Tm", b"T*"):
@@ -139,7 +144,9 @@ class _PieceCollector:
             if isinstance(font, DictionaryObject):
                 hides = self._hiding.setdefault(id(font), hides_text(font))
                 self.n_hidden += count_ink(text) * hides
-            self._pieces.append(_Piece(text, along, across, abs(size) * scale, name))
+            x, y = self._field or (0.0, 0.0)
+            piece = _Piece(text, x + along, y + across, abs(size) * scale, name)
+            (self.values if self._field else self._pieces).append(piece)
         elif text and self._pieces:
             self._pieces.append(_Piece(text))
         if text.endswith("\n"):
@@ -155,6 +162,29 @@ class _PieceCollector:
             wide = baseline in self._wide_moves
             self.rows.append(_Row(tuple(self._pieces), frozenset(starts), sure, wide, end))
         self._pieces, self._end, self._is_exact = [], -math.inf, True
+
+
+def place_values(rows: Sequence[_Row], values: Sequence[_Piece]) -> list[_Row]:
+    """Put the values of form fields into the rows of their labels; below the row above a field
+    without a label beside it."""
+    by_height = defaultdict[float, list[int]](list)
+    for number, row in enumerate(rows):
+        by_height[find_longest(row.pieces).y].append(number)
+    heights, placed, below = sorted(by_height), list(rows), defaultdict[int, list[_Row]](list)
+    for value in values:
+        first, last = (bisect(heights, value.y + shift) for shift in (-LABEL_SHIFT, LABEL_SHIFT))
+        beside = [(rows[n].pieces[0].x, n) for y in heights[first:last] for n in by_height[y]]
+        if beside:
+            _, n = min(beside, key=lambda row: (row[0] > value.x, abs(row[0] - value.x)))
+            pieces = list(placed[n].pieces)
+            right = (at for at, piece in enumerate(pieces) if piece.x > value.x)
+            spaced = value._replace(text=f" {value.text.strip()} ")
+            pieces.insert(next(right, len(pieces)), spaced)
+            placed[n] = placed[n]._replace(pieces=tuple(pieces), has_wide_move=True)
+        else:
+            above = by_height[heights[first]][-1] if first < len(heights) else -1
+            below[above].append(_Row((value,), frozenset(), frozenset(), False, None))
+    return below[-1] + [row for n, own in enumerate(placed) for row in (own, *below[n])]
 
 
 def find_columns(starts: Sequence[frozenset[int]]) -> list[frozenset[int]]:
@@ -240,7 +270,8 @@ def make_line(row: _Row, columns: frozenset[int], uneven: frozenset[int]) -> Lin
 def is_power(before: _Piece, piece: _Piece) -> bool:
     """True if a small raised number would read as one number with the number before."""
     is_raised = piece.y - before.y > 0.2 * before.size and piece.size < 0.85 * before.size
-    return is_raised and joins_number(before.text, piece.text)
+    is_number = before.text[-1:].isdigit() and RAISED_NUMBER.match(piece.text) is not None
+    return is_raised and is_number
 
 
 def locate(cm: Sequence[float], tm: Sequence[float]) -> tuple[float, float, float]:

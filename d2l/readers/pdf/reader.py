@@ -4,7 +4,6 @@
 pypdf slow, or fill the memory.
 """
 
-import hashlib
 import logging
 import re
 from collections.abc import Iterator, Sequence
@@ -13,10 +12,9 @@ from dataclasses import dataclass, field, replace
 from io import BytesIO
 from typing import Any
 
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from pypdf import PageObject, PasswordType, PdfReader
 from pypdf.errors import PyPdfError
-from pypdf.generic import Destination, DictionaryObject
+from pypdf.generic import Destination
 
 from d2l.errors import DocumentError
 from d2l.readers.findings import Finding, gather
@@ -33,7 +31,6 @@ from d2l.readers.pdf.fonts import (
     MAX_NESTED_FORMS,
     PARSE_ERRORS,
     list_resources,
-    look_up,
     mend_fonts,
 )
 from d2l.readers.pdf.headings import Bookmark, place_bookmarks, recognize_headings
@@ -41,7 +38,7 @@ from d2l.readers.pdf.layout import Line, clean_line, flow_page, gather_words, is
 from d2l.readers.pdf.lines import read_lines
 from d2l.readers.pdf.margins import Bounds, drop_running_lines, measure_page
 from d2l.readers.pdf.runs import Runs
-from d2l.readers.pdf.strings import Path, parse_content
+from d2l.readers.pdf.strings import Path, parse_content, spell_out_strings
 from d2l.readers.pdf.viewer import Viewer, ViewError
 from d2l.readers.pdf.visible import find_hidden
 from d2l.readers.pdf.widths import Measure, find_measures
@@ -78,8 +75,9 @@ def parse_pdf(request: ParseRequest) -> Parsed:
     propagate, logger.propagate = logger.propagate, False
     try:
         reader = open_pdf(request, repairs)
+        has_fields = "/AcroForm" in reader.root_object
         reader, request, unfilled = flatten(reader, request)
-        read = read_pages(reader, request, repairs)
+        read = read_pages(reader, request, repairs, has_fields=has_fields)
         read.unfilled = unfilled
         bodies, running = drop_running_lines(read.pages, read.bounds)
         sections = tuple(bound_text(make_sections(reader, bodies), request))
@@ -151,9 +149,9 @@ def unlock(reader: PdfReader, request: ParseRequest) -> None:
     opened = reader.decrypt("")
     if opened == PasswordType.USER_PASSWORD:
         return
-    # pypdf tries a password as the owner's first. An empty owner password was never set, so the
-    # user's is still needed.
-    if opened == PasswordType.OWNER_PASSWORD and opens_for_all(reader):
+    # pypdf takes an empty owner password, which was never set; viewers then want the user's.
+    is_owner = opened == PasswordType.OWNER_PASSWORD
+    if is_owner and Viewer(request.data, None, len(reader.pages)).is_open:
         return
     if request.password is None:
         raise DocumentError(
@@ -165,30 +163,6 @@ def unlock(reader: PdfReader, request: ParseRequest) -> None:
             f"{request.name}: wrong password",
             hint="give the password that opens this file with --password",
         )
-
-
-def opens_for_all(reader: PdfReader) -> bool:
-    """True if the user password is empty; ISO 32000-2, 7.6.4.4.10, for 256-bit keys."""
-    encrypt = look_up(reader.trailer, "/Encrypt")
-    revision = int(encrypt.get("/R", 0)) if isinstance(encrypt, DictionaryObject) else 0
-    if revision < 5:
-        return True  # for shorter keys, an owner password that is not set equals the user's
-    user = look_up(encrypt, "/U")
-    entry: bytes = user if isinstance(user, bytes) else user.original_bytes
-    key = hashlib.sha256(entry[32:40]).digest()
-    return entry[:32] == (key if revision == 5 else harden_hash(key))
-
-
-def harden_hash(key: bytes) -> bytes:
-    """Compute Algorithm 2.B of ISO 32000-2 for an empty password, from the first hash."""
-    n_rounds, last = 0, 0
-    while n_rounds < 64 or last > n_rounds - 32:
-        cipher = Cipher(algorithms.AES128(key[:16]), modes.CBC(key[16:32])).encryptor()
-        block = cipher.update(key * 64) + cipher.finalize()
-        hashes = (hashlib.sha256, hashlib.sha384, hashlib.sha512)
-        key = hashes[sum(block[:16]) % 3](block).digest()
-        n_rounds, last = n_rounds + 1, block[-1]
-    return key[:32]
 
 
 @dataclass
@@ -205,7 +179,9 @@ class PagesRead:
     findings: list[Finding] = field(default_factory=list)
 
 
-def read_pages(reader: PdfReader, request: ParseRequest, repairs: _Repairs) -> PagesRead:
+def read_pages(
+    reader: PdfReader, request: ParseRequest, repairs: _Repairs, *, has_fields: bool
+) -> PagesRead:
     """Read page by page, until there is more text than allowed."""
     read = PagesRead()
     n_chars = 0
@@ -227,7 +203,8 @@ def read_pages(reader: PdfReader, request: ParseRequest, repairs: _Repairs) -> P
             read.findings += [finding for finding in hidden.values() if finding.count]
             left_out = frozenset(path for path in hidden if hidden[path].kind == "hidden")
             omitted = frozenset() if request.include_hidden else left_out
-            lines, is_guess = read_lines(page, stream, measures, omitted)
+            copy = spell_out_strings(page, stream, measures, omitted)
+            lines, is_guess = read_lines(copy, has_fields=has_fields)
             if is_guess:
                 read.garbled.append(number)
             if repairs.n_lost > n_lost:

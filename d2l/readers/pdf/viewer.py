@@ -65,6 +65,7 @@ class Viewer:
             with suppress(pdfium.PdfiumError):
                 pdf = pdfium.PdfDocument(data, attempt)
                 self._pdf = pdf if len(pdf) == n_pages else None
+        self.is_open = self._pdf is not None
 
     def open_page(self, index: int, shown: Runs) -> "View":
         """Open a page with its runs; raises ViewError, also for forms that would keep pdfium

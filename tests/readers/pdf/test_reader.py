@@ -186,6 +186,37 @@ def test_annotations_that_cannot_be_read_are_noted(monkeypatch: pytest.MonkeyPat
     )
 
 
+def fill_in(texts: list[tuple[str, int, int]], values: list[tuple[str, int, int]]) -> bytes:
+    """A page of a form: its texts, and the values of its fields, with their positions."""
+    numbers = " ".join(f"{6 + n} 0 R" for n in range(len(values)))
+    acro = f"/AcroForm << /Fields [{numbers}] /DR << /Font << /F1 3 0 R >> >> >>"
+    fields = [
+        f"<< /Type /Annot /Subtype /Widget /FT /Tx /T (t{x}_{y}) /V ({value}) /F 4 "
+        f"/DA (/F1 10 Tf 0 g) /Rect [{x} {y - 4} {x + 120} {y + 12}] >>"
+        for value, x, y in values
+    ]
+    content = "\n".join(pdf_line(text, x, y) for text, x, y in texts)
+    return build(content, page=f"/Annots [{numbers}]", catalog=acro, extra=fields)
+
+
+def test_values_of_a_form_stand_beside_their_labels() -> None:
+    labels = [("Form of the yard", 72, 740), ("Name:", 72, 700), ("Date:", 330, 700),
+              ("agree", 90, 680), ("Remarks", 72, 660), ("Thank you.", 72, 560)]  # fmt: skip
+    values = [("Dry it", 72, 638), ("3 May", 380, 700), ("Ida Holm", 120, 700), ("X", 72, 680)]
+    assert parse_here(fill_in(labels, values)).text == (
+        "Form of the yard\n\nName: Ida Holm Date: 3 May\nX agree\nRemarks\nDry it\n\nThank you."
+    )
+
+
+def test_values_without_a_page_of_labels_are_read_in_order() -> None:
+    assert parse_here(fill_in([], [("One", 72, 700), ("Two", 72, 600)])).text.split() == [
+        "One",
+        "Two",
+    ]
+    high = fill_in([("Below.", 72, 500)], [("Above.", 72, 700)])
+    assert parse_here(high).text.split() == ["Above.", "Below."]
+
+
 def test_file_of_annotations_alone_is_read() -> None:
     note = "/Annots [<< /Subtype /Stamp /Rect [9 9 99 99] /AP << /N 6 0 R >> >>]"
     data = build("", page=note, extra=[form(pdf_line("Oslo", 9, 9))])
