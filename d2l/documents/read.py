@@ -174,7 +174,8 @@ def choose_format(source: Source, content: Content, asked: str | None) -> str:
     claimed = asked or next((n for n, reader in READERS.items() if suffix in reader.suffixes), None)
     if content.format in PROVABLE and asked in (None, content.format):
         return content.format
-    if content.format is None or content.format in PROVABLE or claimed in PROVABLE:
+    is_markup = content.format == "xml" and asked is None and claimed in (None, "text")
+    if content.format is None or content.format in PROVABLE or claimed in PROVABLE or is_markup:
         raise refuse_content(source, content, asked, claimed)
     if asked is not None:
         return asked
@@ -188,7 +189,9 @@ def refuse_content(
 ) -> DocumentError:
     """Make the error for unfit content: it names the likely format, and a way to read it."""
     not_that = f"not {READERS[claimed].description}; " if claimed and claimed in PROVABLE else ""
-    if content.format is not None:
+    if content.format == "xml":
+        hint = "convert it, for example with pandoc to HTML, or read its source with --format text"
+    elif content.format is not None:
         hint = f"read it as what it is with --format {content.format}"
         if asked is None and content.format != "text":
             hint += ", or rename it"
@@ -234,10 +237,10 @@ READERS: dict[str, Reader] = {
     "docx": Reader((".docx",), "a DOCX document", sandboxed=True),
     "epub": Reader((".epub",), "an EPUB book", sandboxed=True),
     "html": Reader((".html", ".htm", ".xhtml"), "an HTML page", sandboxed=True),
-    "markdown": Reader((".md", ".markdown"), "Markdown text", sandboxed=False),
+    "markdown": Reader((".md", ".markdown", ".mdx"), "Markdown text", sandboxed=False),
     "csv": Reader((".csv", ".tsv"), "a table in text", sandboxed=False),
     "srt": Reader((".srt", ".vtt"), "subtitles", sandboxed=False),
-    "eml": Reader((".eml",), "an e-mail", sandboxed=True),
+    "eml": Reader((".eml", ".mhtml", ".mht"), "an e-mail", sandboxed=True),
     "pptx": Reader((".pptx",), "a PowerPoint presentation", sandboxed=True),
     "xlsx": Reader((".xlsx",), "an Excel workbook", sandboxed=True),
     "odt": Reader((".odt",), "an OpenDocument text", sandboxed=True),

@@ -1,4 +1,4 @@
-"""EML: the subject, people, date and words of an e-mail.
+"""EML and MHTML: the subject, people, date and words of an e-mail or a saved page.
 
 Bytes in, one section or those of an HTML page out; attachments are counted, not read.
 """
@@ -22,8 +22,11 @@ def parse_mail(request: ParseRequest) -> Parsed:
         heads = [f"{name}: {message[name]}" for name in HEADS if message[name]]
         title = " ".join(str(message["Subject"] or "").split())
         body = message.get_body(("plain", "html"))
+        if body is not None and body.get_content_charset() is None:
+            body.set_param("charset", "utf-8")
         content = "" if body is None else str(body.get_content()).replace("\r\n", "\n")
-        n_attached = sum(1 for _ in message.iter_attachments())
+        is_page = message.get_content_type() == "multipart/related"  # with its pictures
+        n_attached = 0 if is_page else sum(1 for _ in message.iter_attachments())
     except MAIL_ERRORS as error:
         raise damaged(request, "e-mail", type(error).__name__) from None
     parsed = Parsed((Section(content.strip()),))

@@ -11,13 +11,15 @@ from d2l.readers.findings import Finding, gather
 from d2l.readers.markdown_pieces import DEFINITION, TAG, MarkupPiece, cut
 from d2l.readers.parsing import Parsed, ParseRequest, bound_text
 from d2l.readers.sniff import decode
-from d2l.readers.text import encoding_notes, name_cells, split_markdown
+from d2l.readers.text import drop_encoded, encoding_notes, name_cells, split_markdown
 
 IN_COMMENT, UNUSED, NOT_DISPLAYED = "in a comment", "in an unused definition", "not displayed"
 #: Elements whose text is never shown.
 NOT_SHOWN = ("head", "script", "style", "template", "title")
 # The number of a piece in the markup that is judged.
 _MARK = re.compile("\ue000(\\d{1,9})\ue001")
+# Imports of components at the top of MDX, behind its front matter.
+_IMPORTS = re.compile(r"\A(---\n(?s:.*?)\n---\n)?\s*+(?:(?:import|export)\s[^\n]*\n\s*+)++")
 _PARAGRAPH = "d2l-paragraph"
 _LABEL = re.compile(r"\[((?:[^\[\]\\]|\\.){1,999})\]")
 _MAY_HIDE = re.compile("=|hidden|popover", re.I)  # in a tag
@@ -34,11 +36,14 @@ def parse_markdown(request: ParseRequest) -> Parsed:
     """Cut at headings; headings and code stay unchanged, hidden text is left out unless the request
     includes it."""
     decoded = decode(request.data, request.name, request.encoding)
-    text, findings, notes = remove_hidden(decoded.text, request)
+    plain, encoded = drop_encoded(decoded.text)
+    if request.name.endswith(".mdx"):
+        plain = _IMPORTS.sub(r"\1", plain)
+    text, findings, notes = remove_hidden(plain, request)
     if "|" in text:
         text = "\n".join(name_cells(text.split("\n")))
     sections = bound_text(split_markdown(text), request)
-    return Parsed(tuple(sections), (*encoding_notes(decoded), *notes), findings)
+    return Parsed(tuple(sections), (*encoding_notes(decoded), *encoded, *notes), findings)
 
 
 def remove_hidden(

@@ -19,6 +19,9 @@ PDF_HEADER = re.compile(rb"%PDF-\d\.\d")
 HTML_START = re.compile(
     rb"(?>\s+|<!--(?>.*?-->)|<\?xml[^>]*>)*+<(?:!doctype\s+html|html|head|body)[\s>]", re.I | re.S
 )
+XML_START = re.compile(
+    rb"(?>\s+|<!--(?>.*?-->))*+<(?:\?xml\s|!doctype\s|[\w.:-]+\s[^<>]*\bxmlns[:=])", re.I | re.S
+)
 CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 META_CHARSET = re.compile(
     rb"<meta[^>]*?charset\s*+=\s*+[\"']?\s*+([\w.:-]+)|<\?xml[^>]*?encoding"
@@ -117,6 +120,8 @@ def sniff(data: bytes) -> Content:
             return Content(None, words)
     if HTML_START.match(start):
         return Content("html", "an HTML page")
+    if XML_START.match(start):
+        return Content("xml", "an XML document")
     return Content("text", "text") if detect_sample(data) else Content(None, BINARY)
 
 

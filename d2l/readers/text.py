@@ -16,6 +16,13 @@ UNDERLINE = re.compile(r" {0,3}(=+|-+)[ \t]*$")
 # Lines that cannot be a paragraph above a setext underline.
 RULE_SIGNS = frozenset("|-: \t>")  # of the line below the head of a table
 STYLE = re.compile(r"</?[ibu]>")  # in subtitles
+#: Base64: long runs of letters of both cases and digits, in one line or many.
+ENCODED = re.compile(
+    r"(?=[a-zA-Z+/]{0,59}\d)(?=[\dA-Z+/]{0,59}[a-z])(?=[\da-z+/]{0,59}[A-Z])[\da-zA-Z+/]{60,}+"
+    r"(?:\n[ \t]?[\da-zA-Z+/]{20,}+)*+={0,2}"
+)
+QUOTED = re.compile(r"=[C-F][0-9A-F]=[89AB][0-9A-F]|=3D\"")  # quoted-printable
+LEAST_ENCODED, LEAST_QUOTED = 1000, 5
 BORDER = re.compile(r"(?<!\\)\|")
 NOT_PARAGRAPH = re.compile(r"[ \t]*([-*+>|]|\d+[.)])|( {4}|\t)|[ \t]*$")
 
@@ -23,8 +30,19 @@ NOT_PARAGRAPH = re.compile(r"[ \t]*([-*+>|]|\d+[.)])|( {4}|\t)|[ \t]*$")
 def parse_text(request: ParseRequest) -> Parsed:
     """Read the whole text as one section."""
     decoded = decode(request.data, request.name, request.encoding)
-    sections = bound_text([Section(decoded.text)], request)
-    return Parsed(tuple(sections), encoding_notes(decoded))
+    text, notes = drop_encoded(decoded.text)
+    sections = bound_text([Section(text)], request)
+    return Parsed(tuple(sections), (*encoding_notes(decoded), *notes))
+
+
+def drop_encoded(text: str) -> tuple[str, tuple[str, ...]]:
+    """Leave out pictures and attachments in base64; note them, and text of an undecoded e-mail."""
+    plain = ENCODED.sub(lambda run: "" if len(run[0]) >= LEAST_ENCODED else run[0], text)
+    n_chars, n_quoted = len(text) - len(plain), len(QUOTED.findall(plain))
+    notes = [f"{n_chars:,} characters of base64 (pictures or files) left out"] if n_chars else []
+    if n_quoted >= LEAST_QUOTED:
+        notes.append(f"{n_quoted:,} signs like =C3=A4; if it is an e-mail, give --format eml")
+    return plain, tuple(notes)
 
 
 def parse_subtitles(request: ParseRequest) -> Parsed:

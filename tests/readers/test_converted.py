@@ -149,6 +149,20 @@ def test_mail_is_read_with_its_heads(html: bool) -> None:
     assert document.notes == ("attachments that are not read: 1",)
 
 
+def test_a_saved_page_is_read_without_its_pictures() -> None:
+    head = "Subject: Pump\nMIME-Version: 1.0\nContent-Type: multipart/related; boundary=XX\n\n"
+    quoted = "<!DOCTYPE html><h1>Pump</h1><p>It costs 12 =E2=82=AC a=\n piece.</p>"
+    page = (
+        f"--XX\nContent-Type: text/html\nContent-Transfer-Encoding: quoted-printable\n\n{quoted}\n"
+    )
+    picture = (
+        "--XX\nContent-Type: image/png\nContent-Transfer-Encoding: base64\n\nAAECAwQF\n--XX--\n"
+    )
+    document = read_bytes(f"{head}{page}{picture}".encode(), "a.mhtml")
+    assert document.text == "Subject: Pump\n\nPump\n\nIt costs 12 € a piece."
+    assert document.notes == ()
+
+
 def test_subtitles_are_read_without_numbers_and_times() -> None:
     text = "1\n00:00:01,000 --> 00:00:04,000\n<i>Open</i> the\nvalve.\n\n2\n00:00:05,000 --> x\n7\n"
     assert read_bytes(text.encode(), "a.srt").text == "Open the valve.\n7"

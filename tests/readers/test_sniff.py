@@ -94,6 +94,26 @@ def test_content_is_told_apart(data: bytes, words: str) -> None:
     assert sniff(data).words == words
 
 
+@pytest.mark.parametrize(
+    "start",
+    [
+        '<svg xmlns="http://www.w3.org/2000/svg">',
+        "<?xml version='1.0'?>\n<office:document>",
+        "<!-- note -->\n<TEI xmlns='http://www.tei-c.org/ns/1.0'>",
+        "<!DOCTYPE book PUBLIC '-//OASIS//DTD DocBook XML V4.5//EN'><book>",
+        "<article version='5.0' xmlns:d='x'>",
+    ],
+)
+def test_xml_that_is_no_page_is_refused_unless_its_source_is_asked_for(start: str) -> None:
+    data = f"{start}Valve 7".encode()
+    for name in ("a.xml", "a.txt", "sample"):
+        with pytest.raises(DocumentError, match=r": this is an XML document$") as caught:
+            read_bytes(data, name)
+        assert "pandoc" in str(caught.value.hint)
+    assert read_bytes(data, "a.xml", format="text").text.endswith("Valve 7")
+    assert read_bytes(data + b"\n\n# A", "a.md").format == "markdown"
+
+
 def test_short_shift_jis_file_is_read_right() -> None:
     document = samples.read_shared("legacy-encoding-mskanji.csv")
     assert document.text == (

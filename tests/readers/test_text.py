@@ -1,4 +1,6 @@
+import textwrap
 import time
+from base64 import b64encode
 
 import pytest
 
@@ -6,7 +8,7 @@ from d2l.documents.read import read_document
 from d2l.readers.parsing import Heading, Section
 from d2l.readers.text import find_headings
 from tests.documents import samples
-from tests.documents.samples import read_bytes
+from tests.documents.samples import parse_here, read_bytes
 
 
 @pytest.mark.parametrize(
@@ -68,6 +70,62 @@ Two
 def test_markdown_text_is_kept_but_for_empty_lines_around_sections() -> None:
     document = read_bytes(b"\n# A\n\nx\n\n\n# B\ny\n", "a.md")
     assert document.text == "# A\n\nx\n\n# B\ny"
+
+
+def wrap_lines(text: str, width: int, indent: str = "") -> str:
+    return f"\n{indent}".join(textwrap.wrap(text, width))
+
+
+PICTURE = b64encode(bytes(range(256)) * 9).decode()
+LEFT_OUT = "characters of base64 (pictures or files) left out"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "kept"),
+    [
+        (
+            "a.md",
+            f"# A\n\n![x](data:image/png;base64,{PICTURE})\n",
+            "# A\n\n![x](data:image/png;base64,)",
+        ),
+        (
+            "a.vcf",
+            f"FN:Ida\nPHOTO:{wrap_lines(PICTURE, 74, ' ')}\nEND:VCARD\n",
+            "FN:Ida\nPHOTO:\nEND:VCARD\n",
+        ),
+        ("a.txt", f"One.\n{wrap_lines(PICTURE, 76)}\n\nTwo.", "One.\n\n\nTwo."),
+    ],
+)
+def test_pictures_and_files_in_base64_are_left_out_and_told(
+    name: str, text: str, kept: str
+) -> None:
+    document = parse_here(text.encode(), name)
+    assert document.text == kept
+    (note,) = document.notes
+    assert note.endswith(LEFT_OUT)
+
+
+@pytest.mark.parametrize("run", ["ACGT" * 999, "0" * 3000, "word" * 900, "a/b/c/D/1" * 6])
+def test_long_words_that_are_no_base64_stay(run: str) -> None:
+    document = parse_here(run.encode(), "a.txt")
+    assert (document.text, document.notes) == (run, ())
+
+
+def test_an_e_mail_that_is_not_decoded_is_noted() -> None:
+    line = "Der Preis betr=C3=A4gt 12 =E2=82=AC f=C3=BCr jede St=C3=BCck, und =\nm=C3=B6glich.\n"
+    assert parse_here(line.encode(), "a.txt").notes == (
+        "5 signs like =C3=A4; if it is an e-mail, give --format eml",
+    )
+    assert parse_here(b"timeout=90 port=80 size=C0FFEE " * 20, "a.txt").notes == ()
+
+
+def test_the_imports_of_mdx_are_no_text() -> None:
+    imports = "import Tabs from '@theme/Tabs';\nexport const x = 1\n\n"
+    code = "```js\nimport a from 'b'\n```\nimport is a word."
+    text = f"---\ntitle: x\n---\n{imports}# Pump\n\n{code}"
+    kept = f"---\ntitle: x\n---\n\n# Pump\n\n{code}"
+    assert parse_here(text.encode(), "a.mdx").text == kept
+    assert parse_here(text.encode(), "a.md").text.startswith(f"---\ntitle: x\n---\n{imports}"[:40])
 
 
 def test_long_plain_text_is_exact() -> None:
