@@ -31,6 +31,7 @@ _COLUMNS = (
     "parts",
     "size",
     "written",
+    "inputs changed",
 )
 
 
@@ -75,6 +76,7 @@ def _describe_entry(entry: "Entry") -> tuple[str, ...]:
         f"{entry.parts:,}" if entry.parts else "",
         f"{(entry.size_bytes or 0) / 1e6:.1f} MB",
         console.spell_age(entry.written),
+        entry.inputs_date or "",
     )
 
 

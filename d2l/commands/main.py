@@ -35,173 +35,77 @@ _Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an 
 
 COMMANDS: Groups = {
     "Make adapters": [
-        Row(
-            "compile",
-            "Compile documents into one adapter.",
-            "manual.pdf",
-            "compile:compile_command",
-        ),
-        Row(
-            "batch",
-            "Make an adapter of each of many documents or descriptions.",
-            "docs/ --out-dir adapters/",
-        ),
-        Row(
-            "merge",
-            "Merge adapters of one base into one.",
-            "a.lora b.lora -o both.lora --weight 1 --weight 0.5",
-        ),
-        Row(
-            "edit",
-            "Drop, keep or rescale pages of an adapter.",
-            "manual.lora --drop 'manual.pdf:p. 12-14' -o new.lora",
-        ),
+        Row("compile", "Compile documents into one adapter.", "manual.pdf",
+            "compile:compile_command"),
+        Row("batch", "Make an adapter of each of many documents or descriptions.",
+            "docs/ --out-dir adapters/"),
+        Row("merge", "Merge adapters of one base into one.",
+            "a.lora b.lora -o both.lora --weight 1 --weight 0.5"),
+        Row("edit", "Drop, keep or rescale pages of an adapter.",
+            "manual.lora --drop 'manual.pdf:p. 12-14' -o new.lora"),
     ],
     "Use and manage adapters": [
         Row("ask", "Ask an adapter questions.", 'manual "How often is the filter rinsed?"'),
-        Row(
-            "serve",
-            "Serve adapters over HTTP, as OpenAI's interface does.",
-            "adapters/ --port 8080",
-        ),
-        Row(
-            "check",
-            "Check which runtimes load an adapter.",
-            "manual.lora --runtime vllm --max-lora-rank 64",
-        ),
+        Row("serve", "Serve adapters over HTTP, as OpenAI's interface does.",
+            "adapters/ --port 8080"),
+        Row("check", "Check which runtimes load an adapter.",
+            "manual.lora --runtime vllm --max-lora-rank 64"),
         Row("export", "Export an adapter for another runtime.", "manual.lora --to gguf"),
         Row("ls", "List the adapters in a folder.", "adapters/", "adapters:list_adapters"),
         Row("inspect", "Show an adapter's contents and origin.", "manual.lora", "adapters:inspect"),
         Row("diff", "Show how two adapters differ.", "old.lora new.lora"),
-        Row(
-            "probe",
-            "Measure how much of its document an adapter recalls.",
-            "manual.lora --qa questions.jsonl",
-        ),
-        Row(
-            "push",
-            "Upload an adapter to the Hugging Face hub.",
-            "manual ORG/manual --private",
-            "adapters:push",
-        ),
+        Row("probe", "Measure how much of its document an adapter recalls.",
+            "manual.lora --qa questions.jsonl"),
+        Row("push", "Upload an adapter to the Hugging Face hub.", "manual ORG/manual --private",
+            "adapters:push"),
         Row("rm", "Remove adapters.", "manual old.lora", "adapters:remove"),
     ],
     "Networks and bases": [
-        Row(
-            "bases",
-            "List and download base models.",
-            below=(
-                Row(
-                    "ls",
-                    "List the known bases: where they lie, size and memory.",
-                    "",
-                    "bases:list_bases",
-                ),
-                Row(
-                    "fetch",
-                    "Download and check a base's file, and print its path.",
-                    "qwen2.5-coder-1.5b",
-                    "bases:fetch_base",
-                ),
-            ),
-        ),
-        Row(
-            "checkpoints",
-            "List, write and begin networks.",
-            below=(
-                Row(
-                    "ls",
-                    "List the networks that have a short name, or show one.",
-                    "smollm2-135m",
-                    "checkpoints:list_checkpoints",
-                ),
-                Row(
-                    "check",
-                    "Check access, disk and GPU memory for a network.",
-                    "sakana/gemma-2-2b --device cuda",
-                    "checkpoints:check_checkpoint",
-                ),
-                Row(
-                    "export",
-                    "Write a run or a released checkpoint as a folder.",
-                    "runs/one -o my-network --compact",
-                    "checkpoints:export_checkpoint",
-                ),
-            ),
-        ),
-        Row(
-            "cache",
-            "List the cache and make it smaller.",
-            below=(
-                Row(
-                    "ls",
-                    "List the cache: its folder, its entries and their size.",
-                    "",
-                    "cache:list_cache",
-                ),
-                Row(
-                    "prune",
-                    "Remove entries that were not used for the longest time.",
-                    "--max-size 5GB",
-                    "cache:prune",
-                ),
-            ),
-        ),
-        Row(
-            "bench",
-            "Measure a network on documents with questions.",
-            below=(
-                Row(
-                    "sets",
-                    "Compile documents of several lengths, and ask about them.",
-                    "dev.jsonl.gz --length 240 -o sets.json",
-                    "bench:sets",
-                ),
-                Row(
-                    "needles",
-                    "Find a number in noise, by length, at ten depths.",
-                    "--length 4096 --rows needles.jsonl",
-                    "bench:needles",
-                ),
-                Row(
-                    "check",
-                    "Try a network on this machine: ten questions on a page.",
-                    "sakana/gemma-2-2b -o check.json",
-                    "bench:check",
-                ),
-                Row(
-                    "manuals",
-                    "Ask about whole documents, which lie beside the questions.",
-                    "manuals/questions.jsonl",
-                    "bench:manuals",
-                ),
-            ),
-        ),
+        Row("bases", "List and download base models.", below=(
+            Row("ls", "List the known bases: where they lie, size and memory.", "",
+                "bases:list_bases"),
+            Row("fetch", "Download and check a base's file, and print its path.",
+                "qwen2.5-coder-1.5b", "bases:fetch_base"),
+        )),
+        Row("checkpoints", "List, write and begin networks.", below=(
+            Row("ls", "List the networks that have a short name, or show one.", "smollm2-135m",
+                "checkpoints:list_checkpoints"),
+            Row("check", "Check access, disk and GPU memory for a network.",
+                "sakana/gemma-2-2b --device cuda", "checkpoints:check_checkpoint"),
+            Row("export", "Write a run or a released checkpoint as a folder.",
+                "runs/one -o my-network --compact", "checkpoints:export_checkpoint"),
+        )),
+        Row("cache", "List the cache and make it smaller.", below=(
+            Row("ls", "List the cache: its folder, its entries and their size.", "",
+                "cache:list_cache"),
+            Row("prune", "Remove entries that were not used for the longest time.",
+                "--max-size 5GB", "cache:prune"),
+        )),
+        Row("bench", "Measure a network on documents with questions.", below=(
+            Row("sets", "Compile documents of several lengths, and ask about them.",
+                "dev.jsonl.gz --length 240 -o sets.json", "bench:sets"),
+            Row("needles", "Find a number in noise, by length, at ten depths.",
+                "--length 4096 --rows needles.jsonl", "bench:needles"),
+            Row("check", "Try a network on this machine: ten questions on a page.",
+                "sakana/gemma-2-2b -o check.json", "bench:check"),
+            Row("manuals", "Ask about whole documents, which lie beside the questions.",
+                "manuals/questions.jsonl", "bench:manuals"),
+        )),
         Row("doctor", "Show versions, devices, bases, caches and what is missing.", ""),
-        Row(
-            "train",
-            "Train a network by a recipe.",
-            "examples/recipes/seats-cpu.toml --out runs/one",
-        ),
+        Row("train", "Train a network by a recipe.",
+            "examples/recipes/seats-cpu.toml --out runs/one"),
     ],
-}
+}  # fmt: skip
 app = make_app(COMMANDS)
 
 TASK_COMMANDS: Groups = {
     "Commands": [
-        Row(
-            "make",
-            "Make an adapter from a task description.",
-            '"summarize legal contracts" -o legal.lora',
-        ),
-        Row(
-            "eval",
-            "Measure an adapter on examples of its task.",
-            "legal.lora tasks.jsonl",
-            "eval:evaluate",
-        ),
-    ]
-}
+        Row("make", "Make an adapter from a task description.",
+            '"summarize legal contracts" -o legal.lora'),
+        Row("eval", "Measure an adapter on examples of its task.", "legal.lora tasks.jsonl",
+            "eval:evaluate"),
+    ],
+}  # fmt: skip
 t2l_app = make_app(TASK_COMMANDS)
 
 

@@ -7,12 +7,10 @@ modeling/hypernet.py, modeling/aggregator.py, configs.py).
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import torch
-from torch import Tensor
 
 from d2l.errors import CheckpointError
 from d2l.hypernets.doc_to_lora.network import (
@@ -23,6 +21,7 @@ from d2l.hypernets.doc_to_lora.network import (
 )
 from d2l.hypernets.formats import pickles
 from d2l.hypernets.formats.fields import naming, show, to_float
+from d2l.hypernets.formats.format import Released
 from d2l.hypernets.formats.native import UNUSABLE, check_shapes
 from d2l.hypernets.formats.pickles import ObjectRecord, TensorRecord
 
@@ -39,19 +38,6 @@ _ENCODER = "ctx_encoder_args"
 _HINTS = {"state": f"this is the optimizer's state: name the {WEIGHTS_FILE} beside it"}
 
 _T = TypeVar("_T", bool, int, str, float)
-
-
-@dataclass(frozen=True)
-class Released:
-    """A checked file: its configuration, and the position of each of the network's tensors."""
-
-    file: Path
-    config: DocToLoraConfig
-    records: Mapping[str, TensorRecord]
-
-    def read_tensors(self) -> dict[str, Tensor]:
-        """Read the tensors onto the CPU as they are stored."""
-        return pickles.read_tensors(self.file, self.records)
 
 
 def matches(path: Path) -> bool:

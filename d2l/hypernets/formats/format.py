@@ -8,7 +8,7 @@ from typing import TypeVar
 from torch import Tensor, nn
 
 from d2l.files.cache import file_digest
-from d2l.hypernets.formats import native
+from d2l.hypernets.formats import native, pickles
 from d2l.hypernets.formats.fields import naming, read_json
 from d2l.hypernets.protocol import HypernetConfig
 
@@ -37,6 +37,20 @@ class Format:
         weights = self.find_weights(path)
         with naming(weights):
             return file_digest(weights)
+
+
+@dataclass(frozen=True)
+class Released:
+    """A released checkpoint, checked: its configuration, and the place of each of the network's
+    tensors in its file."""
+
+    file: Path
+    config: HypernetConfig
+    records: Mapping[str, pickles.TensorRecord]
+
+    def read_tensors(self) -> dict[str, Tensor]:
+        """Read the tensors that the network uses onto the CPU as they are stored."""
+        return pickles.read_tensors(self.file, self.records)
 
 
 def native_format(

@@ -8,15 +8,14 @@ TextToLoraConfig and tensors by name out. Only this module knows the files' own 
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from d2l.errors import CheckpointError
 from d2l.hypernets.formats import pickles
 from d2l.hypernets.formats.fields import naming, read_json, show, to_float
+from d2l.hypernets.formats.format import Released
 from d2l.hypernets.formats.native import UNUSABLE, check_shapes
 from d2l.hypernets.formats.pickles import TensorRecord
 from d2l.hypernets.text_to_lora.network import TextToLoraConfig, expected_shapes
@@ -32,20 +31,6 @@ _HEAD = re.compile(r"heads\.([^.]+)\.weight")
 _TARGETS = ("mean_recon_target.", "std_recon_target.")
 
 
-@dataclass(frozen=True)
-class ReleasedText:
-    """A checked checkpoint: its configuration, and the position of each of the network's
-    tensors."""
-
-    file: Path
-    config: TextToLoraConfig
-    records: Mapping[str, TensorRecord]
-
-    def read_tensors(self) -> dict[str, Tensor]:
-        """Read the tensors that the network uses onto the CPU as they are stored."""
-        return pickles.read_tensors(self.file, self.records)
-
-
 def matches(path: Path) -> bool:
     """True if a path may be a released Text-to-LoRA checkpoint, by names alone."""
     return path.name == WEIGHTS_FILE if path.is_file() else (path / WEIGHTS_FILE).is_file()
@@ -56,7 +41,7 @@ def find_file(path: Path) -> Path:
     return path if path.is_file() else path / WEIGHTS_FILE
 
 
-def read_released(path: Path) -> ReleasedText:
+def read_released(path: Path) -> Released:
     """Read and check everything but the weights; fast for any size of file."""
     file = find_file(path)
     arguments_file = file.parent / ARGUMENTS_FILE
@@ -88,7 +73,7 @@ def read_released(path: Path) -> ReleasedText:
         used = _drop_unused(records, config)
         got = {name: record.shape for name, record in used.items()}
         check_shapes(got, expected_shapes(config))
-    return ReleasedText(file, config, used)
+    return Released(file, config, used)
 
 
 def read_arguments(path: Path) -> dict[str, object]:
