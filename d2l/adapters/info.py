@@ -44,8 +44,9 @@ FILES = (
     LOCK,
 )
 MAKE_ONE = "make one with `d2l compile DOCUMENT`"
-#: A chunk takes some 200 bytes of d2l.json; that of a merged adapter contains its parents' chunks.
-_MAX_JSON_BYTES = 64 << 20
+#: Most bytes of a JSON file, and the share of the whole folder that it may have beyond. A chunk
+#: takes some 200 bytes of d2l.json and 2,000 of text; its values take 100,000 and more.
+_MOST_JSON_BYTES, _JSON_SHARE = 1 << 20, 8
 #: Longest path of operating systems.
 _MAX_NAME = 4096
 
@@ -121,6 +122,12 @@ def describe_adapter(info: AdapterInfo) -> dict[str, Any]:
         "parts_bytes": info.parts_bytes,
         "provenance": None if info.provenance is None else info.provenance.to_json(),
     }
+
+
+def count_json_bytes(folder: Path) -> int:
+    """Count the bytes that a JSON file of an adapter may have at most: values of megabytes would
+    take gigabytes of memory."""
+    return _MOST_JSON_BYTES + folder_size(folder) // _JSON_SHARE
 
 
 def is_adapter(folder: Path) -> bool:
@@ -232,9 +239,9 @@ def _read_object(path: Path) -> dict[str, Any]:
     if not stat.S_ISREG(facts.st_mode):  # a pipe or a device may never end
         raise AdapterError(f"{path}: is no regular file", hint="get the adapter again")
     size = facts.st_size
-    if size > _MAX_JSON_BYTES:
+    if size > (most := count_json_bytes(path.parent)):
         raise AdapterError(
-            f"{path}: has {size:,} bytes, more than {_MAX_JSON_BYTES:,}",
+            f"{path}: has {size:,} bytes, more than {most:,}",
             hint="it is damaged: compile the document again",
         )
     try:

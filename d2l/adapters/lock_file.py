@@ -3,7 +3,6 @@
 A JSON object, read without torch; `compiler.lock` knows the meaning of its other values.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, Final
 from d2l.adapters.info import LOCK
 from d2l.errors import AdapterError
 from d2l.files.atomic import replace_file
+from d2l.files.cache import hash_file
 
 #: Raised with every change that older versions of d2l would misread.
 FORMAT: Final = 1
@@ -75,8 +75,7 @@ def digest_folder(folder: Path) -> dict[str, str]:
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             digests[name] = "no file"
         elif path.is_file():
-            with path.open("rb") as stream:
-                digests[name] = hashlib.file_digest(stream, "sha256").hexdigest()
+            digests[name] = hash_file(path)
     return digests
 
 

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import ValidationError, model_validator
 
-from d2l.adapters.info import PART_VALUES, PARTS, TEXT, AdapterInfo
-from d2l.adapters.provenance import Opening, Record, explain
-from d2l.adapters.record_values import Count, Text
-from d2l.adapters.rounding import KINDS, restore_memory, round_memory
+from d2l.adapters.info import PART_VALUES, PARTS, TEXT, AdapterInfo, count_json_bytes
+from d2l.adapters.module_names import list_layers
+from d2l.adapters.provenance import Opening, Provenance, Record, explain
+from d2l.adapters.record_values import Count, Line, Rows, Text
+from d2l.adapters.rounding import describe_rounded, digest_rounded, restore_memory, round_memory
 from d2l.errors import AdapterError, ShapeError
-from d2l.files.tensors import FILE_ERRORS, TensorFile
+from d2l.files.tensors import CHANGED, FILE_ERRORS, TensorFile, TensorInfo
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +34,10 @@ OVERVIEW = "overview"
 #: Text between a part and a question, as between a page and a question in a prompt.
 PART_END = "\n\n"
 _N_TURNS = 7
-_MAX_BYTES = 1 << 30  # of parts.json: some hundred thousand pages of text
+#: Most tokens of an opening without seats, the base's template with an instruction: it stands in
+#: front of each part. Those of known bases have 39 to 61.
+_MOST_LEAD = 512
+_KEYS = ".k_proj.lora_B.weight"
 _PAGE = re.compile(r"p\. (\d{1,9})")
 _AGAIN = "compile the document again, or ask with --whole"
 
@@ -41,12 +45,13 @@ _AGAIN = "compile the document again, or ask with --whole"
 class PartRecord(Record):
     """Record of a part: its place, the headings above it, and the text that the network read."""
 
-    document: Text
-    source: Text  # "p. 3-5", "§ Filters", or ""
-    headings: tuple[Text, ...] = ()
+    document: Line
+    source: Line  # "p. 3-5", "§ Filters", or ""
+    headings: Rows[Line] = ()
     text: Text
     n_tokens: Count
     n_seats: Count = 0  # of its memory, if it has one
+    values_sha256: Text | None = None  # of its memory's tensors (`digest_rounded`)
 
     @property
     def is_overview(self) -> bool:
@@ -83,9 +88,9 @@ class PartIndex(Record):
 
     format: Literal[1, 2] = 1
     opening: Opening | None = None
-    turns: tuple[Text, ...] = ()
+    turns: Rows[Line] = ()
     n_end: Count = 0
-    parts: tuple[PartRecord, ...]
+    parts: Rows[PartRecord]
 
     @model_validator(mode="after")
     def _check_turns(self) -> "PartIndex":
@@ -128,8 +133,14 @@ class Parts:
         assert self.stored is not None
         try:
             return restore_memory(self.stored(n), dtype or torch.float32)
-        except (RuntimeError, ValueError, ShapeError) as error:
-            raise AdapterError(f"a part's memory is damaged ({error})", hint=_AGAIN) from error
+        except ShapeError as error:
+            message = f"{PART_VALUES}: the memory of part {n} is damaged ({error})"
+            raise AdapterError(message, hint=_AGAIN) from error
+
+    def check_values(self) -> None:
+        """Read all memories; raises AdapterError if any is damaged, or was changed."""
+        for n in range(len(self.records) if self.stored is not None else 0):
+            self.read(n)
 
 
 def join_parts(several: Sequence[Parts]) -> Parts:
@@ -154,9 +165,14 @@ def join_parts(several: Sequence[Parts]) -> Parts:
 
 
 def keep_memories(index: PartIndex, memories: "Sequence[Memory]", bits: int) -> Parts:
-    """Make parts of memories, which are rounded to so many bits when they are read."""
-    rounded = index.model_copy(update={"format": 2}) if bits == 4 else index
-    return Parts(rounded, lambda n: round_memory(memories[n], bits))
+    """Make parts of memories, rounded to so many bits."""
+    stored = [round_memory(memory, bits) for memory in memories]
+    records = tuple(
+        record.model_copy(update={"values_sha256": digest_rounded(own)})
+        for record, own in zip(index.parts, stored, strict=True)
+    )
+    update = {"parts": records} | ({"format": 2} if bits == 4 else {})
+    return Parts(index.model_copy(update=update), stored.__getitem__)
 
 
 def write_parts(parts: Parts, folder: Path) -> None:
@@ -181,17 +197,36 @@ def read_parts(info: AdapterInfo) -> Parts | None:
     path = info.folder / PARTS
     if provenance is None or provenance.parts_sha256 is None or not path.is_file():
         return None
-    index = _read_index(path, provenance.parts_sha256)
-    if len(index.parts) != len(provenance.chunks):
-        raise AdapterError(
-            f"{path}: {len(index.parts):,} parts for {len(provenance.chunks):,} chunks", hint=_AGAIN
-        )
+    index = _read_index(info, PARTS, provenance.parts_sha256)
+    if (reason := _find_misfit(index, provenance)) is not None:
+        raise AdapterError(f"{path}: {reason}", hint=_AGAIN)
     if index.opening is None:
         return Parts(index)
     values = info.folder / PART_VALUES
     if not values.is_file():
         raise AdapterError(f"{values}: is missing", hint=_AGAIN)
-    return Parts(index, _open_values(values, len(index.parts)))
+    return Parts(index, _open_values(info, index.parts))
+
+
+def _find_misfit(index: PartIndex, provenance: Provenance) -> str | None:
+    """Find a reason why an index cannot be that of the adapter; None if it fits."""
+    parts, chunks, opening = index.parts, provenance.chunks, index.opening
+    if len(parts) != len(chunks):
+        return f"{len(parts):,} parts for {len(chunks):,} chunks"
+    for n, (part, chunk) in enumerate(zip(parts, chunks, strict=True)):
+        if part.n_tokens != chunk.n_tokens:
+            return f"part {n} has {part.n_tokens:,} tokens, its chunk {chunk.n_tokens:,}"
+    if (opening is None) != (provenance.prompt.opening is None):
+        return "an opening is missing, here or in d2l.json"
+    if opening is None:
+        return None
+    if not opening.seats and len(opening.ids) > _MOST_LEAD:
+        return f"an opening of {len(opening.ids):,} tokens, at most {_MOST_LEAD} are read"
+    for n, part in enumerate(parts):
+        most = len(opening.seats) or part.n_tokens
+        if not index.n_end < part.n_seats <= most:
+            return f"part {n} has {part.n_seats:,} seats, expected {index.n_end + 1} to {most:,}"
+    return None
 
 
 def digest_index(index: PartIndex) -> str:
@@ -217,47 +252,74 @@ def read_text(info: AdapterInfo) -> tuple[PartRecord, ...]:
     if provenance is None:
         return ()
     digests = {TEXT: provenance.text_sha256, PARTS: provenance.parts_sha256}
-    for path, sha256 in ((info.folder / name, sha256) for name, sha256 in digests.items()):
-        if sha256 is not None and path.is_file():
-            records = _read_index(path, sha256).parts
+    for name, sha256 in digests.items():
+        if sha256 is not None and (info.folder / name).is_file():
+            records = _read_index(info, name, sha256).parts
             return records if len(records) == len(provenance.chunks) else ()
     return ()
 
 
-def _read_index(path: Path, sha256: str) -> PartIndex:
+def _read_index(info: AdapterInfo, name: str, sha256: str) -> PartIndex:
+    path = info.folder / name
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise ValueError(f"more than {_MAX_BYTES:,} bytes")
+        if (size := path.stat().st_size) > (most := count_json_bytes(info.folder)):
+            raise ValueError(f"{size:,} bytes, more than {most:,}")
         data = path.read_bytes()
         if hashlib.sha256(data).hexdigest() != sha256:
-            raise ValueError("it was changed, or belongs to another adapter")
+            raise ValueError(f"it {CHANGED}")
         return PartIndex.model_validate(json.loads(data))
     except (OSError, ValueError, RecursionError) as error:
         reason = explain(error) if isinstance(error, ValidationError) else error
         raise AdapterError(f"{path}: cannot be used ({reason})", hint=_AGAIN) from error
 
 
-def _open_values(path: Path, count: int) -> "Callable[[int], Stored]":
+def _open_values(info: AdapterInfo, parts: Sequence[PartRecord]) -> "Callable[[int], Stored]":
     """Return a function that reads one memory of a file; both raise AdapterError."""
+    path = info.folder / PART_VALUES
     try:
         file = TensorFile(path)
     except AdapterError as error:
         raise AdapterError(error.message, hint=_AGAIN) from error
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: it is being written
         raise AdapterError(f"{path}: cannot be read ({error})", hint=_AGAIN) from error
-    bits = [4 if f"{n}.keys_fine" in file.names else 8 for n in range(count)]
-    names = [[f"{n}.{kind}" for kind in KINDS[bits[n]]] for n in range(count)]
-    if file.names != {name for own in names for name in own}:
-        raise AdapterError(f"{path}: does not hold the values of {count:,} parts", hint=_AGAIN)
+    infos = file.infos
+    bits = [4 if f"{n}.keys_fine" in infos else 8 for n in range(len(parts))]
+    n_layers, width = _find_sizes(info, infos.get("0.keys"))
+    kinds = [
+        describe_rounded(own, n_layers, part.n_seats, width)
+        for own, part in zip(bits, parts, strict=True)
+    ]
+    expected = {f"{n}.{kind}": i for n, own in enumerate(kinds) for kind, i in own.items()}
+    if infos.keys() != expected.keys():
+        raise AdapterError(f"{path}: does not hold the values of {len(parts):,} parts", hint=_AGAIN)
+    for name, (dtype, shape) in expected.items():
+        if (found := infos[name]) != (dtype, shape):
+            raise AdapterError(
+                f"{path}: {name} is {found.dtype} of {list(found.shape)}, expected {dtype} of "
+                f"{list(shape)}",
+                hint=_AGAIN,
+            )
 
     def read(n: int) -> "Stored":
         try:
-            tensors = file.read(names[n])
+            tensors = file.read([f"{n}.{kind}" for kind in kinds[n]])
         except FILE_ERRORS as error:
             raise AdapterError(f"{path}: cannot be read ({error})", hint=_AGAIN) from error
-        return {name.partition(".")[2]: tensor for name, tensor in tensors.items()}
+        stored = {name.partition(".")[2]: tensor for name, tensor in tensors.items()}
+        if parts[n].values_sha256 not in (None, digest_rounded(stored)):
+            raise AdapterError(f"{path}: part {n} {CHANGED}", hint=_AGAIN)
+        return stored
 
     return read
+
+
+def _find_sizes(info: AdapterInfo, keys: TensorInfo | None) -> tuple[int, int]:
+    """Find the layers of all memories, and the channels of each: those of the adapter's own k_proj,
+    and of its layers or all layers up to its last, as the first part has them."""
+    own = {name: i.shape for name, i in info.tensors.items() if name.endswith(_KEYS)}
+    layers = list_layers(own) or [-1]
+    n_layers = layers[-1] + 1 if keys is None or keys.shape[:1] != (len(layers),) else len(layers)
+    return n_layers, next(iter(own.values()), (0,))[0]
 
 
 def _format(index: PartIndex) -> str:

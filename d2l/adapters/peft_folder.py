@@ -36,6 +36,7 @@ from d2l.adapters.provenance import Provenance
 from d2l.adapters.weights import LoraFactors, LoraWeights, Memory, pad_factors
 from d2l.errors import AdapterError, OptionError, ShapeError
 from d2l.files.atomic import building
+from d2l.files.cache import hash_file
 from d2l.files.printable import printable
 from d2l.files.tensors import TensorInfo, all_finite, read_header, read_tensors, write_tensors
 from d2l.progress import announce, log_time
@@ -47,6 +48,8 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _STORED = {"BF16": "bf16", "F16": "fp16", "F32": "fp32"}
 #: Text files of a folder that are read with it: the card, chat template and tokenizer.
 _TEXTS = (names.CARD, names.CHAT_TEMPLATE, *names.TOKENIZER)
+#: Fields of d2l.json with the digests of files.
+_DIGESTS = {names.WEIGHTS: "weights_sha256", names.MEMORY: "memory_sha256"}
 #: Tokenizers of 260,000 tokens have 35 MB.
 _MAX_TEXT_BYTES = 256 << 20
 
@@ -199,14 +202,15 @@ def write_files(
     """Write the files of an adapter into an existing folder, like `write_adapter`."""
     content.write_weights(folder / names.WEIGHTS, dtype)
     _write_json(folder / names.CONFIG, content.config)
-    if content.provenance is not None:
-        _write_json(folder / names.PROVENANCE, content.provenance.to_json())
     if content.memory is not None:
         pair = {"keys": content.memory.keys, "values": content.memory.values}
         # As exact as the weights: seating an fp32 memory again gives the same bits.
         precision = torch.float32 if dtype == "fp32" else torch.bfloat16
         stored = {name: t.to(precision).contiguous() for name, t in pair.items()}
         save_file(stored, folder / names.MEMORY, _FORMAT)
+    if content.provenance is not None:
+        record = content.provenance.to_json() | digest_tensors(folder)
+        _write_json(folder / names.PROVENANCE, record)
     if content.parts is not None:
         write_parts(content.parts, folder)
     if content.records:
@@ -216,6 +220,22 @@ def write_files(
         _write_text(folder / name, printable(named) if name == names.CARD else text)
     if content.lock is not None:
         write_lock(folder, content.lock)  # last: it has the digests of all other files
+
+
+def digest_tensors(folder: Path) -> dict[str, str]:
+    """Fields of d2l.json with the digests of a folder's files of tensors, but for parts."""
+    files = {field: folder / name for name, field in _DIGESTS.items()}
+    return {field: hash_file(path) for field, path in files.items() if path.is_file()}
+
+
+def check_values(info: AdapterInfo) -> None:
+    """Read an adapter's memory, parts and texts; raises AdapterError if any is damaged, or was
+    changed. Reading weights checks these."""
+    if (info.folder / names.MEMORY).is_file():
+        load_tensors(info, names.MEMORY)
+    read_text(info)
+    if (parts := read_parts(info)) is not None:
+        parts.check_values()
 
 
 def read_content(info: AdapterInfo, *, purpose: str) -> AdapterContent:
@@ -270,7 +290,7 @@ def read_adapter(folder: Path) -> LoraWeights:
     if info.rank < 1:
         raise AdapterError(f"{folder / names.CONFIG}: r is {info.rank}, expected a positive rank")
     path = folder / names.WEIGHTS
-    factors = _pair(load_tensors(path), path)
+    factors = _pair(load_tensors(info, names.WEIGHTS), path)
     if not factors:
         raise AdapterError(f"{path}: no LoRA tensors")
     refuse_odd_factors(info)
@@ -318,16 +338,19 @@ def read_memory(folder: Path) -> Memory:
     path = folder / names.MEMORY
     if not path.is_file():
         raise AdapterError(f"{folder}: has no {names.MEMORY}", hint="it is not a seats adapter")
-    tensors = load_tensors(path)
+    tensors = load_tensors(names.read_info(folder), names.MEMORY)
     if tensors.keys() != {"keys", "values"}:
         raise AdapterError(f"{path}: expected two tensors, keys and values")
     return Memory(tensors["keys"].float(), tensors["values"].float())
 
 
-def load_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Read the tensors of an adapter's file to the CPU; raises AdapterError."""
+def load_tensors(info: AdapterInfo, name: str) -> dict[str, torch.Tensor]:
+    """Read the tensors of an adapter's file to the CPU; raises AdapterError if it is damaged, or
+    was changed since d2l.json recorded its digest."""
+    path, made = info.folder / name, info.provenance
     read_header(path)  # explains damage better than safetensors does
-    return read_tensors(path, AdapterError, hint="compile the document again")
+    sha256 = None if made is None else getattr(made, _DIGESTS[name])
+    return read_tensors(path, AdapterError, hint="compile the document again", sha256=sha256)
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from d2l.adapters.record_values import Count, Flag, Norm, Number, Span, Text
+from d2l.adapters.record_values import Count, Flag, Line, Norm, Number, Rows, Span, Text
 from d2l.errors import AdapterError
 
 #: Raised with every change that older versions of d2l would misread.
@@ -22,7 +22,7 @@ VERSION: Final = 3
 #: Source of chunks of a task's description; those of documents have pages and headings.
 DESCRIPTION: Final = "description"
 #: Largest number of seats: no base distinguishes as many tokens of an opening.
-_MOST_SEATS = 2**16
+MOST_SEATS: Final = 2048
 #: Deepest nesting: a merged adapter contains its parents, two levels each.
 _MOST_NESTED = 200
 _HINT = "the file is damaged or was changed: compile the document again"
@@ -99,8 +99,8 @@ class ChunkRecord(Record):
     """
 
     index: Count
-    document: Text
-    source: Text
+    document: Line
+    source: Line
     characters: Span | None = None  # of the document's text
     n_tokens: Count
     ranks: Span | None = None
@@ -110,12 +110,14 @@ class ChunkRecord(Record):
 class Opening(Record):
     """The beginning of every prompt; `seats` are positions in it, 0 is the sink."""
 
-    ids: tuple[Count, ...]
+    ids: Rows[Count]
     text: Text
-    seats: tuple[Count, ...]
+    seats: Rows[Count]
 
     @model_validator(mode="after")
     def _check_seats(self) -> "Opening":
+        if not 1 <= len(self.ids) <= 1 + MOST_SEATS:
+            raise ValueError(f"has {len(self.ids):,} tokens, expected 1 to {1 + MOST_SEATS:,}")
         if any(seat >= len(self.ids) for seat in self.seats):
             raise ValueError("a seat is no position of its ids")
         return self
@@ -196,9 +198,9 @@ class Provenance(Record):
     tool: Tool
     checkpoint: Checkpoint
     base: Base
-    inputs: tuple[Input, ...]
-    skipped: tuple[Skipped, ...]
-    chunks: tuple[ChunkRecord, ...]
+    inputs: Rows[Input]
+    skipped: Rows[Skipped]
+    chunks: Rows[ChunkRecord]
     rank: Count
     options: Options
     merge_error: dict[Text, Number]
@@ -211,6 +213,9 @@ class Provenance(Record):
     rank_before_max_rank: Count | None = None
     parts_sha256: Text | None = None  # of parts.json, if the adapter keeps parts
     text_sha256: Text | None = None  # of text.json, if one memory is kept with its text
+    # Of the tensors' files. Adapters of 0.2.0 and earlier have none, and are read unchecked.
+    weights_sha256: Text | None = None  # of adapter_model.safetensors
+    memory_sha256: Text | None = None  # of memory.safetensors
     seats: Count | None = None  # that chunks share, if the weights have a lower rank
     # Made from a description.
     description: Description | None = None
@@ -224,7 +229,7 @@ class Provenance(Record):
 
     @model_validator(mode="after")
     def _check_ranks(self) -> "Provenance":
-        if self.seats is not None and self.seats > _MOST_SEATS:
+        if self.seats is not None and self.seats > MOST_SEATS:
             raise ValueError(f"seats: {self.seats} are more than any opening has")
         most = self.rank if self.seats is None else self.seats
         size = f"rank {most}" if self.seats is None else f"{most} seats"

@@ -1,17 +1,27 @@
 """Checked types of the values in d2l.json: text, counts, numbers and spans."""
 
-from typing import Annotated
+from typing import Annotated, TypeVar
 
-from pydantic import PlainValidator, WithJsonSchema
+from pydantic import FailFast, PlainValidator, WithJsonSchema
 
+T = TypeVar("T")
 #: Largest count or position: larger integers are not exact in every JSON reader.
 _MOST = 2**53
+#: Longest text of a line: of paths.
+_MOST_LINE = 4096
 
 
 def _check_text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError("expected text")
     return value
+
+
+def _check_line(value: object) -> str:
+    text = _check_text(value)
+    if len(text) > _MOST_LINE:
+        raise ValueError(f"{len(text):,} characters, expected at most {_MOST_LINE:,}")
+    return text
 
 
 def _check_count(value: object) -> int:
@@ -52,6 +62,11 @@ def _check_span(value: object) -> tuple[int, int]:
 
 # pydantic's own checks refuse half characters, from a file name of another encoding.
 Text = Annotated[str, PlainValidator(_check_text), WithJsonSchema({"type": "string"})]
+Line = Annotated[
+    str, PlainValidator(_check_line), WithJsonSchema({"type": "string", "maxLength": _MOST_LINE})
+]
+#: Values of one type, of which the first fault ends the check: a million faults take gigabytes.
+Rows = Annotated[tuple[T, ...], FailFast()]
 Count = Annotated[
     int,
     PlainValidator(_check_count),

@@ -6,9 +6,11 @@ two bits more, since their errors move attention most. Four bits are enough for 
 and values; the memories of trained networks lose too much in four bits (a KL of 2e-3).
 """
 
+import hashlib
 from typing import TYPE_CHECKING, Final
 
 from d2l.errors import ShapeError
+from d2l.files.tensors import TensorInfo, view_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -21,11 +23,6 @@ if TYPE_CHECKING:
 
 #: Of so many channels, one is wide: errors of keys cost more than those of values.
 _WIDE: Final = {"keys": 4, "values": 12}
-#: Kinds of tensors in a file, by bits.
-KINDS: Final = {
-    8: ("keys", "keys_scales", "values", "values_scales"),
-    4: ("keys", "keys_fine", "keys_scales", "values", "values_fine", "values_scales"),
-}
 
 
 def count_bytes(n_channels: int, n_seats: int, bits: int) -> int:
@@ -44,9 +41,33 @@ def round_memory(memory: "Memory", bits: int) -> "Stored":
     return make(memory.keys.float(), "keys") | make(memory.values.float(), "values")
 
 
+def describe_rounded(bits: int, n_layers: int, n_seats: int, width: int) -> dict[str, TensorInfo]:
+    """Types and shapes of a rounded memory's tensors, by kind; `width`: channels of a layer."""
+    infos = {}
+    for name in _WIDE:
+        n_fine = _count_wide(n_layers * width, name) // 4
+        if bits == 8:
+            infos[name] = TensorInfo("I8", (n_layers, n_seats, width))
+            infos[f"{name}_scales"] = TensorInfo("F32", (n_layers, width))
+        else:
+            infos[name] = TensorInfo("U8", (n_layers, n_seats, width // 2))
+            infos[f"{name}_fine"] = TensorInfo("U8", (n_fine, n_seats))
+            infos[f"{name}_scales"] = TensorInfo("F16", (2, n_layers, width))
+    return infos
+
+
+def digest_rounded(tensors: "Stored") -> str:
+    """SHA-256 of a rounded memory, in hex: of types, shapes and bytes of its tensors."""
+    digest = hashlib.sha256()
+    for kind, tensor in sorted(tensors.items()):
+        digest.update(f"{kind} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(view_bytes(tensor))
+    return digest.hexdigest()
+
+
 def restore_memory(tensors: "Stored", dtype: "torch.dtype") -> "Memory":
-    """Restore a memory from a file's tensors; raises ShapeError if they do not fit, or are not
-    finite."""
+    """Restore a memory from tensors of the types and shapes of `describe_rounded`; raises
+    ShapeError if they are not finite."""
     from d2l.adapters.weights import Memory
 
     restore = _restore if "keys_fine" in tensors else _restore_from_eight
@@ -68,8 +89,6 @@ def _round_to_eight(values: "Tensor", name: str) -> "Stored":
 def _restore_from_eight(tensors: "Stored", name: str, dtype: "torch.dtype") -> "Tensor":
     """Restore keys or values that `_round_to_eight` rounded."""
     steps, scales = tensors[name], tensors[f"{name}_scales"]
-    if steps.ndim != 3 or scales.shape != (steps.shape[0], steps.shape[2]):
-        raise ShapeError(f"{name} do not fit their scales")
     return (steps.float() * scales[:, None]).to(dtype)
 
 
@@ -101,11 +120,7 @@ def _restore(tensors: "Stored", name: str, dtype: "torch.dtype") -> "Tensor":
     import torch
 
     packed, scales, fine = (tensors[f"{name}{kind}"] for kind in ("", "_scales", "_fine"))
-    n_layers, n_seats, n_bytes = packed.shape if packed.ndim == 3 else (0, 0, 0)
-    n_wide = _count_wide(n_layers * 2 * n_bytes, name)
-    shapes = (2, n_layers, 2 * n_bytes), (n_wide // 4, n_seats)
-    if (scales.shape, fine.shape) != shapes or not packed.dtype == fine.dtype == torch.uint8:
-        raise ShapeError(f"{name} do not fit their scales")
+    n_layers, n_seats, n_bytes = packed.shape
     low, step = scales.float()
     layers, channels = _find_wide(scales[1], name)
     lower = torch.cat([fine >> bits & 3 for bits in (0, 2, 4, 6)]).float() / 4

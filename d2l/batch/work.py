@@ -28,6 +28,7 @@ from d2l.errors import (
     OptionError,
 )
 from d2l.files.atomic import is_disk_full
+from d2l.files.cache import hash_file
 from d2l.hypernets.options import DOCUMENT_OPTIONS, CompileOptions, TaskCompileOptions
 
 if TYPE_CHECKING:
@@ -259,7 +260,7 @@ def is_done(row: BatchRow, out: Path, plan: "TaskPlan", *, force: bool) -> bool:
         and provenance.options.dtype == plan.options.dtype
         and provenance.refinement is None
     )
-    is_altered = row.digest not in (None, _digest_weights(out))
+    is_altered = row.digest not in (None, hash_file(out / WEIGHTS))
     if is_same and is_altered and not force:
         raise AdapterError(
             f"{out}: altered since it was written: {WEIGHTS}", hint="--force makes it again"
@@ -275,15 +276,9 @@ def _describe_task(row: BatchRow, out: Path, plan: "TaskPlan", *, unchanged: boo
         id=row.id,
         status=DONE,
         out=str(out),
-        digest=_digest_weights(out),
+        digest=hash_file(out / WEIGHTS),
         tokens=plan.n_tokens,
         chunks=len(plan.chunks),
         warnings=provenance.warnings,
         unchanged=unchanged,
     )
-
-
-def _digest_weights(out: Path) -> str:
-    """Compute the SHA-256 of an adapter's weights."""
-    with (out / WEIGHTS).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

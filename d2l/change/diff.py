@@ -62,6 +62,8 @@ def _measure(left: Parent, right: Parent) -> dict[str, tuple[float, float]]:
 def compare(first: Path, second: Path) -> Difference:
     """Compare two adapter folders, without dense matrices; raises D2LError."""
     left, right = read_parent(first), read_parent(second)
+    for parts in filter(None, (left.content.parts, right.content.parts)):
+        parts.check_values()
     norms = _measure(left, right)
     layers: dict[str, list[tuple[float, float]]] = {}
     for name, pair in norms.items():

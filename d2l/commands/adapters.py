@@ -135,9 +135,10 @@ def remove(
 def inspect(adapter: AdapterPath) -> None:
     """Show an adapter's contents and origin."""
     from d2l.adapters.deltas import norms_by_layer
-    from d2l.adapters.peft_folder import read_adapter
+    from d2l.adapters.peft_folder import check_values, read_adapter
 
     info = read_info(adapter)
+    check_values(info)
     norms = [float(f"{norm:.6g}") for norm in norms_by_layer(read_adapter(adapter))]
     values = describe_adapter(info) | {"norms": norms}
     console.emit(values, lambda: show_adapter(info, values))

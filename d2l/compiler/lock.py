@@ -16,7 +16,7 @@ from d2l.bases.catalog import locate_base
 from d2l.compiler.privacy import name_documents, name_places
 from d2l.documents.inputs import STDIN, expand_inputs
 from d2l.errors import AdapterError, D2LError
-from d2l.files.cache import cache_dir, file_digest
+from d2l.files.cache import cache_dir, file_digest, hash_file
 from d2l.hypernets.registry import OWN, digest_files, find_checkpoint
 from d2l.version import __version__
 
@@ -187,8 +187,7 @@ def _compare_inputs(lock: Mapping[str, Any], request: Request) -> Iterator[Drift
 def _digest_input(path: Path) -> str | None:
     """SHA-256 of a file's bytes, all of them read; None if it cannot be read."""
     try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return hash_file(path)
     except OSError:
         return None
 

@@ -60,10 +60,15 @@ def file_digest(
     if fresh or stamp not in known:
         if check is not None:
             check(path)
-        with target.open("rb") as stream:
-            known[stamp] = hashlib.file_digest(stream, "sha256").hexdigest()
+        known[stamp] = hash_file(target)
         write_memory(DIGESTS, known, most=256)
     return known[stamp]
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file, in hex, all bytes of it read now."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_memory(name: str) -> dict[str, str]:

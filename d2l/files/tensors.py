@@ -3,6 +3,7 @@
 A damaged file is an error for `read_tensors`, and no file for `find_tensors`.
 """
 
+import hashlib
 import json
 import math
 import os
@@ -24,6 +25,9 @@ T = TypeVar("T")
 #: Errors of reading and writing files that may hold tensors: safetensors wraps the system's errors,
 #: such as that of a full disk, in an error of its own.
 FILE_ERRORS = (OSError, SafetensorError)
+
+#: Message for a file that has not the digest of its record.
+CHANGED = "was changed, or belongs to another adapter"
 
 #: A header larger than this belongs to no adapter (safetensors itself allows 100 MB).
 _MAX_HEADER_BYTES = 16 << 20
@@ -80,14 +84,23 @@ def _explain(path: Path, size: int, message: str) -> AdapterError:
 
 
 def read_tensors(
-    path: Path, error: type[D2LError], *, says: str = "cannot be read", hint: str | None = None
+    path: Path,
+    error: type[D2LError],
+    *,
+    says: str = "cannot be read",
+    hint: str | None = None,
+    sha256: str | None = None,
 ) -> "dict[str, Tensor]":
-    """Read all tensors of a file to the CPU; raises the `error` given for a damaged file. The file
-    is not mapped: if somebody cuts a mapped file, reading it ends the process with SIGBUS."""
+    """Read all tensors of a file to the CPU; raises the `error` given for a damaged file, or one of
+    another digest. The file is not mapped: if somebody cuts a mapped file, reading it ends the
+    process with SIGBUS."""
     from safetensors.torch import load
 
     try:
-        return dict(sorted(load(path.read_bytes()).items()))  # `load` has no order of its own
+        data = path.read_bytes()
+        if sha256 not in (None, hashlib.sha256(data).hexdigest()):
+            raise error(f"{path}: {CHANGED}", hint=hint)
+        return dict(sorted(load(data).items()))  # `load` has no order of its own
     except FILE_ERRORS as problem:
         refuse_shortage(problem)
         reason = getattr(problem, "strerror", None) or problem
@@ -160,9 +173,10 @@ class TensorFile:
         self._stamp = self._read_stamp()
 
     @property
-    def names(self) -> set[str]:
-        """Names of the tensors."""
-        return self._header.keys() - {"__metadata__"}
+    def infos(self) -> dict[str, TensorInfo]:
+        """Types and shapes of the tensors, by name."""
+        rows = {name: row for name, row in self._header.items() if name != "__metadata__"}
+        return {name: TensorInfo(row["dtype"], tuple(row["shape"])) for name, row in rows.items()}
 
     def read(self, names: Sequence[str]) -> "dict[str, Tensor]":
         """Read tensors to the CPU, by name; raises OSError or SafetensorError, also if the file was

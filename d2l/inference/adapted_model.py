@@ -126,7 +126,7 @@ class AdaptedModel(AdapterPrompts):
         with log_time(_log, "put the adapter %s on", adapter):
             tuned = put_on(info, model)
         own = TokenizerFolder(base.folder)
-        chat, opening = find_chat(info, own), find_opening(info, model)
+        chat, opening = find_chat(info, own), find_opening(info, parts, model)
         window = int(model.config.get_text_config().max_position_embeddings)
         loaded = cls(info, chat, own, opening, window, tuned, options)
         if not options.max_new_tokens:
@@ -360,8 +360,8 @@ def add_adapter(adapted: AdaptedModel, adapter: Path, name: str) -> AdaptedModel
     Both values share the model: set its active adapter before you ask.
     """
     info, model = read_info(adapter), adapted.model
-    chat, opening = find_chat(info, adapted.base), find_opening(info, model)
     parts = find_parts(info, PartOptions())  # first: an adapter with an error stays off the model
+    chat, opening = find_chat(info, adapted.base), find_opening(info, parts, model)
     put_beside(info, model, name)
     added = replace(adapted, info=info, chat=chat, opening=opening)
     added._take_parts(parts)

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from d2l.adapters.info import CHAT_TEMPLATE, PROVENANCE, AdapterInfo
-from d2l.adapters.parts import PartIndex
+from d2l.adapters.info import CHAT_TEMPLATE, PARTS, PROVENANCE, AdapterInfo
+from d2l.adapters.parts import PartIndex, Parts
 from d2l.bases.chat import find_end
 from d2l.bases.quiet import quiet_transformers
 from d2l.bases.turns import TurnTexts
@@ -123,14 +123,17 @@ class AdapterPrompts:
         return ChatPrompts(self.base_tokenizer)
 
 
-def find_opening(info: AdapterInfo, model: Any) -> tuple[int, ...]:
-    """Ids that prompts to an adapter begin with; none for other networks and other tools."""
+def find_opening(info: AdapterInfo, parts: Parts | None, model: Any) -> tuple[int, ...]:
+    """Ids that prompts to an adapter begin with; none for other networks and other tools. Raises
+    AdapterError if they, or those of its parts, are no ids of the base."""
     opening = info.provenance.prompt.opening if info.provenance is not None else None
+    behind = parts.index.opening if parts is not None else None
     most = int(model.config.get_text_config().vocab_size)
-    if opening is not None and max(opening.ids, default=0) >= most:
-        raise AdapterError(
-            f"{info.folder / PROVENANCE}: the opening has token {max(opening.ids)}, and the base "
-            f"{most:,} tokens",
-            hint="the file is damaged, or --base names another base than the adapter's",
-        )
+    for name, own in ((PROVENANCE, opening), (PARTS, behind)):
+        if own is not None and max(own.ids) >= most:
+            raise AdapterError(
+                f"{info.folder / name}: the opening has token {max(own.ids)}, and the base "
+                f"{most:,} tokens",
+                hint="the file is damaged, or --base names another base than the adapter's",
+            )
     return () if opening is None else opening.ids

@@ -237,7 +237,7 @@ def _refuse_strays(info: AdapterInfo, model: Any, names: Iterable[str]) -> None:
 def _load(info: AdapterInfo, tuned: Any, name: str) -> None:
     """Load the folder's tensors into the empty adapter `name`; raises AdapterError unless tensors
     and modules match one to one and all values are finite."""
-    tensors = load_tensors(info.folder / WEIGHTS)
+    tensors = load_tensors(info, WEIGHTS)
     with _loading(info):
         result: Any = peft.set_peft_model_state_dict(tuned, tensors, adapter_name=name)
     missing = [key for key in result.missing_keys if "lora_" in key and name in key.split(".")]

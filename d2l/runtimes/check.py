@@ -9,10 +9,10 @@ from itertools import groupby
 from pathlib import Path
 
 from d2l.adapters.info import WEIGHTS, AdapterInfo, read_info
+from d2l.adapters.peft_folder import load_tensors
 from d2l.bases.catalog import find_used
 from d2l.bases.models import find_base
 from d2l.errors import AdapterError, BaseModelError, OptionError
-from d2l.files.tensors import read_tensors
 from d2l.runtimes.catalog import RUNTIMES
 from d2l.runtimes.facts import BaseFacts, Facts
 from d2l.runtimes.faults import Fault, find_faults
@@ -99,7 +99,7 @@ def check(adapter: Path, options: CheckOptions) -> CheckReport:
     info = read_info(adapter)
     base, note = _find_base(info, options)
     facts = Facts(info, base, options.max_lora_rank)
-    tensors = read_tensors(adapter / WEIGHTS, AdapterError, hint="save the adapter again")
+    tensors = load_tensors(info, WEIGHTS)
     faults = tuple(find_faults(facts, tensors))
     broken = any(fault.fatal for fault in faults)
     verdicts = tuple(_judge(name, facts, broken=broken) for name in asked)

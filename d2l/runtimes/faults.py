@@ -15,8 +15,8 @@ from torch import Tensor
 from d2l.adapters import module_names
 from d2l.adapters.deltas import product_norm
 from d2l.adapters.info import CHAT_TEMPLATE, AdapterInfo
-from d2l.adapters.parts import read_parts
 from d2l.adapters.peft_config import FLOATS, find_extras, module_ranks
+from d2l.adapters.peft_folder import check_values
 from d2l.bases.chat_templates import is_own, render_apart
 from d2l.errors import AdapterError
 from d2l.runtimes.facts import Facts
@@ -41,24 +41,16 @@ def find_faults(facts: Facts, tensors: Mapping[str, Tensor]) -> list[Fault]:
     faults = [*_check_names(facts), *_check_ranks(facts), *_check_base(facts)]
     faults += _check_base_weights(facts)
     faults += [*_check_values(facts, tensors), *_check_template(facts)]
-    return [*faults, *_check_parts(facts.info)]
+    return [*faults, *_check_rest(facts.info)]
 
 
-def _check_parts(info: AdapterInfo) -> Iterator[Fault]:
-    """Check the parts that questions choose: there, readable, finite, of the recorded size."""
+def _check_rest(info: AdapterInfo) -> Iterator[Fault]:
+    """Check memory, texts, and the parts that questions choose: readable, finite, unchanged."""
     provenance, again = info.provenance, "compile the document again"
-    if provenance is None or provenance.parts_sha256 is None:
-        return
-    if not info.n_parts:
+    if provenance is not None and provenance.parts_sha256 is not None and not info.n_parts:
         yield Fault("its parts were deleted: the one memory answers", again, fatal=False)
-        return
     try:
-        parts = read_parts(info)
-        assert parts is not None  # they are there
-        for n, part in enumerate(parts.records):
-            n_seats = part.n_seats if parts.stored is None else parts.read(n).n_seats
-            if n_seats != part.n_seats:
-                yield Fault(f"part {n} has {n_seats} seats, expected {part.n_seats}", again)
+        check_values(info)
     except AdapterError as error:
         yield Fault(error.message, again)
 

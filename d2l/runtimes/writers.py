@@ -17,7 +17,7 @@ from torch import Tensor
 from d2l.adapters import info as names
 from d2l.adapters.info import AdapterInfo
 from d2l.adapters.module_names import parse
-from d2l.adapters.peft_folder import load_tensors, read_content, write_files
+from d2l.adapters.peft_folder import digest_tensors, read_content, write_files
 from d2l.adapters.provenance import VERSION, ExportRecord
 from d2l.adapters.weights import LoraFactors, LoraWeights
 from d2l.bases.chat_templates import SYSTEM, is_own, render_apart
@@ -30,7 +30,7 @@ from d2l.errors import AdapterError
 from d2l.files.cache import file_digest
 from d2l.files.ownership import list_foreign
 from d2l.files.printable import printable
-from d2l.files.tensors import compare_written
+from d2l.files.tensors import compare_written, read_tensors
 from d2l.runtimes import ollama
 from d2l.runtimes.facts import BaseFacts
 from d2l.runtimes.gguf import GgufBase, write_gguf
@@ -119,7 +119,7 @@ def write_uniform(export: Export, folder: Path) -> None:
     dtype = export.dtype or ("fp32" if rounds else content.dtype)
     write_files(content, folder, dtype=dtype)
     path, written = folder / names.WEIGHTS, content.to_state_dict(dtype=dtype)
-    compare_written(path, written, load_tensors(path), torch.equal, AdapterError)
+    compare_written(path, written, read_tensors(path, AdapterError), torch.equal, AdapterError)
 
 
 def make_uniform(weights: LoraWeights, base: BaseFacts) -> LoraWeights:
@@ -200,6 +200,7 @@ def write_record(info: AdapterInfo, folder: Path, to: str, dtype: str | None) ->
     """Write d2l.json of an exported folder, its last file: the adapter's own, and the export."""
     made = info.provenance
     record: dict[str, Any] = {"format": VERSION} if made is None else made.to_json()
+    record |= {} if made is None else digest_tensors(folder)
     record["export"] = ExportRecord(
         to=to,
         d2l=__version__,

@@ -17,7 +17,9 @@ from safetensors.torch import load, load_file, save_file
 from d2l.adapters.info import PART_VALUES, PARTS, PROVENANCE, read_info
 from d2l.adapters.parts import Parts, join_parts, keep_memories, read_parts, write_parts
 from d2l.adapters.peft_folder import read_content, write_adapter
+from d2l.adapters.rounding import digest_rounded
 from d2l.errors import AdapterError, D2LError
+from d2l.files.tensors import CHANGED
 from tests import tiny
 from tests.adapters.test_peft_folder import room_for
 from tests.compiled import PEFT_DEPRECATION, Compiled, compile_tiny, read_files
@@ -135,6 +137,26 @@ def change_tensors(change: Callable[[dict[str, torch.Tensor]], Any]) -> Harm:
     return harm
 
 
+def forged(change: Callable[[dict[str, torch.Tensor]], Any]) -> Harm:
+    """Change tensors, with digests that fit, as a stranger would."""
+
+    def sign(index: dict[str, Any], folder: Path) -> None:
+        tensors = load_file(folder / PART_VALUES)
+        for n, part in enumerate(index["parts"]):
+            own = {
+                name.removeprefix(f"{n}."): t
+                for name, t in tensors.items()
+                if name.startswith(f"{n}.")
+            }
+            part["values_sha256"] = digest_rounded(own)
+
+    def harm(folder: Path) -> None:
+        change_tensors(change)(folder)
+        change_json(lambda index: sign(index, folder), signed=True)(folder)
+
+    return harm
+
+
 def change_bytes(name: str, change: Callable[[bytes], bytes]) -> Harm:
     def harm(folder: Path) -> None:
         (folder / name).write_bytes(change((folder / name).read_bytes()))
@@ -142,7 +164,6 @@ def change_bytes(name: str, change: Callable[[bytes], bytes]) -> Harm:
     return harm
 
 
-CHANGED = "it was changed, or belongs to another adapter"
 HARMS = {
     "a byte": (change_bytes(PARTS, lambda d: d.replace(b"pump", b"pumb", 1)), CHANGED),
     "another's": (change_json(lambda v: v["parts"].reverse(), signed=False), CHANGED),
@@ -158,11 +179,52 @@ HARMS = {
         change_tensors(lambda t: t.update({"99.keys": torch.zeros(1)})),
         "does not hold the values",
     ),
-    "nan": (change_tensors(lambda t: t["0.keys_scales"].fill_(float("nan"))), "memory is damaged"),
-    "shape": (change_tensors(lambda t: t.update({"0.keys": torch.zeros(3)})), "memory is damaged"),
+    "nan": (forged(lambda t: t["0.keys_scales"].fill_(float("nan"))), "part 0 is damaged"),
+    "shape": (forged(lambda t: t.update({"0.keys": torch.zeros(3)})), "0.keys is F32 of [3], exp"),
     "heads": (
-        change_tensors(lambda t: t.update({"0.keys": t["0.keys"][:, :, 1:].contiguous()})),
-        "memory is damaged",
+        forged(lambda t: t.update({n: v[..., 1:].contiguous() for n, v in t.items()})),
+        "0.keys is",
+    ),
+    "half": (
+        forged(lambda t: t.update({n: v[..., : v.shape[-1] // 2].clone() for n, v in t.items()})),
+        "0.keys is",
+    ),
+    "layers": (forged(lambda t: t.update({"0.keys": t["0.keys"][1:].clone()})), "0.keys is"),
+    "no seats": (forged(lambda t: t.update({"0.keys": t["0.keys"][:, :0]})), "0.keys is"),
+    "flat": (forged(lambda t: t.update({n: v.flatten() for n, v in t.items()})), "0.keys is"),
+    "type": (forged(lambda t: t.update({"0.keys": t["0.keys"].short()})), "0.keys is I16"),
+    "other values": (change_tensors(lambda t: t["1.keys"].add_(1)), f"part 1 {CHANGED}"),
+    "other scales": (change_tensors(lambda t: t["0.values_scales"].neg_()), f"part 0 {CHANGED}"),
+    "zeros": (change_tensors(lambda t: [v.zero_() for v in t.values()]), f"part 0 {CHANGED}"),
+    "reversed": (change_json(lambda v: v["parts"].reverse(), signed=True), "tokens, its chunk"),
+    "no opening": (change_json(lambda v: v.pop("opening"), signed=True), "an opening is missing"),
+    "empty opening": (
+        change_json(lambda v: v["opening"].update(ids=[], seats=[]), signed=True),
+        "opening: has 0 tokens, expected 1 to 2,049",
+    ),
+    "large opening": (
+        change_json(lambda v: v["opening"].update(ids=[1] * 9000), signed=True),
+        "opening: has 9,000 tokens",
+    ),
+    "long lead": (
+        change_json(lambda v: v["opening"].update(ids=[1] * 600, seats=[]), signed=True),
+        "an opening of 600 tokens, at most 512",
+    ),
+    **{
+        f"{n} seats": (
+            change_json(lambda v, n=n: v["parts"][0].update(n_seats=n), signed=True),
+            said,
+        )
+        for n, said in ((0, "part 0 has 0 seats"), (1, "0.keys is"), (10**9, "1,000,000,000 seats"))
+    },
+    "long end": (change_json(lambda v: v.update(n_end=99), signed=True), "expected 100 to"),
+    "long source": (
+        change_json(lambda v: v["parts"][0].update(source="p. " + "9" * 10**6), signed=True),
+        "parts[0].source: 1,000,003 characters",
+    ),
+    "large text": (
+        change_json(lambda v: v["parts"][0].update(text="word " * 10**6), signed=True),
+        "bytes, more than",
     ),
 }
 

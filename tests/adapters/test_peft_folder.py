@@ -204,6 +204,7 @@ def test_a_config_of_another_rank_is_one_clear_error(tmp_path: Path) -> None:
 
 def test_tensors_that_do_not_fit_together_are_named(tmp_path: Path) -> None:
     out = write_adapter(make_content(), tmp_path / "a.lora")
+    (out / "d2l.json").unlink()  # as another tool writes it, without digests
     path = out / "adapter_model.safetensors"
     good = load_file(path)
     module = "model.layers.0.mlp.down_proj"
@@ -237,6 +238,9 @@ def test_memory_comes_back_as_bf16_holds_it_and_damage_is_named(tmp_path: Path) 
         read_memory(out)
     assert caught.value.hint == HINT_AGAIN
     save_file({"keys": torch.zeros(1)}, path)
+    with pytest.raises(AdapterError, match="was changed, or belongs to another adapter"):
+        read_memory(out)
+    (out / "d2l.json").unlink()
     with pytest.raises(AdapterError) as caught:
         read_memory(out)
     assert caught.value.message == f"{path}: expected two tensors, keys and values"

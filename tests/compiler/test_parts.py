@@ -65,7 +65,7 @@ def test_each_memory_is_that_of_its_chunk_compiled_alone(tmp_path: Path) -> None
         (alone,) = compiler._loaded.write(chunk, [chunk.part_rank])
         assert chunk.part_rank == parts.records[place].n_seats == alone.n_seats
         rounded = keep_memories(
-            parts.index, [Memory(alone.keys.bfloat16(), alone.values.bfloat16())], 8
+            parts.select([place]).index, [Memory(alone.keys.bfloat16(), alone.values.bfloat16())], 8
         )
         assert torch.equal(parts.read(place).keys, rounded.read(0).keys)
         assert torch.equal(parts.read(place).values, rounded.read(0).values)

@@ -6,6 +6,7 @@ from dataclasses import MISSING, dataclass, fields
 from itertools import pairwise
 from pathlib import Path
 
+from d2l.adapters.provenance import MOST_SEATS
 from d2l.adapters.rounding import count_bytes
 from d2l.bases.families import Reading
 from d2l.errors import CheckpointError, MergeError
@@ -112,6 +113,7 @@ class SeatsConfig:
             "version is 0 or 1": self.version in (0, 1),
             "tokens_per_seat is at least 1": self.tokens_per_seat >= 1,
             f"reads is one of {', '.join(READS)}": self.reads in READS,
+            f"max_seats is at most {MOST_SEATS:,}": self.max_seats <= MOST_SEATS,
             "shared_rank is at most min_seats": self.shared_rank <= self.min_seats,
             "dense_seats is at most max_seats": self.dense_seats <= self.max_seats,
             "a shared LoRA has intermediate above 0": self.intermediate > 0 or not self.shared_rank,
