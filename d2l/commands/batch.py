@@ -15,7 +15,7 @@ from d2l.commands.options import OUTPUT, Force, Strict, in_panel, taking
 from d2l.errors import BaseModelError, CheckpointError, D2LError
 
 if TYPE_CHECKING:
-    from d2l.batch.results import Result, ResultsFile
+    from d2l.batch.results import Result
     from d2l.batch.rows import BatchRow
     from d2l.batch.work import Job
     from d2l.documents.intake import ReadOptions
@@ -60,12 +60,13 @@ def batch(
     A second run skips rows that are done. --json prints JSON lines. Exit code 0: all rows done,
     1: some failed, 2: the run did not begin.
     """
+    from d2l.batch.rows import list_rows, take_shard
     from d2l.batch.work import Job
 
     job = Job(out_dir, options, reading, force=force, strict=strict)
     order = _Order(job, engine, workers, max_errors)
     try:
-        rows = _list_rows(sources, shard)
+        rows = take_shard(list_rows(sources), shard)
         path = results or _place_results(out_dir, shard)
         if dry_run:
             _show_plan(rows, order)
@@ -79,12 +80,6 @@ def batch(
     tally.show(path)
     if tally.failed or tally.left:
         raise typer.Exit(1)
-
-
-def _list_rows(sources: Sequence[str], shard: str | None) -> "list[BatchRow]":
-    from d2l.batch.rows import list_rows, take_shard
-
-    return take_shard(list_rows(sources), shard)
 
 
 def _place_results(out_dir: str, shard: str | None) -> Path:
@@ -108,13 +103,14 @@ class _Order:
 
     def run(self, rows: "Sequence[BatchRow]", path: Path, *, retry_failed: bool) -> "_Tally":
         """Do the rows, and count their results."""
-        from d2l.batch.results import ResultsFile
+        from d2l.batch.results import FAILED, ResultsFile
         from d2l.batch.run import ENGINES, move_renamed, run_batch
         from d2l.batch.stores import is_remote
 
         with ResultsFile(path) as record:
             if retry_failed:
-                rows = _pick_failed(rows, record)
+                known = record.rows
+                rows = [r for r in rows if known.get(r.id, {}).get("status") == FAILED]
             if not is_remote(self.job.out_dir):
                 for old, new in move_renamed(rows, record.rows, Path(self.job.out_dir)):
                     console.note(f"{old} is called {new} now, as its document has new neighbors")
@@ -147,12 +143,6 @@ class _Order:
                 if result.error is not None:
                     console.note(f"failed: {name}{result.error['message'].replace(name, '', 1)}")
             steps(tally.ended, tally.rows, f"compiling, {tally.rate:.2f} a second")
-
-
-def _pick_failed(rows: "Sequence[BatchRow]", record: "ResultsFile") -> "list[BatchRow]":
-    from d2l.batch.results import FAILED
-
-    return [row for row in rows if record.rows.get(row.id, {}).get("status") == FAILED]
 
 
 @dataclass

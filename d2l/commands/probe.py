@@ -4,6 +4,7 @@ An adapter alone is tested with its document's own sentences, with `--qa` by a f
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -60,18 +61,12 @@ def probe(
         report = probe_itself(adapter, document=document, asking=asking, watch=console.watch)
     for remark in report.remarks:
         console.note(remark)
-    console.emit(report.to_json(), lambda: _show(report))
-    if isinstance(report, QuestionsReport) and at_least is not None:
-        report.check_share(at_least)
-
-
-def _show(report: "SelfReport | QuestionsReport") -> None:
-    from d2l.evaluation.probe.selftest import SelfReport
-
     if isinstance(report, SelfReport):
-        show_selftest(report)
-    else:
-        _show_questions(report)
+        console.emit(report.to_json(), partial(show_selftest, report))
+        return
+    console.emit(report.to_json(), partial(_show_questions, report))
+    if at_least is not None:
+        report.check_share(at_least)
 
 
 def _show_questions(report: "QuestionsReport") -> None:

@@ -34,9 +34,6 @@ _BASE = "base_model_name_or_path"
 _NETWORK = "hypernet_config"
 _ENCODER = "ctx_encoder_args"
 
-#: Content of files beside the checkpoint, by one of its keys.
-_HINTS = {"state": f"this is the optimizer's state: name the {WEIGHTS_FILE} beside it"}
-
 _T = TypeVar("_T", bool, int, str, float)
 
 
@@ -115,7 +112,7 @@ def _take_tensors(values: Mapping[str, object]) -> dict[str, TensorRecord]:
     for key, value in values.items():
         if not isinstance(value, TensorRecord):
             if key not in (_BASE, _NETWORK, _ENCODER):
-                raise CheckpointError(f"unknown entry {show(key)}", hint=_HINTS.get(key))
+                raise CheckpointError(f"unknown entry {show(key)}", hint=f"name the {WEIGHTS_FILE}")
             continue
         name = key.removeprefix("_orig_mod.")  # torch.compile leaves it
         if name in records:

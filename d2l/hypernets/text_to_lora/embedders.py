@@ -4,10 +4,8 @@ The embedder is the base itself, by its last token, or a sentence encoder, by it
 safetensors only, and never runs code that comes with a model.
 """
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,16 +17,16 @@ from d2l.bases.devices import pick_dtype
 from d2l.bases.models import BaseFiles, load_frozen
 from d2l.bases.quiet import quiet_transformers
 from d2l.bases.tokenizers import load_tokenizer
-from d2l.errors import BaseModelError
+from d2l.errors import BaseModelError, CheckpointError
 from d2l.files.tensors import read_tensors
 from d2l.hypernets.familiarity import scale_embedding
+from d2l.hypernets.formats.fields import read_json
 from d2l.hypernets.text_to_lora.sentence_encoder import build_encoder, read_encoder_config
 
 #: Longest description in tokens, as in SakanaAI/text-to-lora, utils/model_loading.py.
 MAX_TOKENS = 8192
 
 _UNBOUNDED = 1 << 30
-_MAX_CONFIG_BYTES = 1 << 20
 #: A sentence, a paraphrase, and an unrelated sentence.
 _TRIPLES = (
     (
@@ -163,12 +161,14 @@ def load_encoder(files: BaseFiles, *, device: str) -> Embedder:
     """
     folder = files.folder
     try:
-        config = read_encoder_config(_read_config(folder / "config.json"))
-        encoder = build_encoder(config, _read_tensors(folder), device=device)
-    except BaseModelError as error:
-        if error.message.startswith(str(folder)):
-            raise
-        raise BaseModelError(f"{folder}: {error.message}", hint=error.hint) from error
+        config = read_encoder_config(read_json(folder / "config.json"))
+        hint = "d2l reads model.safetensors, not pickled weights"
+        tensors = read_tensors(folder / "model.safetensors", BaseModelError, hint=hint)
+        encoder = build_encoder(config, tensors, device=device)
+    except (BaseModelError, CheckpointError) as error:
+        named = error.message.startswith(str(folder))
+        message = error.message if named else f"{folder}: {error.message}"
+        raise BaseModelError(message, hint=error.hint) from error
     tokenizer = load_tokenizer(folder)
 
     def tokenize(text: str, limit: int) -> list[int]:
@@ -204,20 +204,3 @@ def measure_distances(embedder: Embedder) -> tuple[float, float]:
         near += 1 - float(cosine_similarity(sentence, paraphrase, dim=0))
         far += 1 - float(cosine_similarity(sentence, unrelated, dim=0))
     return near / len(_TRIPLES), far / len(_TRIPLES)
-
-
-def _read_config(path: Path) -> Mapping[str, object]:
-    try:
-        if path.stat().st_size > _MAX_CONFIG_BYTES:
-            raise BaseModelError(f"{path}: is larger than a configuration")
-        values = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise BaseModelError(f"{path}: cannot be read as JSON") from error
-    if not isinstance(values, dict):
-        raise BaseModelError(f"{path}: expected a JSON object")
-    return values
-
-
-def _read_tensors(folder: Path) -> dict[str, Tensor]:
-    hint = "d2l reads model.safetensors, not pickled weights"
-    return read_tensors(folder / "model.safetensors", BaseModelError, hint=hint)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
 from d2l.errors import BaseModelError
+from d2l.hypernets.formats.native import check_shapes, get_shapes
 
 #: model_type of the two forms, as config.json names them.
 BERT, GTE = "bert", "new"
@@ -238,18 +239,11 @@ def rename_tensors(tensors: Mapping[str, Tensor], model_type: str) -> dict[str, 
 def build_encoder(
     config: EncoderConfig, tensors: Mapping[str, Tensor], *, device: str
 ) -> TextEncoder:
-    """Make a frozen encoder of exactly these tensors in float32; raises BaseModelError."""
+    """Make a frozen encoder of exactly these tensors in float32; raises CheckpointError."""
     with torch.device("meta"):
         encoder = TextEncoder(config)
-    expected = {name: tuple(tensor.shape) for name, tensor in encoder.state_dict().items()}
     owned = rename_tensors(tensors, config.model_type)
-    for name in sorted(expected.keys() | owned.keys()):
-        got = tuple(owned[name].shape) if name in owned else "missing"
-        if got != expected.get(name):
-            raise BaseModelError(
-                f"{name} is {got}, expected {expected.get(name, 'no such tensor')}",
-                hint="the folder's files belong to different models, or it is another architecture",
-            )
+    check_shapes(get_shapes(owned), get_shapes(encoder.state_dict()))
     encoder.load_state_dict(
         {name: tensor.to(device, torch.float32) for name, tensor in owned.items()}, assign=True
     )

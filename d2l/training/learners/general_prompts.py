@@ -8,7 +8,7 @@ whenever an exercise is asked.
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 from d2l.bases.tokenizers import BaseTokenizer
-from d2l.files.cache import cache_dir, keep_tensors
-from d2l.files.tensors import find_tensors
+from d2l.files.atomic import replace_file
+from d2l.files.cache import cache_dir
 from d2l.hypernets.seats.config import SeatsConfig
 from d2l.inference.likelihood import GenerationSettings, answer_greedily
 from d2l.training.learners.document_data import Exercise
@@ -111,12 +111,14 @@ def add_references(
 
 def keep_general(path: Path, make: Callable[[], Sequence[Exercise]]) -> list[Exercise]:
     """Load the exercises cached at `path`, or make and cache them if they are not there."""
-    cached = find_tensors(path)
-    if cached is not None:
-        with contextlib.suppress(KeyError):
-            return _unpack(cached[0])
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        pairs = json.loads(path.read_text("utf-8"))
+        return [Exercise(tuple(p), tuple(a), general=True) for p, a in pairs]
     made = list(make())
-    keep_tensors(path, _pack(made))
+    text = json.dumps([(exercise.prompt, exercise.answer) for exercise in made])
+    with contextlib.suppress(OSError):  # without a cache it takes longer
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, lambda target: target.write_text(text, "utf-8"))
     return made
 
 
@@ -126,23 +128,4 @@ def general_path(prompts: Sequence[str], *, base: str, precision: str, config: S
     openings = (config.opening_head, config.after_opening, config.before_answer)
     decisive = [base, precision, config.end_token, openings, prompts, _MAX_PROMPT_TOKENS]
     key = hashlib.sha256(json.dumps([*decisive, _MAX_TOKENS]).encode()).hexdigest()[:32]
-    return cache_dir() / "general" / f"{key}.safetensors"
-
-
-def _unpack(tensors: Mapping[str, torch.Tensor]) -> list[Exercise]:
-    return [
-        Exercise(
-            tuple(tensors[f"{index:05}.prompt"].tolist()),
-            tuple(tensors[f"{index:05}.answer"].tolist()),
-            general=True,
-        )
-        for index in range(len(tensors) // 2)
-    ]
-
-
-def _pack(exercises: Sequence[Exercise]) -> dict[str, torch.Tensor]:
-    tensors = {}
-    for index, exercise in enumerate(exercises):
-        tensors[f"{index:05}.prompt"] = torch.tensor(exercise.prompt)
-        tensors[f"{index:05}.answer"] = torch.tensor(exercise.answer)
-    return tensors
+    return cache_dir() / "general" / f"{key}.json"

@@ -142,11 +142,11 @@ def test_configurations_that_the_original_cannot_run_are_refused(tmp_path, chang
         ({"target_modules": {"up_proj"}}, SIZES, None),
         ({"feature_sizes": ({}, {})}, SIZES, None),
         ({"entries": {"hypernet_config": None}}, "has no hypernet_config", OTHER),
-        ({"entries": {"optimizer": {}}}, 'unknown entry "optimizer"', None),
+        ({"entries": {"optimizer": {}}}, 'unknown entry "optimizer"', "name the pytorch_model.bin"),
         (
             {"entries": {"state": {}}},
             'unknown entry "state"',
-            "this is the optimizer's state: name the pytorch_model.bin beside it",
+            "name the pytorch_model.bin",
         ),
         ({"entries": {"base_model_name_or_path": 3}}, BASE, None),
     ],

@@ -163,7 +163,7 @@ def test_vectors_have_the_length_that_networks_read() -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("config.json", b"{", "/config.json: cannot be read as JSON"),
+        ("config.json", b"{", "/config.json: is not valid JSON"),
         ("config.json", b"[]", "/config.json: expected a JSON object"),
         ("config.json", b'{"model_type": "t5"}', ": embedders of type 't5' are not supported"),
         ("model.safetensors", b"xx", "/model.safetensors: cannot be read"),
