@@ -35,7 +35,9 @@ def write_note_marks(root: Any) -> None:
     for link in list(root.iter("a")):
         mark = link.text_content().strip("[]() \n")
         if 0 < len(mark) <= MAX_MARK_CHARS and NOTE.search(" ".join(link.values())):
-            raised = next(link.iterancestors("sup"), link)
-            written = raised if raised.text_content().strip("[]() \n") == mark else link
+            around = link.getparent()
+            is_alone = around.tag == "sup" and link.getnext() is None and link.getprevious() is None
+            is_whole = is_alone and around.text_content().strip("[]() \n") == mark
+            written = around if is_whole else link
             empty(written)
             written.text = f" [{mark}]"

@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 from d2l.errors import DocumentError
@@ -110,6 +112,13 @@ def test_the_mark_of_a_note_is_no_digit_of_the_number_before_it(tool: str) -> No
 def test_several_marks_in_one_place_stay_apart() -> None:
     body = "<p>14<sup><a href=#fn1>1</a>,<a href=#fn2>2</a></sup> kg, see <a href=#s>14</a></p>"
     assert parse_here(page(body), "a.html").text == "14 [1], [2] kg, see 14"
+
+
+def test_many_marks_in_one_place_take_the_time_of_one_pass() -> None:
+    """A look at the whole place for each mark takes a minute."""
+    began = time.process_time()
+    parse_here(page("<p>x<sup>" + "<a href=#fn1>1</a>" * 40_000), "a.html")
+    assert time.process_time() - began < 15
 
 
 @pytest.mark.parametrize("arrow", ["↩", "↩︎", "&#8617;", "↑", "^", "↩<sup>2</sup>"])
