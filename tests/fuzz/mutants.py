@@ -6,6 +6,7 @@ process on tiny models and prints counts; exit code 1 where a command failed oth
 
 import argparse
 import contextlib
+import hashlib
 import io
 import json
 import math
@@ -16,12 +17,17 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import torch
+from safetensors.torch import load_file, save
+
+from d2l.adapters.info import PART_VALUES, PARTS
+from d2l.adapters.rounding import digest_rounded
 from d2l.commands import console
 from d2l.commands import main as cli
 from d2l.errors import D2LError
@@ -30,6 +36,13 @@ from tests.compiled import compile_tiny
 from tests.fuzz.cases import TooSlow, bound_memory, describe_fault, time_limit
 from tests.fuzz.changes import change
 
+#: Fields of d2l.json with the digests of files.
+SIGNED = {
+    "adapter_model.safetensors": "weights_sha256",
+    "memory.safetensors": "memory_sha256",
+    PARTS: "parts_sha256",
+    "text.json": "text_sha256",
+}
 #: Changes of a JSON file, and of any other: reading a JSON file decides about more.
 N_JSON, N_OTHER = 800, 30
 BAD_PATTERNS: tuple[dict[str, Any], ...] = (
@@ -79,13 +92,45 @@ TEMPLATES = (
 )
 
 
+#: Changes of a part's tensor, and of parts.json.
+TENSORS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "flat": lambda t: t.flatten(),
+    "half as wide": lambda t: t[..., : t.shape[-1] // 2],
+    "without seats": lambda t: t[:, :0],
+    "one layer": lambda t: t[:1],
+    "zero": lambda t: t * 0,
+    "other type": lambda t: t.float(),
+    "one axis more": lambda t: t[None],
+}
+INDICES: tuple[dict[str, Any], ...] = (
+    *({"opening": {"ids": ids, "seats": [], "text": ""}} for ids in ([], [10**6], [1] * 10**6)),
+    *({"opening": {"ids": [1, 2, 3], "seats": seats, "text": ""}} for seats in ([1], [0, 0, 0])),
+    {"opening": None},
+    *({"n_end": n} for n in (1, 10**9)),
+    {"turns": ["x" * 10**6] * 7},
+    *({"format": n} for n in (1, 2, 3)),
+)
+RECORDS: tuple[dict[str, Any], ...] = (
+    *({"n_seats": n} for n in (0, 1, 2, 10**9)),
+    {"n_tokens": 10**9},
+    {"text": "word " * 10**6},
+    {"text": ""},
+    *({field: "9" * 10**6} for field in ("source", "document", "values_sha256")),
+    {"source": "p. 99999999999"},
+    {"headings": ["x" * 5000]},
+    {"headings": [""] * 10**5},
+)
+
+
 @dataclass(frozen=True)
 class Mutant:
-    """One file of an adapter with other bytes; None: the file is missing."""
+    """One file of an adapter with other bytes; None: the file is missing. `signed`: digests of the
+    other files fit it, as a stranger would write them."""
 
     name: str
     file: str
     data: bytes | None
+    signed: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,7 +154,53 @@ def list_mutants(adapter: Path) -> Iterator[Mutant]:
         whole = path.read_bytes()
         yield Mutant(f"no {path.name}", path.name, None)
         for n in range(N_JSON if whole[:1] == b"{" else N_OTHER):
-            yield Mutant(f"{path.name} case {n}", path.name, change(n, [whole]))
+            signed = path.name in SIGNED and bool(n % 4)
+            yield Mutant(f"{path.name} case {n}", path.name, change(n, [whole]), signed)
+
+
+def list_part_mutants(adapter: Path) -> Iterator[Mutant]:
+    """Mutants of parts, with digests that fit, and values swapped without."""
+    tensors = load_file(adapter / PART_VALUES)
+    for name, make in TENSORS.items():
+        for only in ("", "0.keys", "1.values"):
+            changed = {n: make(t).clone() if n.startswith(only) else t for n, t in tensors.items()}
+            yield Mutant(f"{name} {only}", PART_VALUES, save(changed), signed=True)
+    index = json.loads((adapter / PARTS).read_text("utf-8"))
+    n_parts = len(index["parts"])
+    for signed in (False, True):
+        turned = {
+            f"{(int(n) + 1) % n_parts}.{kind}": tensor
+            for n, _, kind, tensor in ((*name.partition("."), t) for name, t in tensors.items())
+        }
+        yield Mutant("values of the next part", PART_VALUES, save(turned), signed)
+        back = json.dumps(index | {"parts": index["parts"][::-1]}).encode()
+        yield Mutant("reversed", PARTS, back, signed)
+    for changes in INDICES:
+        text = json.dumps(index | changes)
+        yield Mutant(f"index {str(changes)[:60]}", PARTS, text.encode(), signed=True)
+    for changes in RECORDS:
+        rows = [index["parts"][0] | changes, *index["parts"][1:]]
+        text = json.dumps(index | {"parts": rows})
+        yield Mutant(f"record {str(changes)[:60]}", PARTS, text.encode(), signed=True)
+
+
+def sign(adapter: Path) -> None:
+    """Write digests that fit the files, as far as these can be read."""
+    with contextlib.suppress(Exception):
+        tensors = load_file(adapter / PART_VALUES)
+        index = json.loads((adapter / PARTS).read_text("utf-8"))
+        for n, row in enumerate(index["parts"]):
+            named = {name.partition(".")[::2]: tensor for name, tensor in tensors.items()}
+            own = {kind: tensor for (at, kind), tensor in named.items() if at == str(n)}
+            if len(row.get("values_sha256", "")) == 64:
+                row["values_sha256"] = digest_rounded(own)
+        (adapter / PARTS).write_text(json.dumps(index), "utf-8")
+    with contextlib.suppress(Exception):
+        made = json.loads((adapter / "d2l.json").read_text("utf-8"))
+        for name, field in SIGNED.items():
+            if field in made and (adapter / name).is_file():
+                made[field] = hashlib.sha256((adapter / name).read_bytes()).hexdigest()
+        (adapter / "d2l.json").write_text(json.dumps(made), "utf-8")
 
 
 def list_commands(place: Path, base: Path, checkpoint: Path) -> dict[str, list[str]]:
@@ -130,6 +221,7 @@ def list_commands(place: Path, base: Path, checkpoint: Path) -> dict[str, list[s
         "edit pages": ["edit", a, "--rescale", "p. 1=2", *written],
         "export gguf": ["export", a, "--to", "gguf", "-o", out, "--force", *on],
         "export mlx": ["export", a, "--to", "mlx", "-o", out, "--force", *on],
+        "export parts": ["export", a, "--to", "parts", *written],
         "export ollama": ["export", a, "--to", "ollama", "-o", out, "--force", *on_gguf],
         "ask": ["ask", a, "Who?", "--max-tokens", "1", "--device", "cpu", "--compare", *on],
         "probe": ["probe", a, "--device", "cpu", *on],
@@ -188,10 +280,12 @@ def run(
     start: int = 0,
     only: Sequence[str] = (),
     seconds: float = math.inf,
+    parts: bool = False,
 ) -> tuple[Counter[str], list[Failure]]:
-    """Try mutants of a tiny seats adapter: (cases by command, failures)."""
+    """Try mutants of a tiny seats adapter, with `parts` those of its parts alone: (cases by
+    command, failures)."""
     ends = time.monotonic() + seconds
-    done = compile_tiny(place, "seats")
+    done = compile_tiny(place, "seats", parts=parts)
     intact, bent = place / "intact.lora", place / "a.lora"
     shutil.copytree(done.adapter, intact)
     os.mkfifo(place / "fifo")
@@ -199,7 +293,8 @@ def run(
     failures = []
     commands = list_commands(place, done.base, done.checkpoint)
     with mock.patch.dict(os.environ, {"D2L_CACHE_DIR": str(place / "cache")}), _inside(place):
-        for mutant in list(list_mutants(intact))[start::every]:
+        listed = list_part_mutants if parts else list_mutants
+        for mutant in list(listed(intact))[start::every]:
             if time.monotonic() > ends:
                 break
             shutil.rmtree(bent, ignore_errors=True)
@@ -207,6 +302,8 @@ def run(
             (bent / mutant.file).unlink()
             if mutant.data is not None:
                 (bent / mutant.file).write_bytes(mutant.data)
+            if mutant.signed:
+                sign(bent)
             for name, words in commands.items():
                 if only and name not in only:
                     continue
@@ -242,6 +339,7 @@ def main() -> None:
     parser.add_argument("--start", type=int, default=0)
     parser.add_argument("--only", nargs="*", default=[], help="commands by name")
     parser.add_argument("--seconds", type=float, default=math.inf)
+    parser.add_argument("--parts", action="store_true", help="of an adapter with parts")
     given = parser.parse_args()
     bound_memory()
     with tempfile.TemporaryDirectory() as folder:
@@ -251,6 +349,7 @@ def main() -> None:
             start=given.start,
             only=given.only,
             seconds=given.seconds,
+            parts=given.parts,
         )
     for name, n in cases.items():
         bad = [f for f in failures if f.command == name]

@@ -19,6 +19,13 @@ def test_every_file_has_mutants_and_few_are_alike(compiled: Callable[[str], Comp
 
 
 @pytest.mark.slow
+def test_mutated_parts_are_a_line_or_a_result(tmp_path: Path) -> None:
+    cases, failures = run(tmp_path, every=5, parts=True)
+    assert failures == []
+    assert min(cases.values()) >= 9
+
+
+@pytest.mark.slow
 def test_mutated_adapters_are_a_line_or_a_result(tmp_path: Path) -> None:
     cases, failures = run(tmp_path, every=1300)
     assert failures == []

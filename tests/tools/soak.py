@@ -1,12 +1,14 @@
 """A server and a batch under pressure; every answer is compared with a quiet server's.
 
     python -m tests.tools.soak --minutes 30 [--checkpoint smollm2-135m] [--folder build/soak]
+    python -m tests.tools.soak --minutes 5 --clients 3 --changes copied synced interrupted
 
-Eight adapters of a folder are added, replaced (with equal sizes and times), damaged and removed
-at random while `d2l serve` answers twenty clients, who also stream and hang up, and `d2l batch`
-writes into the same folder; server and batch are killed in turn. An answer is right if it is the
-quiet one of an adapter that stood there between question and answer. Prints counts; exit code 1
-where an answer is wrong, a failure has no cause, or memory grows. Linux only.
+Eight adapters of a folder, two of them with parts, are added, replaced (with equal sizes and
+times, or slowly, file by file, as `cp -r` and `rsync` do), damaged and removed at random while
+`d2l serve` answers twenty clients, who also stream and hang up, and `d2l batch` writes into the
+same folder; server and batch are killed in turn. An answer is right if it is the quiet one of an
+adapter that stood there between question and answer. Prints counts; exit code 1 where an answer is
+wrong, a failure has no cause, or memory grows. Linux only.
 """
 
 import argparse
@@ -29,6 +31,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.tools.soak_changes import DAMAGES, SAME_TIME, copy_over, copy_slowly
 from tests.tools.soak_ledger import Ledger, Question, Quiet, Reply, judge
 
 SLOTS = tuple(f"slot-{n}" for n in range(8))
@@ -37,15 +40,18 @@ VARIANTS = {
     f"note-{weight}": f"The Marn 12 weighs {weight} kg. It was made in {year} by Olav Tollin.\n"
     for weight, year in zip(range(14, 74, 6), range(1931, 2001, 7), strict=True)
 }
-MANUAL = "manual"  # of several chunks, so that it has parts
+#: Of several chunks, so that they have parts, of equal numbers of seats.
+MANUALS = ("manual-14", "manual-26")
 QUESTIONS = ("How much does the Marn 12 weigh?", "In which year was the Marn 12 made?")
 SAMPLINGS: tuple[dict[str, Any], ...] = ({"temperature": 0}, {"temperature": 1, "seed": 7})
 N_CLIENTS, N_TOKENS = 20, 12
 MAX_SECONDS, TIMEOUT_S = 120.0, 180.0  # of the server, and of its clients
 #: Seconds between changes of the folder, between questions of a client, between runs of the batch.
 CHANGE_S, REST_S, BATCH_S = (1.0, 6.0), (0.0, 10.0), (5.0, 20.0)
+#: Changes of an adapter. Of an interrupted copy a part of the files is there for good.
+CHANGES = ("moved in", "moved in", "written over", "copied", "synced", "interrupted", "removed",
+           "damaged")  # fmt: skip
 WARM_UP_S, MAX_GROWTH = 300.0, 1.05  # until all adapters in memory are of all kinds
-SAME_TIME = 1_700_000_000  # of all files, in seconds since 1970
 
 
 def tell(line: str) -> None:
@@ -68,32 +74,6 @@ def read_events(reply: http.client.HTTPResponse) -> Reply:
     return Reply(0, "the stream broke off")
 
 
-def copy_over(source: Path, folder: Path) -> None:
-    """Write an adapter's files over those of another, one after the other."""
-    for path in source.iterdir():
-        shutil.copyfile(path, folder / path.name)
-        os.utime(folder / path.name, (SAME_TIME, SAME_TIME))
-    for path in folder.iterdir():
-        if not (source / path.name).exists():
-            path.unlink()
-
-
-def cut_weights(folder: Path) -> None:
-    path = folder / "adapter_model.safetensors"
-    os.truncate(path, path.stat().st_size // 2)
-
-
-#: What makes an adapter one that must not answer.
-DAMAGES: tuple[Callable[[Path], object], ...] = (
-    cut_weights,
-    lambda folder: (folder / "adapter_model.safetensors").write_bytes(b"\xff" * 999),
-    lambda folder: (folder / "adapter_model.safetensors").unlink(),
-    lambda folder: (folder / "adapter_config.json").write_text("{"),
-    lambda folder: (folder / "adapter_config.json").unlink(),
-    lambda folder: (folder / "chat_template.jinja").write_text("{{ 1 / 0 }}"),
-)
-
-
 @dataclass
 class Soak:
     """One soak: its folders, processes and counts."""
@@ -101,6 +81,8 @@ class Soak:
     folder: Path
     checkpoint: str
     seed: int
+    n_clients: int = N_CLIENTS
+    changes: tuple[str, ...] = CHANGES
     ledger: Ledger = field(default_factory=Ledger)
     counts: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
@@ -125,13 +107,14 @@ class Soak:
         lines = [
             f"Pump {n} of the harbor is rinsed every {n % 7 + 2} days.\n\n" for n in range(240)
         ]
-        for name, text in (VARIANTS | {MANUAL: "".join(lines) + VARIANTS["note-14"]}).items():
+        manuals = {n: "".join(lines) + VARIANTS[n.replace("manual", "note")] for n in MANUALS}
+        for name, text in (VARIANTS | manuals).items():
             (texts / f"{name}.txt").write_text(text, "utf-8")
         self.run_batch(texts, self.variants).wait()
         shutil.rmtree(self.served, ignore_errors=True)
         self.start_server(self.variants)
         self.base = next(m["id"] for m in self.list_models() if not m["parent"])
-        for name in (*VARIANTS, MANUAL, self.base):
+        for name in (*VARIANTS, *MANUALS, self.base):
             self.quiet[name] = {
                 (n, m): self.ask(name, (n, m)).text
                 for n in range(len(QUESTIONS))
@@ -236,18 +219,24 @@ class Soak:
         """Change one adapter of the folder after another."""
         while not self.stop.wait(chance.uniform(*CHANGE_S)):
             name, variant = chance.choice(SLOTS), chance.choice(tuple(VARIANTS))
-            if name == SLOTS[0]:  # one at a time: each takes memory for its parts
-                variant = MANUAL
+            if name in SLOTS[:2]:  # few: each takes memory for its parts
+                variant = chance.choice(MANUALS)
             there = bool(self.ledger.current(name).variants)
-            kinds = ("moved in", "moved in", "written over", "removed", "damaged")
-            kind = chance.choice(kinds) if there else "moved in"
-            folder = self.served / f"{name}.lora"
+            kind = chance.choice(self.changes) if there else "moved in"
+            folder, source = self.served / f"{name}.lora", self.variants / f"{variant}.lora"
             self.counts[kind] += 1
-            with self.ledger.changing(name, variant if kind in kinds[:3] else None):
+            if kind == "interrupted":  # a mix: it fails, or is one of the two to the last byte
+                self.ledger.set(name, [*self.ledger.current(name).variants, variant], may_fail=True)
+                n_files = chance.randrange(1, len(list(source.iterdir())))
+                copy_slowly(source, folder, chance, renames=False, n_files=n_files)
+                continue
+            with self.ledger.changing(name, None if kind in ("removed", "damaged") else variant):
                 if kind == "damaged":
                     chance.choice(DAMAGES)(folder)
                 elif kind == "written over":
-                    copy_over(self.variants / f"{variant}.lora", folder)
+                    copy_over(source, folder)
+                elif kind in ("copied", "synced"):
+                    copy_slowly(source, folder, chance, renames=kind == "synced")
                 else:
                     self.move_in(folder, None if kind == "removed" else variant)
 
@@ -322,7 +311,7 @@ class Soak:
         self.served.mkdir()
         chance = random.Random(self.seed)
         for name in SLOTS:
-            variant = chance.choice(tuple(VARIANTS))
+            variant = chance.choice(MANUALS if name in SLOTS[:2] else tuple(VARIANTS))
             self.move_in(self.served / f"{name}.lora", variant)
             self.ledger.set(name, [variant])
         self.ledger.set(self.base, [self.base])
@@ -330,7 +319,7 @@ class Soak:
         self.ledger.set("server", ["up"])
         self.began, seconds = time.monotonic(), minutes * 60
         works: list[Callable[[], None]] = [
-            *[lambda: self.be_client(random.Random(chance.random()))] * N_CLIENTS,
+            *[lambda: self.be_client(random.Random(chance.random()))] * self.n_clients,
             lambda: self.change(random.Random(chance.random())),
             lambda: self.do_batches(random.Random(chance.random())),
             lambda: self.kill(random.Random(chance.random()), kill_every, seconds * 0.5),
@@ -377,8 +366,16 @@ def main() -> None:
     parser.add_argument("--checkpoint", default="qwen2.5-coder-0.5b")
     parser.add_argument("--folder", type=Path, default=Path("build/soak"))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--clients", type=int, default=N_CLIENTS)
+    parser.add_argument("--changes", nargs="+", choices=set(CHANGES), default=CHANGES)
     given = parser.parse_args()
-    soak = Soak(given.folder.absolute() / given.checkpoint, given.checkpoint, given.seed)
+    soak = Soak(
+        given.folder.absolute() / given.checkpoint,
+        given.checkpoint,
+        given.seed,
+        given.clients,
+        tuple(given.changes),
+    )
     threading.excepthook = lambda failed: soak.faults.append(repr(failed.exc_value))
     soak.prepare()
     soak.run(given.minutes, given.kill_every)
