@@ -133,7 +133,7 @@ class ServerAsker:
         answer = self._client.answer(model, turns, masked.take, fields)
         masked.end(NOT_FOUND)
         text = NOT_FOUND if answer.text.strip() == SILENCE else answer.text
-        several = len({part["document"] for part in answer.source.get("parts", ())}) > 1
+        several = len({str(part["document"]) for part in answer.source.get("parts", ())}) > 1
         limit = f"{self._most} tokens: --max-tokens" if self._most else "the limit: --max-tokens"
         return _show(text, answer.source, several, limit), answer.n_left_out
 

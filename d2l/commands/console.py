@@ -4,6 +4,7 @@ No color and no spinner if stderr is not a terminal: long work then prints a lin
 is imported when a table is drawn, so that `--help` and `--version` start at once.
 """
 
+import contextlib
 import enum
 import logging
 import math
@@ -44,6 +45,7 @@ class _Settings:
     json = False
     stopping: str | None = None
     logged: logging.Handler | None = None
+    in_line = False  # stdout's last line has no end yet
     spinner: Spinner | None = None
 
 
@@ -128,7 +130,10 @@ def wants_json() -> bool:
 
 
 def show_error(error: D2LError) -> None:
-    """Print an error in one line, and its hint in another."""
+    """Print an error in one line, and its hint in another, below a half answer."""
+    if _Settings.in_line:
+        with contextlib.suppress(D2LError):  # nobody reads stdout
+            end_answer()
     _write_error(short_line(f"error: {error.message}"))
     if error.hint:
         _write_error(short_line(f"hint: {error.hint}"))
@@ -192,7 +197,8 @@ def emit(value: Mapping[str, Any], show: str | Callable[[], object]) -> None:
 
 def _write(text: str) -> None:
     """Write to stdout, without the spinner in its last line."""
-    make_way(hold=not text.endswith("\n"))
+    _Settings.in_line = not text.endswith("\n")
+    make_way(hold=_Settings.in_line)
     streams.write(text)
 
 

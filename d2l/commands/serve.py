@@ -1,5 +1,6 @@
 """The command `d2l serve`: adapters behind an OpenAI-compatible interface, to try them."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -64,6 +65,9 @@ def serve(
     A request's model names the adapter. For load, use an engine that batches: `d2l check ADAPTER`
     prints its command line. With --upstream it has the parts that `d2l export --to parts` writes.
     """
+    if missing := [name for name in ("starlette", "uvicorn", "httpx2") if find_spec(name) is None]:
+        message = f"d2l serve needs {', '.join(missing)}"
+        raise MissingExtraError(message, hint="pip install 'd2l[serve]'")
     options = ServeOptions(
         host=host,
         port=port,
@@ -106,13 +110,8 @@ def _serve_adapters(folder: Path, asking: AskOptions, options: ServeOptions) -> 
 
 def _serve_upstream(folder: Path, upstream: Upstream, options: ServeOptions) -> None:
     """Choose parts for an engine, until told to stop."""
-    try:
-        from d2l.serve.upstream import UpstreamServer
-    except ImportError as error:
-        raise MissingExtraError(
-            f"d2l serve needs Starlette, uvicorn and httpx2 ({error.name} is missing)",
-            hint="pip install 'd2l[serve]'",
-        ) from error
+    from d2l.serve.upstream import UpstreamServer
+
     server = UpstreamServer(folder, upstream, options)
     index = server.service.index
     text = (

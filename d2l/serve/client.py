@@ -1,13 +1,17 @@
 """Client of a running `d2l serve`: turns in, text and the parts of the answer out.
 
-Needs no torch, and no library that the server needs.
+Needs no torch, and no library that the server needs. `http.client` follows no redirect and asks no
+proxy, so the token goes to the named host alone.
 """
 
+import contextlib
 import http.client
 import json
-import urllib.error
+import re
+import socket
+import threading
+import time
 import urllib.parse
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,8 +19,14 @@ from typing import Any, NamedTuple
 from d2l.adapters.exported_parts import name_manual
 from d2l.errors import D2LError, OptionError
 
-#: Longest seconds without a byte: of the list of models, and of an answer with its waiting.
+#: Largest answer that is read, in bytes.
+MOST_BYTES = 16 << 20
+#: Seconds in which the list of models comes, and an answer with its waiting.
 _LIST_SECONDS, _ANSWER_SECONDS = 10.0, 600.0
+#: Keys of a part that are shown.
+_SHOWN = {"part", "document", "place", "score"}
+#: Address without user, query and fragment.
+_ADDRESS = re.compile(r"https?://[^\s?#@\\]+", re.IGNORECASE)
 _EXAMPLE = "--server http://127.0.0.1:8000"
 #: Hints by the code of the server's error.
 _HINTS = {
@@ -50,20 +60,19 @@ class Client:
     def __init__(self, address: str, token: str | None = None) -> None:
         """List the models; raises OptionError if `address` is no address, and ServerError."""
         self.address = address
-        self._root = parse_address(address, _EXAMPLE)
-        port = urllib.parse.urlsplit(self._root).port
+        self._root = urllib.parse.urlsplit(parse_address(address, _EXAMPLE))
+        port = self._root.port
         self._start = "start it: d2l serve adapters/" + (f" --port {port}" if port else "")
         self._headers = {"Content-Type": "application/json"}
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
-        try:
-            models = json.loads(b"".join(self._read("/v1/models", None, _LIST_SECONDS)))["data"]
+        reply = b"".join(self._read("/v1/models", None, _LIST_SECONDS))
+        with self._reading():
+            models = json.loads(reply)["data"]
             if not models or any(model["owned_by"] != "d2l" for model in models):
                 raise ValueError("another engine's models")
             self.names = [str(model["id"]) for model in models if model["parent"] is not None]
             self.base = next((str(m["id"]) for m in models if m["parent"] is None), None)
-        except (ValueError, KeyError, TypeError) as error:  # another program's
-            raise self._refuse() from error
 
     def find(self, adapter: Path) -> str:
         """Find the server's model of an adapter, by folder or name; raises ServerError."""
@@ -93,55 +102,84 @@ class Client:
         pieces: list[str] = []
         source: dict[str, Any] = {}
         finish, n_left_out = "stop", 0
-        for event in self._read_events(body):
-            if "error" in event:
-                raise self._explain(event)
-            for choice in event.get("choices", ()):
-                if text := choice.get("delta", {}).get("content"):
-                    pieces.append(text)
-                    emit(text)
+        for data in self._read_events(body):
+            with self._reading():
+                event = json.loads(data)
+                if "error" in event:
+                    raise self._explain(event)
+                choice = (event.get("choices") or [{}])[0]
+                text = "".join([(choice.get("delta") or {}).get("content") or ""])
                 finish = choice.get("finish_reason") or finish
-            source = event.get("d2l", source)
-            n_left_out = event.get("document", {}).get("tokens_left_out", n_left_out)
+                source = {**event.get("d2l", source)}
+                if not all(part.keys() >= _SHOWN for part in source.get("parts", ())):
+                    raise ValueError("parts without a place")
+                n_left_out = int(event.get("document", {}).get("tokens_left_out", n_left_out))
+            if text:
+                pieces.append(text)
+                emit(text)
         return ServedAnswer("".join(pieces), {"finish": finish, **source}, n_left_out)
 
-    def _read_events(self, body: dict[str, Any]) -> Iterator[Any]:
-        """Yield the JSON of each server-sent event of an answer; raises ServerError."""
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Refuse a reply of another form than d2l's."""
+        try:
+            yield
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise self._refuse() from error
+
+    def _read_events(self, body: dict[str, Any]) -> Iterator[bytes]:
+        """Yield the data of each event of an answer, as the HTML standard says."""
+        lines: list[bytes] = []
         for line in self._read("/v1/chat/completions", body, _ANSWER_SECONDS):
-            data = line.removeprefix(b"data: ").strip()
-            if data == b"[DONE]":
-                return
-            if data:
-                try:
-                    yield json.loads(data)
-                except ValueError as error:
-                    raise self._refuse() from error
+            field, _, value = line.rstrip(b"\r\n").partition(b":")
+            if field == b"data":
+                lines.append(value.removeprefix(b" "))
+            elif not line.strip() and lines:
+                data = b"\n".join(lines)
+                if data == b"[DONE]":
+                    return
+                yield data
+                lines = []
         raise ServerError(f"{self.address}: broke off", hint="see what the server printed")
 
     def _read(self, path: str, body: Any, seconds: float) -> Iterator[bytes]:
-        """Yield the lines at a path; raises ServerError."""
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self._root + path, data, self._headers)
+        """Yield the lines at a path, all within some seconds; raises ServerError."""
+        is_safe, host = self._root.scheme == "https", self._root.hostname or ""
+        kind = http.client.HTTPSConnection if is_safe else http.client.HTTPConnection
+        connection = kind(host, self._root.port, timeout=seconds)
+        left, end = MOST_BYTES, time.monotonic() + seconds
+        timer = threading.Timer(seconds, lambda: sock.shutdown(socket.SHUT_RDWR))
+        timer.daemon = True
         try:
-            with urllib.request.urlopen(request, timeout=seconds) as reply:
-                yield from reply
-        except urllib.error.HTTPError as error:
-            with error:
-                raise self._explain(error.read(), error.code) from error
-        except (OSError, http.client.HTTPException) as error:
-            reason = getattr(error, "reason", error)
-            if isinstance(reason, TimeoutError):
+            connection.connect()
+            sock = connection.sock
+            timer.start()  # each byte would begin another time to wait
+            method, data = ("GET", None) if body is None else ("POST", json.dumps(body).encode())
+            connection.request(method, self._root.path + path, data, self._headers)
+            reply = connection.getresponse()
+            if reply.status != http.HTTPStatus.OK:
+                raise self._explain(reply.read(MOST_BYTES), reply.status)
+            while line := reply.readline(left):
+                left -= len(line)
+                yield line
+            if time.monotonic() > end:
+                raise TimeoutError
+        except (OSError, UnicodeError, http.client.HTTPException) as error:
+            if isinstance(error, TimeoutError) or time.monotonic() > end:
                 message = f"{self.address}: did not answer in {seconds:.0f} s"
                 raise ServerError(message, hint="ask again later") from error
-            message = f"{self.address}: no server is there ({reason})"
+            message = f"{self.address}: no server is there ({error})"
             raise ServerError(message, hint=self._start) from error
+        finally:
+            timer.cancel()
+            connection.close()
 
     def _explain(self, reply: Any, status: int | None = None) -> ServerError:
         """Read the error of a reply."""
         try:
             error = (reply if isinstance(reply, dict) else json.loads(reply))["error"]
             return ServerError(f"{self.address}: {error['message']}", code=error.get("code"))
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             if status == 503:  # of uvicorn itself, which has too many connections
                 return ServerError(f"{self.address}: is busy", code="overloaded")
             return self._refuse()
@@ -154,7 +192,7 @@ def parse_address(address: str, example: str) -> str:
     """Parse a server's address, without /v1; raises OptionError if it is no address."""
     try:
         parsed = urllib.parse.urlsplit(address)
-        fits = parsed.scheme in ("http", "https") and parsed.hostname and parsed.port != 0
+        fits = _ADDRESS.fullmatch(address) and parsed.hostname and parsed.port != 0
     except ValueError:
         fits = False
     if not fits:

@@ -237,8 +237,8 @@ def write_source(ending: Ending) -> dict[str, Any]:
 
 
 def write_event(value: dict[str, Any]) -> str:
-    """Write a server-sent event."""
-    return f"data: {json.dumps(value, ensure_ascii=False)}\n\n"
+    """Write a server-sent event, in ASCII: clients may take other characters for line ends."""
+    return f"data: {json.dumps(value)}\n\n"
 
 
 def _write_choice(

@@ -2,20 +2,12 @@
 
 from pathlib import Path
 
-from d2l.errors import MissingExtraError
 from d2l.inference.options import AskOptions
+from d2l.serve.app import ReadDocument, Service
 from d2l.serve.engine import Engine
 from d2l.serve.library import Library, Remark
 from d2l.serve.options import ServeOptions
-
-try:
-    from d2l.serve.app import ReadDocument, Service
-    from d2l.serve.web import HttpServer
-except ImportError as error:
-    raise MissingExtraError(
-        f"d2l serve needs Starlette and uvicorn ({error.name} is missing)",
-        hint="pip install 'd2l[serve]'",
-    ) from error
+from d2l.serve.web import HttpServer
 
 #: Adapters that stay in memory beside the base.
 N_KEPT = 8

@@ -4,13 +4,14 @@ No model is loaded here, and no torch: a request's words choose the part, whose 
 engine as the model's. Answers and errors of the engine are passed on.
 """
 
-import contextlib
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import httpx2
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,10 +20,11 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import ASGIApp
 
 from d2l.adapters.exported_parts import ExportedPart, ExportIndex, read_index
-from d2l.datasets.silence import NOT_FOUND
-from d2l.inference.parts.answer import Answer, Finish
+from d2l.datasets.silence import NOT_FOUND, SILENCE
+from d2l.inference.parts.answer import Answer
 from d2l.inference.parts.asked import join_questions, list_needed
 from d2l.inference.parts.choose import PartChooser, PartOptions
+from d2l.serve.client import MOST_BYTES
 from d2l.serve.events import Ending, Start, TextPiece
 from d2l.serve.library import read_stamp
 from d2l.serve.options import ServeOptions, Upstream
@@ -34,9 +36,15 @@ from d2l.serve.protocol import (
     refuse_model,
     write_event,
 )
-from d2l.serve.web import HttpServer, make_app, read_body, record
+from d2l.serve.web import LOOPBACK, HttpServer, make_app, read_body, record
 
 _CONNECT_SECONDS = 5.0
+#: Last characters of a turn that choose the part.
+_MOST_READ = 5_000
+#: Fields by which an engine could work without a bound.
+_DROPPED = {"d2l", "n", "best_of", "n_predict", "max_new_tokens", "max_tokens", "min_tokens"}
+#: Errors of JSON of another form; RuntimeError: it is too deep.
+_MISREAD = (ValueError, TypeError, LookupError, AttributeError, RuntimeError)
 
 
 class RoutedMessage(BaseModel):
@@ -51,11 +59,11 @@ class RoutedMessage(BaseModel):
         pieces = self.content if isinstance(self.content, list) else [{"text": self.content}]
         texts = [piece.get("text") for piece in pieces if isinstance(piece, dict)]
         text = "".join(text for text in texts if isinstance(text, str))
-        return {"role": self.role, "content": text}
+        return {"role": self.role, "content": text[-_MOST_READ:]}
 
 
 class RoutedRequest(BaseModel):
-    """Fields of a request that are read here; the engine gets all of it but `d2l`."""
+    """Fields of a request that are read here."""
 
     model_config = ConfigDict(strict=True)
     model: str
@@ -76,9 +84,12 @@ class UpstreamService:
         self._stamp = read_stamp(folder)
         self._index = read_index(folder)
         self._chooser = PartChooser(self._index.to_parts())
-        times = httpx2.Timeout(options.max_seconds, connect=_CONNECT_SECONDS)
-        limits = httpx2.Limits(max_connections=None)
-        self._client = httpx2.AsyncClient(timeout=times, limits=limits)
+        self._client = httpx2.AsyncClient(
+            timeout=httpx2.Timeout(None, connect=_CONNECT_SECONDS),
+            limits=httpx2.Limits(max_connections=None),
+            headers={"Accept-Encoding": "identity"},
+            trust_env=not LOOPBACK.fullmatch(urlsplit(self._root).netloc),  # for proxies
+        )
 
     def make_app(self) -> ASGIApp:
         """Make the application."""
@@ -121,8 +132,8 @@ class UpstreamService:
             raise refuse_model(name, [known])
 
     async def _answer(self, request: Request) -> Response:
-        """Choose the part, and pass the request on."""
-        body = await read_body(request)
+        """Choose the part, and pass the request on; the engine's work ends with the client."""
+        body, work = await read_body(request), asyncio.current_task()
         chat = read_model(RoutedRequest, body)
         record(request, model=chat.model)
         self._check_name(chat.model)
@@ -134,32 +145,35 @@ class UpstreamService:
         if not choice.is_answered or not choice.indices:
             return _refuse_answer(chat)
         part = self._index.parts[choice.indices[0]]
-        values = {name: value for name, value in json.loads(body).items() if name != "d2l"}
+        values = {name: value for name, value in json.loads(body).items() if name not in _DROPPED}
         values |= self._bound(chat)
         values["messages"] = [values["messages"][n] for n in list_needed(turns)]
         explain = partial(self._chooser.explain, choice, join_questions(turns))
+        leaving = asyncio.ensure_future(request.receive())  # the next message: the client has gone
+        leaving.add_done_callback(lambda done: done.cancelled() or work is None or work.cancel())
+        deadline = asyncio.get_running_loop().time() + self._options.max_seconds
         try:
-            values |= await self._address(part, request)
-            reply = await self._send("POST", "/v1/chat/completions", request, values)
-            if chat.stream:
-                events = self._stream(reply, explain, chat.model)
-                headers = {"Cache-Control": "no-store"}
-                return StreamingResponse(events, media_type="text/event-stream", headers=headers)
-            answer = json.loads(await reply.aread())
+            async with asyncio.timeout_at(deadline):
+                values |= await self._address(part, request)
+                reply = await self._send("POST", "/v1/chat/completions", request, values)
+                if chat.stream:
+                    events = self._stream(reply, explain, chat.model, deadline)
+                    headers = {"Cache-Control": "no-store"}
+                    return StreamingResponse(events, 200, headers, "text/event-stream")
+                answer = json.loads(await _read_whole(reply))
             text, finish = _read_choice(answer, "message")
-            explained = explain(text, finish)
+            explained = explain(text, "length" if finish == "length" else "stop")
             if text:
                 answer["choices"][0]["message"]["content"] = explained.text
             return JSONResponse({**answer, "d2l": explained.to_json()})
         except httpx2.HTTPStatusError as error:  # the engine's own, as it is
             reply = error.response
-            kind = reply.headers.get("content-type")
-            return Response(reply.content, reply.status_code, media_type=kind)
-        except httpx2.HTTPError as error:
+            status = reply.status_code if 300 <= reply.status_code < 600 else 502
+            return Response(reply.content, status, media_type=reply.headers.get("content-type"))
+        except (httpx2.HTTPError, OSError, *_MISREAD) as error:
             raise _explain(error, self._root) from error
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            message = f"the engine at {self._root} does not answer as OpenAI's interface does"
-            raise RequestError(502, message, code="bad_upstream") from error
+        finally:
+            leaving.cancel()
 
     def _bound(self, chat: RoutedRequest) -> dict[str, int]:
         """Bound the longest answer by this server's limit."""
@@ -202,12 +216,12 @@ class UpstreamService:
             if error.response.status_code in (404, 405):
                 return None
             raise
-        return json.loads(await reply.aread())
+        return json.loads(await _read_whole(reply))
 
     async def _send(
         self, method: str, path: str, request: Request, body: Any = None
     ) -> httpx2.Response:
-        """Ask the engine; raises HTTPStatusError, whose reply is read. The client's token is the
+        """Ask the engine; raises HTTPStatusError with its reply as read. The client's token is the
         engine's, unless this server has its own."""
         token = request.headers.get("authorization")
         headers = {"Authorization": token} if token and self._options.token is None else {}
@@ -216,29 +230,58 @@ class UpstreamService:
         )
         reply = await self._client.send(asked, stream=True)
         if not reply.is_success:
-            await reply.aread()
-            reply.raise_for_status()
+            kind = {"Content-Type": reply.headers.get("content-type", "application/json")}
+            content = await _read_whole(reply)
+            read = httpx2.Response(reply.status_code, headers=kind, content=content)
+            raise httpx2.HTTPStatusError("refused", request=asked, response=read)
         return reply
 
     async def _stream(
-        self, reply: httpx2.Response, explain: Callable[..., Answer], model: str
+        self, reply: httpx2.Response, explain: Callable[..., Answer], model: str, deadline: float
     ) -> AsyncIterator[str]:
         """Pass the engine's events on, and before the last one an event with place and passage."""
         head = {"object": "chat.completion.chunk", "id": "d2l", "created": 0, "model": model}
-        text, end = "", set[Finish]()
+        held, text, end = list[dict[str, Any]](), "", ""
+        events = aiter(httpx2.EventSource(reply, MOST_BYTES))
         try:
-            async for line in reply.aiter_lines():
-                if line.strip() == "data: [DONE]":
-                    source = explain(text, "length" if "length" in end else "stop").to_json()
-                    yield write_event({**head, "choices": [], "d2l": source})
-                with contextlib.suppress(ValueError, TypeError, AttributeError):
-                    piece, finish = _read_choice(json.loads(line.removeprefix("data:")), "delta")
-                    text, end = text + piece, end | {finish}
-                yield f"{line}\n"
-        except httpx2.HTTPError as error:  # the status is out already
+            while True:
+                async with asyncio.timeout_at(deadline):
+                    data = getattr(await anext(events, None), "data", "[DONE]")
+                if data == "[DONE]":
+                    break
+                if len(text) > MOST_BYTES:
+                    raise httpx2.ReadError("too large")
+                if not data:  # an event of other fields
+                    continue
+                held.append(json.loads(data))
+                piece, finish = _read_choice(held[-1], "delta")
+                text, end = text + piece, finish or end
+                if finish or not (text and SILENCE.startswith(text.strip())):
+                    yield _write_events(held, text)
+                    held = []
+            source = explain(text, "length" if end == "length" else "stop").to_json()
+            yield _write_events([*held, {**head, "choices": [], "d2l": source}], text)
+            yield "data: [DONE]\n\n"
+        except (httpx2.HTTPError, OSError, *_MISREAD) as error:  # the status is out already
             yield write_event(_explain(error, self._root).body)
         finally:
             await reply.aclose()
+
+
+async def _read_whole(reply: httpx2.Response) -> bytes:
+    """Read a reply to its end, or to `MOST_BYTES`."""
+    data = await anext(reply.aiter_raw(MOST_BYTES), b"")
+    await reply.aclose()
+    return data
+
+
+def _write_events(events: list[dict[str, Any]], text: str) -> str:
+    """Write events; the refusal that networks learned becomes that of d2l, as in whole answers."""
+    word = NOT_FOUND
+    for event in events if text.strip() == SILENCE else ():
+        if _read_choice(event, "delta")[0]:
+            event["choices"][0]["delta"]["content"], word = word, ""
+    return "".join(map(write_event, events))
 
 
 def _refuse_answer(chat: RoutedRequest) -> Response:
@@ -251,12 +294,10 @@ def _refuse_answer(chat: RoutedRequest) -> Response:
     return StreamingResponse(iter([*chunks, "data: [DONE]\n\n"]), media_type="text/event-stream")
 
 
-def _read_choice(event: Any, field: str) -> tuple[str, Finish]:
-    """Read an event's text, if it has some, and its end; `field`: of its choice."""
+def _read_choice(event: Any, field: str) -> tuple[str, str]:
+    """Read an event's text, if it has some, and the reason of its end; `field`: of its choice."""
     choice = (event.get("choices") or [{}])[0]
-    return (choice.get(field) or {}).get("content") or "", "length" if choice.get(
-        "finish_reason"
-    ) == "length" else "stop"
+    return (choice.get(field) or {}).get("content") or "", choice.get("finish_reason") or ""
 
 
 def _stem(path: str) -> str:
@@ -264,12 +305,16 @@ def _stem(path: str) -> str:
     return re.split(r"[\\/]", path)[-1].removesuffix(".gguf")
 
 
-def _explain(error: httpx2.HTTPError, root: str) -> RequestError:
+def _explain(error: Exception, root: str) -> RequestError:
+    """Make the failure of an engine that does not answer."""
     if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
         return RequestError(502, f"the engine at {root} cannot be reached", code="bad_upstream")
-    if isinstance(error, httpx2.TimeoutException):
+    if isinstance(error, TimeoutError | httpx2.TimeoutException):
         return RequestError(504, f"the engine at {root} took too long", code="timeout")
-    message = f"the engine at {root} broke off ({type(error).__name__})"
+    if isinstance(error, httpx2.HTTPError) and not isinstance(error, httpx2.SSEError):
+        message = f"the engine at {root} broke off ({type(error).__name__})"
+    else:
+        message = f"the engine at {root} does not answer as OpenAI's interface does"
     return RequestError(502, message, code="bad_upstream")
 
 

@@ -37,7 +37,7 @@ _DRAINED_BYTES = 256_000_000
 _BODY_SECONDS = 30.0
 #: Host headers that name this machine. A page of another site, whose name leads here by a trick,
 #: sends its own name.
-_LOOPBACK = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?", re.IGNORECASE)
+LOOPBACK = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?", re.IGNORECASE)
 #: Paths that need no token: they tell nothing of the adapters.
 _OPEN = ("/", "/health")
 #: Connections at a time; beyond, uvicorn answers 503 itself.
@@ -204,7 +204,7 @@ def guard(handler: Handler, options: ServeOptions) -> Handler:
 
     async def check(request: Request) -> Response:
         host, token = request.headers.get("host", ""), options.token
-        if options.is_local and not _LOOPBACK.fullmatch(host):
+        if options.is_local and not LOOPBACK.fullmatch(host):
             raise RequestError(403, f"this server is not called {host!r}", code="wrong_host")
         if token is not None and request.url.path not in _OPEN:
             kind, _, given = request.headers.get("authorization", "").partition(" ")

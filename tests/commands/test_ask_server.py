@@ -1,19 +1,23 @@
 """`d2l ask --server`: the answers of `d2l ask`, from a server that runs already."""
 
+import contextlib
 import io
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from d2l.commands.ask import suggest_server
+from d2l.serve.client import Client, ServerError
 from tests.command import Command, Outcome
 from tests.compiled import Compiled, compile_tiny
 from tests.processes import run_python
-from tests.serve.test_upstream import Engine, engine
+from tests.serve.test_upstream import Engine, answer, engine
 from tests.serving import Running, Shelf, running
 
 __all__ = ["engine"]
@@ -118,12 +122,15 @@ def fail(command: Command, address: str, *words: object) -> list[str]:
     return [error.removeprefix(f"error: {address}: "), hint.removeprefix("hint: ")]
 
 
+WRONG = ("http://x?y=1", "http://x#y", "http://user:password@x", "http://x /", "file:///x")
+
+
 def test_no_server_is_there(command: Command) -> None:
     assert fail(command, "http://127.0.0.1:9") == [
         "no server is there ([Errno 111] Connection refused)",
         "start it: d2l serve adapters/ --port 9",
     ]
-    for address in ("127.0.0.1:9", "http://", "http://x:y"):
+    for address in ("127.0.0.1:9", "http://", "http://x:y", "ftp://x", *WRONG):
         assert fail(command, address)[0] == "is no address of a server"
 
 
@@ -154,8 +161,23 @@ def answer_with(status: int, body: bytes) -> Callable[[Engine], None]:
     return lambda handler: handler._write(status, body)
 
 
+def drip(head: bytes) -> Callable[[Engine], None]:
+    """Send a blank now and then behind a head, for a second, longer than the client waits."""
+
+    def script(handler: Engine) -> None:
+        with contextlib.suppress(OSError):
+            handler.wfile.write(head)
+            for _ in range(20):
+                handler.wfile.write(b" ")
+                time.sleep(0.05)
+
+    return script
+
+
 BUSY = b'{"error": {"message": "32 requests wait already", "code": "overloaded"}}'
 PIECE = b'data: {"choices": [{"delta": {"content": ""}}]}\n\n'
+PART = {"part": 0, "document": "a", "place": "p. 1", "score": 1.0}
+NO_D2L = "no d2l serve answers there"
 
 
 @pytest.mark.parametrize(
@@ -163,10 +185,15 @@ PIECE = b'data: {"choices": [{"delta": {"content": ""}}]}\n\n'
     [
         (answer_with(503, BUSY), "32 requests wait already"),
         (answer_with(503, b"Service Unavailable"), "is busy"),
-        (answer_with(200, b"data: {\n\n"), "no d2l serve answers there"),
         (answer_with(200, PIECE), "broke off"),
         (answer_with(200, PIECE + b"data: " + BUSY + b"\n\n"), "32 requests wait already"),
+        (answer_with(200, b"data: {\n\n"), NO_D2L),
+        (answer_with(200, b"data: " + b"[" * 100_000 + b"\n\n"), NO_D2L),
+        (answer_with(200, b"data: " + b" " * 2_000 + PIECE), "broke off"),
+        (answer_with(999, b"?"), NO_D2L),
         (lambda _: time.sleep(0.5), "did not answer in 0 s"),
+        (drip(b"HTTP/1.0 200 OK\r\n\r\n"), "did not answer in 0 s"),
+        (drip(b"HTTP/1.1 200 OK\r\nX:"), "did not answer in 0 s"),
     ],
 )
 def test_a_server_is_busy_slow_or_broken(
@@ -176,11 +203,94 @@ def test_a_server_is_busy_slow_or_broken(
     engine: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("d2l.serve.client._ANSWER_SECONDS", 0.1)
-    models = [{"id": "tiny", "owned_by": "d2l", "parent": "base"}]
-    engine.pages, engine.script = {"/v1/models": {"data": models}}, script
+    monkeypatch.setattr("d2l.serve.client._ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr("d2l.serve.client.MOST_BYTES", 2_000)
+    engine.pages, engine.script = {"/v1/models": {"data": MODELS}}, script
     assert fail(command, engine.address)[0] == error
     assert fail(command, engine.address, "--compare")[0] == "does not serve the base"
+
+
+OTHERS: list[Any] = [
+    *(None, 5, [], "a", {"choices": 5}, {"d2l": None}, {"d2l": 5}, {"d2l": {"parts": [5]}}),
+    *({"choices": [choice]} for choice in (None, 5, "a", {"delta": 5})),
+    *({"choices": [{"delta": {"content": text}}]} for text in (5, ["a"], {"a": 1})),
+    *({"d2l": {"parts": [{name: PART[name] for name in PART if name != key}]}} for key in PART),
+    *({"document": value} for value in (None, 5, {"tokens_left_out": "many"})),
+    *({"error": value} for value in (None, 5, {}, {"message": "a", "code": []})),
+]
+
+
+def test_events_of_another_form_are_refused_in_one_line(engine: Any) -> None:
+    engine.pages = {"/v1/models": {"data": MODELS}}
+    client = Client(engine.address)
+    for event in OTHERS:
+        engine.script = answer_with(
+            200, b"data: %s\n\ndata: [DONE]\n\n" % json.dumps(event).encode()
+        )
+        with pytest.raises(ServerError, match="no d2l serve answers there"):
+            client.answer("tiny", [], print, {})
+
+
+MODELS = [{"id": "tiny", "owned_by": "d2l", "parent": "base"}]
+EVENTS = b"""\
+: ping\r
+event: message\r
+id: 1\r
+data:{"choices": [\r
+data: {"delta": {"content": "On\xe2\x80\xa8Monday."}}]}\r
+\r
+data:[DONE]\r
+\r
+"""
+
+
+def test_events_are_read_as_the_standard_says(command: Command, engine: Any) -> None:
+    """Comments, other fields, no blank after a colon, several lines, and a line separator."""
+    engine.pages, engine.script = {"/v1/models": {"data": MODELS}}, answer_with(200, EVENTS)
+    outcome = command("ask", "tiny", "When?", "--server", engine.address)
+    assert outcome.out == "On\\u2028Monday.\n"  # as the console writes the separator
+
+
+def test_values_of_another_type_are_shown_as_they_are(command: Command, engine: Any) -> None:
+    parts = [PART | {"document": []}, PART | {"place": 5}]
+    body = b"data: %s\n\ndata: [DONE]\n\n" % json.dumps({"d2l": {"parts": parts}}).encode()
+    engine.pages, engine.script = {"/v1/models": {"data": MODELS}}, answer_with(200, body)
+    assert command("ask", "tiny", "When?", "--server", engine.address).code == 0
+
+
+def test_half_an_answer_and_the_error_stand_on_lines_of_their_own(
+    command: Command, engine: Any
+) -> None:
+    body = PIECE.replace(b'""', b'"half"')
+    engine.pages, engine.script = {"/v1/models": {"data": MODELS}}, answer_with(200, body)
+    outcome = command("ask", "tiny", "When?", "--server", engine.address)
+    assert (outcome.code, outcome.out) == (1, "half\n")
+    assert outcome.err.startswith("error: ")
+
+
+def test_the_token_goes_to_the_named_host_alone(
+    command: Command, engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a redirect nor a proxy of the environment gets it."""
+    other: Any = ThreadingHTTPServer(("127.0.0.1", 0), Engine)
+    other.asked, other.pages, other.script = [], {}, answer
+    threading.Thread(target=other.serve_forever, daemon=True).start()
+    elsewhere = f"http://127.0.0.1:{other.server_port}"
+    monkeypatch.setenv("D2L_SERVE_TOKEN", "secret")
+    monkeypatch.setenv("http_proxy", elsewhere)
+    monkeypatch.delenv("no_proxy", raising=False)
+
+    def redirect(handler: Engine) -> None:
+        handler.send_response(302)
+        handler.send_header("Location", elsewhere)
+        handler.end_headers()
+
+    engine.pages, engine.script = {"/v1/models": {"data": MODELS}}, redirect
+    assert fail(command, engine.address)[0] == NO_D2L
+    assert engine.asked[0][1]["Authorization"] == "Bearer secret"
+    assert other.asked == []
+    other.shutdown()
+    other.server_close()
 
 
 @pytest.mark.parametrize(
@@ -202,8 +312,8 @@ def test_what_only_this_process_can_do_is_refused(words: tuple[str, str], ask: A
 def test_a_start_longer_than_the_answer_suggests_a_server(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for start, answer in ((2.0, 1.0), (5.0, 6.0), (9.0, 1.5)):
-        suggest_server(tmp_path / "tiny.lora", start, answer)
+    for start, seconds in ((2.0, 1.0), (5.0, 6.0), (9.0, 1.5)):
+        suggest_server(tmp_path / "tiny.lora", start, seconds)
     assert capsys.readouterr().err == (
         "the start took 9 s, the answer 1.5 s; a server starts once:\n"
         f'd2l serve {tmp_path} & d2l ask tiny "..." --server http://127.0.0.1:8000\n'

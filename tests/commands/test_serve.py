@@ -87,13 +87,8 @@ def test_without_its_libraries_the_way_to_get_them_is_said(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    for name in ("server", "app", "web"):
-        monkeypatch.delitem(sys.modules, f"d2l.serve.{name}", raising=False)
     done = command("serve", tmp_path)
-    assert done.err == (
-        "error: d2l serve needs Starlette and uvicorn (uvicorn is missing)\n"
-        "hint: pip install 'd2l[serve]'\n"
-    )
+    assert done.err == ("error: d2l serve needs uvicorn\nhint: pip install 'd2l[serve]'\n")
 
 
 def test_help_says_what_it_is_for(command: Command) -> None:

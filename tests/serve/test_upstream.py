@@ -2,9 +2,11 @@
 
 import contextlib
 import json
+import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from d2l.adapters.exported_parts import read_index
 from d2l.datasets.silence import NOT_FOUND
 from d2l.errors import AdapterError, OptionError
 from d2l.serve.options import ServeOptions, Upstream
-from d2l.serve.upstream import UpstreamServer
+from d2l.serve.upstream import RoutedMessage, UpstreamServer
 from tests import tiny
 from tests.compiled import compile_tiny
 from tests.serve.test_parts import MANUALS, QUESTIONS, make_manual
@@ -64,7 +66,8 @@ class Engine(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         found = self.server.pages.get(self.path)
-        self._write(200 if found is not None else 404, json.dumps(found or {}).encode())
+        body = found if isinstance(found, bytes) else json.dumps(found or {}).encode()
+        self._write(200 if found is not None else 404, body)
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -76,7 +79,8 @@ class Engine(BaseHTTPRequestHandler):
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        with contextlib.suppress(OSError):  # the client has read enough
+            self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -218,6 +222,186 @@ def test_a_stream_that_breaks_off_ends_with_an_error(exported: Shelf, engine: An
         list(client.chat.completions.create(model="mill", messages=user(MILL[0]), stream=True))
 
 
+PIECE = {"choices": [{"index": 0, "delta": {"content": "On\u2028\u2029\x85Monday."}}]}
+EVENT = f"data: {json.dumps(PIECE, ensure_ascii=False)}\n\n".encode()
+
+
+def stream(body: bytes, kind: str = "text/event-stream") -> Callable[[Engine], None]:
+    return lambda handler: handler._write(200, body, kind)
+
+
+def read_stream(server: Running) -> tuple[str, Any]:
+    """Text of a streamed answer, and d2l's own field of its last chunk."""
+    with server.client() as client:
+        turns = user(MILL[1])
+        chunks = list(client.chat.completions.create(model="mill", messages=turns, stream=True))
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    return text, (chunks[-1].model_extra or {})["d2l"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        EVENT + b"data: [DONE]\n\n",
+        b": ping\n\nevent: x\n\n" + EVENT.replace(b"data: ", b"data:") + b"data:[DONE]\n\n",
+        EVENT,  # the engine sends no [DONE]
+    ],
+)
+def test_events_end_at_newlines_alone_and_the_source_comes_last(
+    body: bytes, exported: Shelf, engine: Any
+) -> None:
+    engine.script = stream(body)
+    with routing(exported.folder, engine.address) as server:
+        text, source = read_stream(server)
+    assert (text, source["part"]) == (PIECE["choices"][0]["delta"]["content"], 1)
+
+
+def test_a_refusal_of_the_engine_is_d2ls_in_whole_and_streamed_answers(
+    exported: Shelf, engine: Any
+) -> None:
+    words = ["The document", " does not", " say."]
+    events = [{"choices": [{"delta": {"content": word}}]} for word in words]
+    events.append({"choices": [{"delta": {}, "finish_reason": "stop"}]})
+    with routing(exported.folder, engine.address) as server:
+        engine.script = stream(b"".join(b"data: %s\n\n" % json.dumps(e).encode() for e in events))
+        text, source = read_stream(server)
+        message = {"choices": [{"message": {"content": "".join(words)}}]}
+        engine.script = stream(json.dumps(message).encode(), "application/json")
+        whole = ask(server)[1]
+    assert text == whole["choices"][0]["message"]["content"] == NOT_FOUND
+    assert (source["part"], source) == (None, whole["d2l"])
+
+
+DEEP = b"[" * 100_000
+WRONG = "does not answer as OpenAI's interface does"
+
+
+@pytest.mark.parametrize(
+    ("script", "error"),
+    [
+        (stream(b'{"choices": []}', "application/json"), WRONG),  # it ignores `stream`
+        (stream(b"data: 5\n\n"), WRONG),
+        (stream(b"data: " + DEEP + b"\n\n"), WRONG),
+        (stream(b"data: " + b" " * (17 << 20) + b"\n\n"), WRONG),
+    ],
+)
+def test_a_stream_of_another_form_ends_with_an_error(
+    script: Callable[[Engine], None], error: str, exported: Shelf, engine: Any
+) -> None:
+    engine.script = script
+    with (
+        routing(exported.folder, engine.address) as server,
+        pytest.raises(openai.APIError, match=error),
+    ):
+        read_stream(server)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        *(("/lora-adapters", body) for body in (DEEP, b"[5]", b'[{"path": 5}]', b" " * (17 << 20))),
+        *(("/v1/models", body) for body in (DEEP, b"5", b"[5]", b'{"data": 5}', b'{"data": [5]}')),
+        *((None, body) for body in (DEEP, b"5", b"[]", b"null", b'{"choices": 5}')),
+        (None, b'{"choices": [{"message": {"content": 5}}]}' + b" " * (17 << 20)),
+    ],
+)
+def test_json_of_another_form_is_a_bad_gateway(
+    path: str | None, body: bytes, exported: Shelf, engine: Any
+) -> None:
+    engine.pages[path], engine.script = body, stream(body, "application/json")
+    with routing(exported.folder, engine.address) as server:
+        status, reply = ask(server)
+    assert (status, WRONG in reply["error"]["message"]) == (502, True)
+
+
+def test_odd_statuses_of_the_engine_are_passed_or_a_bad_gateway(
+    exported: Shelf, engine: Any
+) -> None:
+    with routing(exported.folder, engine.address) as server:
+        for status, expected in ((418, 418), (599, 599), (999, 502)):
+            engine.script = partial(Engine._write, status=status, body=b"{}")
+            assert ask(server)[0] == expected
+
+
+def drip(head: bytes) -> Callable[[Engine], None]:
+    def script(handler: Engine) -> None:
+        with contextlib.suppress(OSError):
+            handler.wfile.write(head)
+            for _ in range(30):
+                handler.wfile.write(b" ")
+                time.sleep(0.1)
+
+    return script
+
+
+@pytest.mark.parametrize("head", [b"HTTP/1.0 200 OK\r\n\r\n", b"HTTP/1.0 500 No\r\n\r\n"])
+def test_max_seconds_is_the_time_of_the_whole_answer(
+    head: bytes, exported: Shelf, engine: Any
+) -> None:
+    engine.script = drip(head)
+    with routing(exported.folder, engine.address, max_seconds=0.5) as server:
+        assert ask(server)[0] == 504
+        engine.script = drip(b"HTTP/1.0 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+        with pytest.raises(openai.APIError, match="took too long"):
+            read_stream(server)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_leaves_ends_the_engines_work(
+    stream: bool, exported: Shelf, engine: Any
+) -> None:
+    asked, gone = threading.Event(), threading.Event()
+
+    def wait(handler: Engine) -> None:
+        asked.set()
+        handler.connection.settimeout(20)
+        if handler.connection.recv(1) == b"":
+            gone.set()
+
+    engine.script = wait
+    with routing(exported.folder, engine.address) as server:
+        body = chat_body(model="mill", messages=user(MILL[1]), stream=stream)
+        head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
+        head += f"application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        host, port = server.address.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as client:
+            client.sendall(head.encode() + body)
+            assert asked.wait(20)
+        assert gone.wait(10)
+
+
+def test_fields_by_which_an_engine_works_without_a_bound_are_dropped(
+    exported: Shelf, engine: Any
+) -> None:
+    wild = dict.fromkeys(("n", "best_of", "n_predict", "max_new_tokens", "max_tokens"), 10**9)
+    with routing(exported.folder, engine.address, max_tokens=7) as server:
+        assert ask(server, **wild, max_completion_tokens=10**9, top_k=3)[0] == 200
+    body = engine.asked[-1][0]
+    assert (body["max_completion_tokens"], body["top_k"]) == (7, 3)
+    assert not wild.keys() & body.keys()
+
+
+def test_no_proxy_is_asked_for_an_engine_on_this_machine(
+    exported: Shelf, engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    with routing(exported.folder, engine.address) as server:
+        monkeypatch.delenv("HTTP_PROXY")
+        monkeypatch.delenv("http_proxy")
+        assert ask(server)[0] == 200
+
+
+def test_the_end_of_a_large_question_chooses_and_the_engine_gets_all(
+    exported: Shelf, engine: Any
+) -> None:
+    question = "word " * 300_000 + MILL[1]
+    assert len(RoutedMessage(role="user", content=question).turn["content"]) == 5_000
+    with routing(exported.folder, engine.address) as server:
+        assert ask(server, messages=user(question), d2l={"page": "p. 2"})[0] == 200
+    assert engine.asked[-1][0]["messages"] == user(question)
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_what_the_manual_does_not_say_needs_no_engine(
     exported: Shelf, engine: Any, stream: bool
@@ -257,5 +441,6 @@ def test_a_folder_without_parts_and_an_address_that_is_none_are_refused(
 ) -> None:
     with pytest.raises(AdapterError, match="has no parts"):
         UpstreamServer(tmp_path, Upstream("http://localhost:1"), ServeOptions(port=0))
-    with pytest.raises(OptionError, match="no address"):
-        UpstreamServer(exported.folder, Upstream("localhost:1"), ServeOptions(port=0))
+    for address in ("localhost:1", "http://user:password@localhost:1", "http://localhost:1?x=1"):
+        with pytest.raises(OptionError, match="no address"):
+            UpstreamServer(exported.folder, Upstream(address), ServeOptions(port=0))
