@@ -20,7 +20,7 @@ _SUFFIX = ".lora"
 
 def home_folder() -> Path:
     """The folder of a user's adapters: D2L_ADAPTERS, else the current folder."""
-    return Path(os.environ.get(VARIABLE) or "").expanduser()
+    return Path(os.path.expanduser(os.environ.get(VARIABLE) or ""))
 
 
 def find_adapter(
@@ -33,9 +33,7 @@ def find_adapter(
     org/repo[@revision][:subfolder] is a repository on the hub: its files are downloaded into the
     hub's cache, or must be there with `local_files_only`.
     """
-    path = Path(name)
-    with contextlib.suppress(RuntimeError):  # no such user: "~name" is then an ordinary name
-        path = path.expanduser()
+    path = Path(os.path.expanduser(name))  # without such a user, "~name" is an ordinary name
     folder = _find_folder(path)
     parsed = hub.parse_name(name) if isinstance(name, str) and folder is None else None
     if parsed is not None:
@@ -94,6 +92,8 @@ def refuse_adapter(out: Path, *, force: bool, n_bytes: int = 0) -> None:
 
 def refuse_removal(folder: Path) -> None:
     """Raise AdapterError unless a folder is an adapter's, and d2l wrote all its files."""
+    if not os.path.lexists(folder):
+        raise AdapterError(f"{folder}: there is no such adapter", hint="see d2l ls")
     try:
         refuse_adapter(folder, force=True)
     except AdapterError as error:

@@ -7,6 +7,7 @@ import csv
 import hashlib
 import io
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 from d2l.datasets.tasks import Example, Task, read_tasks
 from d2l.errors import TaskError
 from d2l.files.jsonl import RowFormat, check_text, read_rows
+from d2l.files.regular import refuse_irregular
 
 #: Usual names of columns, likely ones first.
 INPUTS = "input text question sentence review prompt query message instruction document content"
@@ -49,15 +51,17 @@ def read_examples(path: Path, wanted: Columns | None = None) -> ExampleFile:
     Outputs that are numbers, truth values, objects or lists are kept as JSON.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise TaskError(f"{path}: is larger than {MAX_BYTES:,} bytes")
-        data = path.read_bytes()
+        refuse_irregular(path, TaskError)
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise TaskError(
             f"{path}: cannot be read ({error.strerror})", hint="check the path"
         ) from error
+    if len(data) > MAX_BYTES:
+        raise TaskError(f"{path}: is larger than {MAX_BYTES:,} bytes")
     if any(suffix in path.suffixes for suffix in _JSON):
-        rows = read_rows(path, RowFormat("an example", _HINT, TaskError), dict)
+        rows = read_rows(path, RowFormat("an example", _HINT, TaskError), dict, data)
         numbered: Sequence[tuple[int, dict[str, Any]]] = list(enumerate(rows, 1))
     else:
         numbered = list(_read_table(path, data))
@@ -123,6 +127,9 @@ def _read_table(path: Path, data: bytes) -> Iterator[tuple[int, dict[str, Any]]]
                 continue
             if names is None:
                 names = [cell.strip() for cell in cells]
+                for name, n in Counter(filter(None, names)).most_common(1):
+                    if n > 1:
+                        raise TaskError(f"{path}: two columns are called {name!r}", hint=_HINT)
                 continue
             if len(cells) != len(names):
                 raise TaskError(

@@ -4,6 +4,7 @@ Errors name the file and the line. Callers know the meaning of rows.
 """
 
 import gzip
+import io
 import json
 import zlib
 from collections import Counter
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from d2l.errors import D2LError
+from d2l.files.regular import refuse_irregular
 
 T = TypeVar("T")
 #: The longest row; a longer one (a bomb of zeros, a device) is not read to its end.
@@ -28,15 +30,19 @@ class RowFormat(NamedTuple):
     exact: bool = False
 
 
-def read_rows(path: Path, rows: RowFormat, make: Callable[[dict[str, Any]], T]) -> list[T]:
-    """Read the rows of a file and `make` a value of each; empty lines are skipped.
+def read_rows(
+    path: Path, rows: RowFormat, make: Callable[[dict[str, Any]], T], data: bytes | None = None
+) -> list[T]:
+    """Read the rows of a file, or its `data`, and `make` a value of each; empty lines are skipped.
 
     `make` raises KeyError for a missing key, and ValueError or TypeError for a wrong value. Raises
     the format's error.
     """
     number, values, limit = 0, [], MAX_LINE_BYTES + 1
+    refuse_irregular(path, rows.error)
     try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as lines:
+        file = path.open("rb") if data is None else io.BytesIO(data)
+        with file, gzip.open(file) if path.suffix == ".gz" else file as lines:
             for number, line in enumerate(iter(lambda: lines.readline(limit), b""), start=1):
                 if len(line) == limit:
                     raise rows.error(

@@ -101,3 +101,13 @@ def test_every_command_looks_for_names(words: tuple[str, ...], command: Command)
 def test_tasks_are_asked_of_a_name(command: Command) -> None:
     write_adapter(Path("book.lora"))
     assert "did you mean book.lora?" in command.t2l("eval", "bok", "tasks.jsonl").err
+
+
+def test_a_folder_of_a_user_who_does_not_exist_is_one_line(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("D2L_ADAPTERS", "~no-such-user/x")
+    for words in (("ls",), ("ask", "book", "Where?")):
+        error, *_ = command(*words).err.splitlines()
+        assert error.startswith("error: ")
+        assert "~no-such-user" in error

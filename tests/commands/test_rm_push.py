@@ -67,6 +67,8 @@ def test_only_what_d2l_wrote_is_removed_and_nothing_if_one_is_not(
         ("docs", "docs exists and was not written by d2l"),
         ("old", f"{Path('home/old.lora')} holds files that d2l did not write: notes.txt"),
         ("link", "link.lora exists and was not written by d2l"),
+        ("org/repo", "org/repo: there is no such adapter"),
+        ("../missing", "../missing: there is no such adapter"),
         ("bok", "bok: no such adapter in this folder or in home (D2L_ADAPTERS)"),
     ):
         done = command("rm", "book", name, "--yes")

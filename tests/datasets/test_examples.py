@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,6 +56,7 @@ def test_usual_columns_are_known(
         ("a.csv", "text,label\nx,\n", "row 2: 'label' is missing or empty"),
         ("a.csv", "a,b\nx,y\n", "which columns hold inputs and outputs? a, b"),
         ("a.csv", "text,other,more\nx,y,z\n", "which columns hold"),
+        ("a.csv", "text,label,text\nx,y,z\n", "two columns are called 'text'"),
         (
             "a.jsonl",
             '{"input": "x", "output": "y"}\n{"input": "x"}\n',
@@ -108,3 +111,36 @@ def test_a_table_is_one_task_to_measure(tmp_path: Path) -> None:
     rows = tmp_path / "mail.jsonl"
     rows.write_text('{"input": "Where?", "output": "shipping"}\n')
     assert read_cases(rows)[0].examples == (Example("Where?", ("shipping",)),)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.jsonl.gz"])
+def test_pipes_and_devices_are_refused_before_they_are_read(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    (tmp_path / f"zero-{name}").symlink_to("/dev/zero")
+    for path in (tmp_path / name, tmp_path / f"zero-{name}"):
+        with pytest.raises(TaskError, match="is no regular file"):
+            read_examples(path)
+
+
+def test_a_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows and digest are those of the same bytes, also while somebody writes the file."""
+    path = write(tmp_path, "a.jsonl", json.dumps({"input": "a", "output": "b"}))
+    opened: list[Path] = []
+    open_path = Path.open
+
+    def count(self: Path, *arguments: Any, **options: Any) -> Any:
+        opened.append(self)
+        return open_path(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", count)
+    monkeypatch.setattr("builtins.open", None)
+    assert read_examples(path).examples == (Example("a", ("b",)),)
+    assert opened == [path]
+
+
+def test_a_larger_file_than_allowed_is_not_read_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("d2l.datasets.examples.MAX_BYTES", 20)
+    with pytest.raises(TaskError, match="is larger than 20 bytes"):
+        read_examples(write(tmp_path, "a.csv", "input,output\n" + "a,b\n" * 9))

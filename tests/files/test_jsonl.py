@@ -1,6 +1,7 @@
 """Files of rows: what comes out, and what is said of those that are wrong."""
 
 import gzip
+import os
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,10 @@ def test_files_that_cannot_be_read_are_one_clear_error(tmp_path: Path) -> None:
 def test_a_line_without_an_end_is_not_read_to_it(tmp_path: Path) -> None:
     bomb = tmp_path / "bomb.jsonl.gz"
     bomb.write_bytes(gzip.compress(bytes(MAX_LINE_BYTES + 9), compresslevel=1))
+    with pytest.raises(TaskError, match="line 1: longer than"):
+        read_rows(bomb, ROWS, make)
     (tmp_path / "zero.jsonl").symlink_to("/dev/zero")
-    for path in (bomb, tmp_path / "zero.jsonl"):
-        with pytest.raises(TaskError, match="line 1: longer than"):
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    for path in (tmp_path / "zero.jsonl", tmp_path / "pipe.jsonl"):
+        with pytest.raises(TaskError, match="is no regular file"):
             read_rows(path, ROWS, make)
