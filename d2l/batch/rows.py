@@ -63,13 +63,15 @@ class BatchRow:
     digest: str | None = None
 
 
-def list_rows(sources: Sequence[str]) -> list[BatchRow]:
+def list_rows(sources: Sequence[str], *, follow_links: bool = False) -> list[BatchRow]:
     """List the rows of one manifest (a file of JSON lines), or one for each document of folders,
     files and patterns. Raises DocumentError if there are none, or no such file."""
     if len(sources) == 1 and sources[0].endswith(MANIFESTS):
         rows = read_manifest(Path(sources[0]))
     else:
-        files = list(dict.fromkeys(file for source in sources for file in _list_files(source)))
+        files = list(
+            dict.fromkeys(file for source in sources for file in _list_files(source, follow_links))
+        )
         named = zip(files, name_adapters(files), strict=True)
         rows = [BatchRow(printable(file), out, (file,)) for file, out in named]
     if not rows:
@@ -89,7 +91,7 @@ def take_shard(rows: Sequence[BatchRow], shard: str | None) -> list[BatchRow]:
     return list(rows[int(first) - 1 :: int(count)])
 
 
-def _list_files(source: str) -> list[str]:
+def _list_files(source: str, follow_links: bool) -> list[str]:
     """List the documents of a folder, a file, a pattern or an address, sorted."""
     if is_remote(source):
         return [file for file in list_remote(source) if has_known_suffix(Path(file))]
@@ -99,7 +101,8 @@ def _list_files(source: str) -> list[str]:
         if not files:
             raise DocumentError(f"{source}: no document has such a name", hint="quote the pattern")
         return files
-    return [str(found.path) for found in expand_inputs([source]).sources if found.path is not None]
+    expanded = expand_inputs([source], follow_links=follow_links)
+    return [str(found.path) for found in expanded.sources if found.path is not None]
 
 
 def read_manifest(path: Path) -> list[BatchRow]:

@@ -66,7 +66,7 @@ def batch(
     job = Job(out_dir, options, reading, force=force, strict=strict)
     order = _Order(job, engine, workers, max_errors)
     try:
-        rows = take_shard(list_rows(sources), shard)
+        rows = take_shard(list_rows(sources, follow_links=reading.follow_links), shard)
         path = results or _place_results(out_dir, shard)
         if dry_run:
             _show_plan(rows, order)

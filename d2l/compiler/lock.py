@@ -164,7 +164,8 @@ def _compare_inputs(lock: Mapping[str, Any], request: Request) -> Iterator[Drift
     then = {row["name"]: row["sha256"] for row in lock["inputs"]}
     skipped = {row["given_sha256"] for row in lock["skipped"]}
     try:
-        expanded = expand_inputs(request.inputs, skip_bad=bool(request.options.get("skip_bad")))
+        skip_bad = bool(request.options.get("skip_bad"))
+        expanded = expand_inputs(request.inputs, skip_bad=skip_bad, follow_links=True)
     except D2LError as error:
         yield Drift("input", f"input {error.message}")
         return

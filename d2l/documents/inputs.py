@@ -31,12 +31,15 @@ class Inputs(NamedTuple):
     bad: tuple[tuple[str, DocumentError], ...] = ()
 
 
-def expand_inputs(inputs: Sequence[str], *, skip_bad: bool = False) -> Inputs:
+def expand_inputs(
+    inputs: Sequence[str], *, skip_bad: bool = False, follow_links: bool = False
+) -> Inputs:
     """List the documents of some inputs, each file once, folders sorted by path.
 
     An input that leads nowhere raises DocumentError, or is listed with `skip_bad`. Folders are
-    read with their subfolders, without hidden entries and links to folders. The suffix of a file
-    counts only if the file is in a folder.
+    read with their subfolders, without hidden entries and links to folders; a link that leaves its
+    folder is bad, unless `follow_links`. The suffix of a file counts only if the file is in a
+    folder.
     """
     if list(inputs).count(STDIN) > 1:
         raise DocumentError("-: standard input is named twice", hint="name it once")
@@ -56,9 +59,17 @@ def expand_inputs(inputs: Sequence[str], *, skip_bad: bool = False) -> Inputs:
             bad.append((printable(given), error))
             continue
         ignored += [printable(str(file)) for file in passed_over]
+        folder = os.path.realpath(given)
         for file in taken:
             real = os.path.realpath(file)
-            if real not in seen:
+            if not follow_links and not Path(real).is_relative_to(folder):
+                name = printable(str(file))
+                hint = "name the file itself, or follow such links: --follow-links"
+                leaving = DocumentError(f"{name}: is a link that leaves the folder", hint=hint)
+                if not skip_bad:
+                    raise leaving
+                bad.append((name, leaving))
+            elif real not in seen:
                 seen.add(real)
                 is_given = file == Path(given)
                 shared = file.name if is_given else file.relative_to(given).as_posix()
@@ -86,7 +97,7 @@ def find_files(given: str) -> tuple[list[Path], list[Path]]:
             hint="name the documents themselves",
         )
     files = list_folder(path)
-    taken = [file for file in files if has_known_suffix(file)]
+    taken = [file for file in files if has_known_suffix(file) and may_be_file(file)]
     if not taken:
         raise DocumentError(
             f"{printable(str(path))}: no readable documents in this folder",
@@ -114,9 +125,9 @@ def is_folder(path: Path) -> bool:
 
 
 def list_folder(folder: Path) -> list[Path]:
-    """List regular files that are not hidden, and links with unreadable targets, sorted by the
-    parts of their paths. Links to folders are not followed; folders that d2l wrote, such as the
-    output of the last run, are ignored."""
+    """List files that are not hidden, pipes and devices among them, sorted by the parts of their
+    paths. Links to folders are not followed; folders that d2l wrote, such as the output of the last
+    run, are ignored."""
 
     def refuse(error: OSError) -> None:
         name = printable(str(error.filename or folder))
@@ -130,8 +141,7 @@ def list_folder(folder: Path) -> list[Path]:
             folders.clear()
             continue
         folders[:] = [name for name in folders if not name.startswith(".")]
-        files = (Path(parent, name) for name in names if not name.startswith("."))
-        listed += filter(may_be_file, files)
+        listed += (Path(parent, name) for name in names if not name.startswith("."))
     return sorted(listed, key=lambda file: file.parts)
 
 

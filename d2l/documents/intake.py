@@ -41,6 +41,9 @@ class ReadOptions:
     include_hidden: bool = option(
         False, "Compile text that no reader sees, too.", of="input", also=_MANY, expert=True
     )
+    follow_links: bool = option(
+        False, "Read links that leave a folder, too.", of="input", also=_MANY, expert=True
+    )
     limits: ReadLimits = field(default_factory=ReadLimits)
 
     def record(self) -> dict[str, str | bool | None]:
@@ -143,7 +146,7 @@ def read_inputs(
     if not inputs:
         raise DocumentError("no input was named", hint="name files, folders, or - for stdin")
     documents: list[Document] = []
-    expanded = expand_inputs(inputs, skip_bad=options.skip_bad)
+    expanded = expand_inputs(inputs, skip_bad=options.skip_bad, follow_links=options.follow_links)
     skipped = [(name, error.message) for name, error in expanded.bad]
     for source in expanded.sources:
         try:

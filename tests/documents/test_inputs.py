@@ -134,7 +134,7 @@ def test_a_link_to_where_one_may_not_look_is_left_to_reading(
         return stat(path, follow_symlinks=follow_symlinks)
 
     monkeypatch.setattr(Path, "stat", refuse)
-    found = expand_inputs([str(tmp_path)])
+    found = expand_inputs([str(tmp_path)], follow_links=True)
     assert [source.path for source in found.sources] == [tmp_path / "a.txt", tmp_path / "b.txt"]
 
 
@@ -163,3 +163,32 @@ def test_a_text_in_place_of_a_path_is_told_its_way() -> None:
     with pytest.raises(DocumentError) as caught:
         expand_inputs(["The Harn bridge opened in 1931"])
     assert "Document.from_text" in str(caught.value.hint)
+
+
+def test_a_link_that_leaves_its_folder_is_refused_unless_it_is_asked_for(tmp_path: Path) -> None:
+    fill(tmp_path, "docs/a.txt", "docs/sub/b.txt", "secret.txt")
+    docs = tmp_path / "docs"
+    (docs / "inside.txt").symlink_to(docs / "sub" / "b.txt")
+    (docs / "out.txt").symlink_to(tmp_path / "secret.txt")
+    with pytest.raises(
+        DocumentError, match=r"out\.txt: is a link that leaves the folder$"
+    ) as caught:
+        expand_inputs([str(docs)])
+    assert "--follow-links" in str(caught.value.hint)
+    found = expand_inputs([str(docs)], skip_bad=True)
+    assert [source.path for source in found.sources] == [docs / "a.txt", docs / "inside.txt"]
+    assert [name for name, _ in found.bad] == [str(docs / "out.txt")]
+    for inputs in ([str(docs)], [str(docs / "out.txt")]):
+        sources = expand_inputs(inputs, follow_links=len(inputs[0]) == len(str(docs))).sources
+        assert docs / "out.txt" in [source.path for source in sources]
+
+
+def test_pipes_devices_and_broken_links_of_a_folder_are_named(tmp_path: Path) -> None:
+    fill(tmp_path, "a.txt")
+    os.mkfifo(tmp_path / "pipe.txt")
+    (tmp_path / "zero.txt").symlink_to("/dev/zero")
+    (tmp_path / "gone.txt").symlink_to(tmp_path / "nowhere")
+    found = expand_inputs([str(tmp_path)])
+    assert [source.path for source in found.sources] == [tmp_path / "a.txt"]
+    names = ("gone.txt", "pipe.txt", "zero.txt")
+    assert found.ignored == tuple(str(tmp_path / name) for name in names)
