@@ -198,6 +198,8 @@ class AdaptedModel(AdapterPrompts):
         Raises AdapterError where the prompt does not begin with the adapter's opening, and
         OptionError for a page that is not there.
         """
+        if max_new_tokens is not None and max_new_tokens < 1:
+            raise OptionError(f"max_new_tokens is {max_new_tokens}, expected 1 or more")
         given: dict[str, Any] = {"max_new_tokens": max_new_tokens, "temperature": temperature}
         given = {name: value for name, value in given.items() if value is not None}
         if page is not None:
@@ -216,6 +218,8 @@ class AdaptedModel(AdapterPrompts):
         `prompt_turns`, and OptionError for a page that is not there.
         """
         options = options or self.options
+        if not turns or not all({"role", "content"} <= turn.keys() for turn in turns):
+            raise OptionError("a turn has no role or no content", hint="give dicts with both")
         with self.reading(turns, options) as prompt:
             choice = prompt.choice
             if choice is not None and not choice.is_answered:

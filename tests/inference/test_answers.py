@@ -8,13 +8,14 @@ import pytest
 
 import d2l
 from d2l.adapters.info import TEXT, read_info
-from d2l.adapters.parts import PartRecord, read_text
+from d2l.adapters.parts import PartIndex, PartRecord, Parts, read_text
 from d2l.datasets.silence import NOT_FOUND, SILENCE, Masked
 from d2l.errors import AdapterError, OptionError
 from d2l.inference.adapted_model import AdaptedModel
 from d2l.inference.options import AskOptions
 from d2l.inference.parts.answer import Citation, explain, explain_whole, refuse
 from d2l.inference.parts.asked import list_needed, stands_alone
+from d2l.inference.parts.choose import PartChooser, PartOptions
 from tests.asking import judge
 from tests.compiled import Compile, Compiled, compile_tiny, make_document
 from tests.loaded import load, record_prompts
@@ -251,3 +252,22 @@ def test_a_refusal_is_streamed_as_not_found(
     ).ask(QUESTION, pieces.append)
     assert (pieces, answer.text, answer.finish) == ([NOT_FOUND], NOT_FOUND, "stop")
     assert answer.passage
+
+
+def test_turns_without_a_role_and_no_tokens_at_all_are_refused(compiled: Compile) -> None:
+    asker = load(compiled("llama"))
+    for turns in ([], [{"content": QUESTION}], [{"role": "user"}]):
+        with pytest.raises(OptionError, match="a turn has no role or no content"):
+            asker.answer(turns)
+    with pytest.raises(OptionError, match="max_new_tokens is 0"):
+        asker.ask(QUESTION, max_new_tokens=0)
+
+
+def test_a_part_with_the_questions_words_is_asked() -> None:
+    """A word that no part has weighs most, and one of every part hardly anything."""
+    records = [make_part(f"The Marn 12. Its lamp is near part {n}.", n) for n in range(1, 30)]
+    records.append(make_part("The Marn 12. The lamp of the Marn 12 is green.", 30))
+    chooser = PartChooser(Parts(PartIndex(parts=tuple(records))))
+    choice = chooser.choose(user("Which color is the lamp of the Marn 12?"), PartOptions(1))
+    assert (choice.indices, choice.is_answered) == ((29,), True)
+    assert not chooser.choose(user("Who won the chess cup in Oslo?"), PartOptions(1)).is_answered

@@ -19,7 +19,8 @@ from d2l.datasets.silence import is_silence
 from d2l.errors import AdapterError, OptionError
 from d2l.inference.parts.answer import Answer, Citation, Finish, explain, refuse
 from d2l.inference.parts.asked import find_scope, stands_alone
-from d2l.inference.parts.router import Router
+from d2l.inference.parts.passage import share_words, split_content
+from d2l.inference.parts.router import Router, find_stop_words
 
 if TYPE_CHECKING:
     from d2l.inference.chat_prompts import Turns
@@ -194,7 +195,13 @@ class PartChooser:
         chosen = tuple(indices[: options.count or usual])
         chosen_scores = tuple(float(scores[n]) for n in chosen)
         named = options.page is not None
-        return Choice(chosen, chosen_scores, margin, max(most, 1e-9), judging, named)
+        choice = Choice(chosen, chosen_scores, margin, max(most, 1e-9), judging, named)
+        if chosen and not choice.is_answered:  # words that no part has weigh most
+            content = split_content(question, find_stop_words(question))
+            words = split_content(records[chosen[0]].searched, frozenset())
+            if share_words(content, {*words}) >= 0.5:
+                choice = replace(choice, judging=replace(judging, least=0.0))
+        return choice
 
     def _find_scope(self, question: str) -> Choice | None:
         """Choose the parts that a question about a whole document or a chapter names, which are

@@ -4,7 +4,7 @@ Text in, text out; needs no model and no torch.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -146,12 +146,13 @@ def is_supported(question: str, answer: str, near: str, text: str) -> bool:
     numbers = {word for word in own if word[0].isdigit()}
     if _COUNTS.search(question) and not _COUNT.search(answer):
         return False
-    if not own or not numbers <= set(said) or _share(own, said) < _LEAST_OWN:
+    if not own or not numbers <= set(said) or share_words(own, said) < _LEAST_OWN:
         return False
     language = find_stop_words(text)
     is_foreign = sum(word in language for word in given) < sum(word in stops for word in given)
-    return is_foreign or not asked or _share(asked, said) >= _LEAST_ASKED
+    return is_foreign or not asked or share_words(asked, said) >= _LEAST_ASKED
 
 
-def _share(words: Sequence[str], others: Sequence[str]) -> float:
-    return sum(any(is_like(word, other) for other in others) for word in words) / len(words)
+def share_words(words: Sequence[str], others: Collection[str]) -> float:
+    """Share of words that have a form of theirs among others; 0 without words."""
+    return sum(any(is_like(word, other) for other in others) for word in words) / (len(words) or 1)
