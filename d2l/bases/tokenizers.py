@@ -36,6 +36,9 @@ _FEW_CHARACTERS = 100_000
 #: White space in a row, in characters: tiktoken's pattern matcher panics at a million.
 _LONGEST_SPACE = 100_000
 _LONG_SPACE = re.compile(rf"\s{{{_LONGEST_SPACE}}}")
+#: Longest word, in characters: merging its letters takes more than linear time.
+_LONGEST_WORD = 100_000
+_LONG_WORD = re.compile(rf"(?<!\w)\w{{{_LONGEST_WORD}}}|(?<![^\w\s])[^\w\s]{{{_LONGEST_WORD}}}")
 #: UTF-8 of the scripts beyond U+FFFF, without emoji and ideographs. Unicode adds most new letters
 #: and digits there, and the libraries follow different versions of it.
 _RARE_SCRIPT = re.compile(rb"\xf0[\x90-\x9e]")
@@ -89,6 +92,8 @@ class BaseTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of ordinary text, without special tokens."""
+        if len(pieces := _cut_words(text)) > 1:
+            return [token for piece in pieces for token in self.encode(piece)]
         self._n_encoded += len(text)
         if self._n_encoded <= _FEW_CHARACTERS:
             return self.encode_slow(text)
@@ -206,7 +211,8 @@ class BaseTokenizer:
             raise _too_much(self.folder / "tokenizer.json")
         try:
             with panics_as_errors():
-                return tokenizer.encode(text, add_special_tokens=adding)
+                read = [tokenizer.encode(t, add_special_tokens=adding) for t in _cut_words(text)]
+                return read[0] if len(read) == 1 else tokenizers.Encoding.merge(read)
         except Exception as error:  # tokenizers raises nothing narrower
             raise BaseModelError(
                 f"{self.folder}: its tokenizer.json was loaded, but fails at a text",
@@ -216,6 +222,13 @@ class BaseTokenizer:
     def _normalize(self, text: str) -> str:
         normalizer = self._json.get("normalizer")
         return unicodedata.normalize("NFC", text) if normalizer else text
+
+
+def _cut_words(text: str) -> list[str]:
+    """Cut a text that has a word without an end every `_LONGEST_WORD` characters."""
+    if len(text) <= _LONGEST_WORD or not _LONG_WORD.search(text):
+        return [text]
+    return [text[n : n + _LONGEST_WORD] for n in range(0, len(text), _LONGEST_WORD)]
 
 
 @dataclass(frozen=True)

@@ -276,3 +276,23 @@ def test_code_beside_a_tokenizer_is_not_run_nor_is_the_user_asked(
     assert message == f"{base}: the tokenizer cannot be loaded"
     assert not marker.exists()
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("letters", ["ab", "=-", "ab "])
+def test_a_word_without_an_end_is_encoded_in_pieces(
+    letters: str, tokenizer: BaseTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Merging the letters of one word takes more than linear time."""
+    plain, longest = tokenizer._plain, list[int]()
+
+    class Watched:
+        def encode(self, text: str, **options: Any) -> Any:
+            longest.append(len(text))
+            return plain.encode(text, **options)
+
+    monkeypatch.setattr(tokenizer, "_plain", Watched())
+    text = letters * 90_000
+    ids, starts = tokenizer.encode_slow(text), tokenizer.token_starts(text)
+    assert (len(starts), starts, starts[-1] > len(text) - 50) == (len(ids), sorted(starts), True)
+    assert (max(longest) <= 100_000) == (" " not in letters)
+    assert tokenizer.encode(text) == ids
