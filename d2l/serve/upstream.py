@@ -39,7 +39,7 @@ from d2l.serve.protocol import (
 from d2l.serve.web import LOOPBACK, HttpServer, make_app, read_body, record
 
 _CONNECT_SECONDS = 5.0
-#: Last characters of a turn that choose the part.
+#: Last characters of a turn that choose the part, and first of an answer that has a passage.
 _MOST_READ = 5_000
 #: Fields by which an engine could work without a bound.
 _DROPPED = {"d2l", "n", "best_of", "n_predict", "max_new_tokens", "max_tokens", "min_tokens"}
@@ -162,10 +162,10 @@ class UpstreamService:
                     return StreamingResponse(events, 200, headers, "text/event-stream")
                 answer = json.loads(await _read_whole(reply))
             text, finish = _read_choice(answer, "message")
-            explained = explain(text, "length" if finish == "length" else "stop")
-            if text:
-                answer["choices"][0]["message"]["content"] = explained.text
-            return JSONResponse({**answer, "d2l": explained.to_json()})
+            source = explain(text[:_MOST_READ], "length" if finish == "length" else "stop")
+            if text.strip() == SILENCE:
+                answer["choices"][0]["message"]["content"] = NOT_FOUND
+            return JSONResponse({**answer, "d2l": source.to_json()})
         except httpx2.HTTPStatusError as error:  # the engine's own, as it is
             reply = error.response
             status = reply.status_code if 300 <= reply.status_code < 600 else 502
@@ -259,8 +259,8 @@ class UpstreamService:
                 if finish or not (text and SILENCE.startswith(text.strip())):
                     yield _write_events(held, text)
                     held = []
-            source = explain(text, "length" if end == "length" else "stop").to_json()
-            yield _write_events([*held, {**head, "choices": [], "d2l": source}], text)
+            source = explain(text[:_MOST_READ], "length" if end == "length" else "stop")
+            yield _write_events([*held, {**head, "choices": [], "d2l": source.to_json()}], text)
             yield "data: [DONE]\n\n"
         except (httpx2.HTTPError, OSError, *_MISREAD) as error:  # the status is out already
             yield write_event(_explain(error, self._root).body)

@@ -188,7 +188,7 @@ NO_D2L = "no d2l serve answers there"
         (answer_with(200, PIECE), "broke off"),
         (answer_with(200, PIECE + b"data: " + BUSY + b"\n\n"), "32 requests wait already"),
         (answer_with(200, b"data: {\n\n"), NO_D2L),
-        (answer_with(200, b"data: " + b"[" * 100_000 + b"\n\n"), NO_D2L),
+        (answer_with(200, b"data: " + b"[" * 1_500 + b"\n\n"), NO_D2L),
         (answer_with(200, b"data: " + b" " * 2_000 + PIECE), "broke off"),
         (answer_with(999, b"?"), NO_D2L),
         (lambda _: time.sleep(0.5), "did not answer in 0 s"),
@@ -216,7 +216,7 @@ OTHERS: list[Any] = [
     *({"choices": [{"delta": {"content": text}}]} for text in (5, ["a"], {"a": 1})),
     *({"d2l": {"parts": [{name: PART[name] for name in PART if name != key}]}} for key in PART),
     *({"document": value} for value in (None, 5, {"tokens_left_out": "many"})),
-    *({"error": value} for value in (None, 5, {}, {"message": "a", "code": []})),
+    *({"error": value} for value in (None, 5, {}, {"message": "a", "code": [1]})),
 ]
 
 
