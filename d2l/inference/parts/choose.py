@@ -199,7 +199,7 @@ class PartChooser:
         if chosen and not choice.is_answered:  # words that no part has weigh most
             content = split_content(question, find_stop_words(question))
             words = split_content(records[chosen[0]].searched, frozenset())
-            if share_words(content, {*words}) >= 0.5:
+            if share_words(content, {*words}) >= max(0.5, judging.least):
                 choice = replace(choice, judging=replace(judging, least=0.0))
         return choice
 
