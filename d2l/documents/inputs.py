@@ -37,9 +37,8 @@ def expand_inputs(
     """List the documents of some inputs, each file once, folders sorted by path.
 
     An input that leads nowhere raises DocumentError, or is listed with `skip_bad`. Folders are
-    read with their subfolders, without hidden entries and links to folders; a link that leaves its
-    folder is bad, unless `follow_links`. The suffix of a file counts only if the file is in a
-    folder.
+    read with their subfolders, without hidden entries and links to folders. A link that leaves its
+    folder is bad without `follow_links`. A file's suffix counts only if it is in a folder.
     """
     if list(inputs).count(STDIN) > 1:
         raise DocumentError("-: standard input is named twice", hint="name it once")

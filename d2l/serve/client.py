@@ -79,9 +79,8 @@ class Client:
         for name in (str(adapter), name_manual(adapter)):
             if name in self.names:
                 return name
-        shown = ", ".join(self.names[:5])
-        if len(self.names) > 5:
-            shown += f" and {len(self.names) - 5} more"
+        more = f" and {len(self.names) - 5} more" if len(self.names) > 5 else ""
+        shown = ", ".join(self.names[:5]) + more
         raise ServerError(
             f"{self.address}: has no adapter {name_manual(adapter)}; it has {shown}",
             hint="name one of these, or put the folder beside theirs",

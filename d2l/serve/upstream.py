@@ -39,6 +39,7 @@ from d2l.serve.protocol import (
 from d2l.serve.web import LOOPBACK, HttpServer, make_app, read_body, record
 
 _CONNECT_SECONDS = 5.0
+_WRONG = "does not answer as OpenAI's interface does"
 #: Last characters of a turn that choose the part, and first of an answer that has a passage.
 _MOST_READ = 5_000
 #: Fields by which an engine could work without a bound.
@@ -311,11 +312,9 @@ def _explain(error: Exception, root: str) -> RequestError:
         return RequestError(502, f"the engine at {root} cannot be reached", code="bad_upstream")
     if isinstance(error, TimeoutError | httpx2.TimeoutException):
         return RequestError(504, f"the engine at {root} took too long", code="timeout")
-    if isinstance(error, httpx2.HTTPError) and not isinstance(error, httpx2.SSEError):
-        message = f"the engine at {root} broke off ({type(error).__name__})"
-    else:
-        message = f"the engine at {root} does not answer as OpenAI's interface does"
-    return RequestError(502, message, code="bad_upstream")
+    is_broken = isinstance(error, httpx2.HTTPError) and not isinstance(error, httpx2.SSEError)
+    end = f"broke off ({type(error).__name__})" if is_broken else _WRONG
+    return RequestError(502, f"the engine at {root} {end}", code="bad_upstream")
 
 
 class UpstreamServer(HttpServer):

@@ -56,7 +56,7 @@ def test_usual_columns_are_known(
         ("a.csv", "text,label\nx,\n", "row 2: 'label' is missing or empty"),
         ("a.csv", "a,b\nx,y\n", "which columns hold inputs and outputs? a, b"),
         ("a.csv", "text,other,more\nx,y,z\n", "which columns hold"),
-        ("a.csv", "text,label,text\nx,y,z\n", "two columns are called 'text'"),
+        ("a.csv", "text,label,text\nx,y,z\n", "two columns have the same name"),
         (
             "a.jsonl",
             '{"input": "x", "output": "y"}\n{"input": "x"}\n',
