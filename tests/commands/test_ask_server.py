@@ -17,7 +17,7 @@ from d2l.serve.client import Client, ServerError
 from tests.command import Command, Outcome
 from tests.compiled import Compiled, compile_tiny
 from tests.processes import run_python
-from tests.serve.test_upstream import Engine, answer, engine
+from tests.serve.test_upstream import Engine, engine
 from tests.serving import Running, Shelf, running
 
 __all__ = ["engine"]
@@ -272,23 +272,32 @@ def test_the_token_goes_to_the_named_host_alone(
     command: Command, engine: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither a redirect nor a proxy of the environment gets it."""
-    other: Any = ThreadingHTTPServer(("127.0.0.1", 0), Engine)
-    other.asked, other.pages, other.script = [], {}, answer
-    threading.Thread(target=other.serve_forever, daemon=True).start()
-    elsewhere = f"http://127.0.0.1:{other.server_port}"
-    monkeypatch.setenv("D2L_SERVE_TOKEN", "secret")
-    monkeypatch.setenv("http_proxy", elsewhere)
-    monkeypatch.delenv("no_proxy", raising=False)
+    seen: list[str | None] = []
+
+    class Other(Engine):
+        def do_GET(self) -> None:
+            seen.append(self.headers["Authorization"])
+            self._write(404, b"{}")
+
+        do_POST = do_GET
 
     def redirect(handler: Engine) -> None:
         handler.send_response(302)
         handler.send_header("Location", elsewhere)
         handler.end_headers()
 
+    other = ThreadingHTTPServer(("127.0.0.1", 0), Other)
+    threading.Thread(target=other.serve_forever, daemon=True).start()
+    elsewhere = f"http://127.0.0.1:{other.server_port}"
+    monkeypatch.setenv("D2L_SERVE_TOKEN", "secret")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
     engine.pages, engine.script = {"/v1/models": {"data": MODELS}}, redirect
-    assert fail(command, engine.address)[0] == NO_D2L
-    assert engine.asked[0][1]["Authorization"] == "Bearer secret"
-    assert other.asked == []
+    for proxy in ("", elsewhere):
+        monkeypatch.setenv("http_proxy", proxy)
+        assert fail(command, engine.address)[0] == NO_D2L
+        assert engine.asked[-1][1]["Authorization"] == "Bearer secret"
+        assert seen == []
     other.shutdown()
     other.server_close()
 
