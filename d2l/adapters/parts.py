@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 OVERVIEW = "overview"
 #: Text between a part and a question, as between a page and a question in a prompt.
 PART_END = "\n\n"
-_N_TURNS = 7
+_N_TURNS, _MOST_TURNS = 7, 4096  # their number, and characters in all
 #: Most tokens of an opening without seats, the base's template with an instruction: it stands in
 #: front of each part. Those of known bases have 39 to 61.
 _MOST_LEAD = 512
@@ -88,14 +88,17 @@ class PartIndex(Record):
 
     format: Literal[1, 2] = 1
     opening: Opening | None = None
-    turns: Rows[Line] = ()
+    turns: Rows[Text] = ()
     n_end: Count = 0
     parts: Rows[PartRecord]
 
     @model_validator(mode="after")
     def _check_turns(self) -> "PartIndex":
-        if len(self.turns) not in (0, _N_TURNS):
-            raise ValueError(f"turns are {len(self.turns)} texts, expected {_N_TURNS}")
+        if len(self.turns) not in (0, _N_TURNS) or sum(map(len, self.turns)) > _MOST_TURNS:
+            raise ValueError(
+                f"turns are {len(self.turns)} texts, expected {_N_TURNS} of {_MOST_TURNS:,} "
+                "characters at most"
+            )
         return self
 
 

@@ -213,7 +213,7 @@ class Provenance(Record):
     rank_before_max_rank: Count | None = None
     parts_sha256: Text | None = None  # of parts.json, if the adapter keeps parts
     text_sha256: Text | None = None  # of text.json, if one memory is kept with its text
-    # Of the tensors' files. Adapters of 0.2.0 and earlier have none, and are read unchecked.
+    # Of files of tensors. Adapters that were written without are read unchecked.
     weights_sha256: Text | None = None  # of adapter_model.safetensors
     memory_sha256: Text | None = None  # of memory.safetensors
     seats: Count | None = None  # that chunks share, if the weights have a lower rank

@@ -218,6 +218,10 @@ HARMS = {
         for n, said in ((0, "part 0 has 0 seats"), (1, "0.keys is"), (10**9, "1,000,000,000 seats"))
     },
     "long end": (change_json(lambda v: v.update(n_end=99), signed=True), "expected 100 to"),
+    "long turns": (
+        change_json(lambda v: v.update(turns=["word " * 200] * 7), signed=True),
+        "turns are 7 texts, expected 7 of 4,096 characters at most",
+    ),
     "long source": (
         change_json(lambda v: v["parts"][0].update(source="p. " + "9" * 10**6), signed=True),
         "parts[0].source: 1,000,003 characters",
@@ -243,6 +247,17 @@ def test_damaged_parts_are_one_clear_error(
     assert said in caught.value.message
     assert "\n" not in caught.value.message
     assert caught.value.hint == "compile the document again, or ask with --whole"
+
+
+@pytest.mark.filterwarnings(PEFT_DEPRECATION)
+def test_an_opening_with_ids_that_the_base_lacks_is_refused(done: Compiled, folder: Path) -> None:
+    change_json(lambda v: v["opening"]["ids"].append(10**6), signed=True)(folder)
+    with pytest.raises(AdapterError, match=f"{PARTS}: the opening has token 1000000, and the base"):
+        load_adapted(done, folder)
+    model = load_adapted(done)
+    with pytest.raises(AdapterError, match=PARTS):
+        model.set_adapter(folder)
+    assert model.ask(QUESTION) == load_adapted(done).ask(QUESTION)
 
 
 @pytest.mark.parametrize("size", [0, 9_000, 1 << 20])
