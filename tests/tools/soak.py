@@ -107,7 +107,9 @@ class Soak:
         lines = [
             f"Pump {n} of the harbor is rinsed every {n % 7 + 2} days.\n\n" for n in range(240)
         ]
-        manuals = {n: "".join(lines) + VARIANTS[n.replace("manual", "note")] for n in MANUALS}
+        # The note comes first: weights hold the beginning alone.
+        notes = {name: VARIANTS[name.replace("manual", "note")] for name in MANUALS}
+        manuals = {name: "\n".join([note, *lines]) for name, note in notes.items()}
         for name, text in (VARIANTS | manuals).items():
             (texts / f"{name}.txt").write_text(text, "utf-8")
         self.run_batch(texts, self.variants).wait()
