@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from d2l.errors import D2LError
 from d2l.inference.adapted_model import AdaptedModel
@@ -32,6 +33,14 @@ def copy_adapter(done: Compiled, to: Path) -> Path:
 
 def change_json(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | changes), "utf-8")
+
+
+def change_weights(adapter: Path, change: Callable[[str, torch.Tensor], torch.Tensor]) -> None:
+    """Change an adapter's weights, as of a version of d2l that recorded no digest of them."""
+    path = adapter / "adapter_model.safetensors"
+    tensors = {name: change(name, tensor) for name, tensor in load_file(path).items()}
+    save_file(tensors, path, {"format": "pt"})
+    change_json(adapter / "d2l.json", weights_sha256=None)
 
 
 def record_prompts(asker: AdaptedModel) -> list[list[int]]:

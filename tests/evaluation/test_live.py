@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from d2l.documents.document import Source
 from d2l.documents.read import read_document
@@ -23,6 +22,7 @@ from d2l.inference.options import AskOptions
 from tests import tiny
 from tests.command import Command
 from tests.compiled import compile_tiny, write_prompt
+from tests.loaded import change_weights
 from tests.serving import BASE, Shelf, running
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -52,11 +52,8 @@ def test_replies_here_are_those_of_the_adapter_and_of_the_base(shelf: Shelf) -> 
 
 def change(adapter: Path, **scales: float) -> None:
     """Make an adapter so many times as strong, as a server does that has its scale wrong."""
-    path = adapter / "adapter_model.safetensors"
-    tensors = load_file(path)
     factor = scales["factor"]
-    changed = {n: t * factor if ".lora_B." in n else t.clone() for n, t in tensors.items()}
-    save_file(changed, path, {"format": "pt"})
+    change_weights(adapter, lambda name, t: t * factor if ".lora_B." in name else t.clone())
 
 
 def lose_template(adapter: Path) -> None:

@@ -22,6 +22,7 @@ from d2l.serve.engine import ChatOrder, Engine
 from d2l.serve.events import Event, Start, TextPiece
 from d2l.serve.library import Library, ServedAdapter, read_stamp
 from d2l.serve.protocol import ChatRequest, RequestError
+from tests.loaded import change_json, change_weights
 from tests.serving import ADAPTERS, N_TOKENS, QUESTIONS, Shelf, running, say
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -35,9 +36,7 @@ def test_ten_adapters_answer_as_they_do_alone_and_three_stay_in_memory(
     for n in range(10):
         folder = tmp_path / f"a{n}.lora"
         shutil.copytree(shelf.folder / f"{list(ADAPTERS)[n % 4]}.lora", folder)
-        weights = folder / "adapter_model.safetensors"
-        scaled = {name: tensor * (1 + n // 4) for name, tensor in load_file(weights).items()}
-        save_file(scaled, weights, {"format": "pt"})
+        change_weights(folder, lambda _, tensor, n=n: tensor * (1 + n // 4))  # type: ignore[misc]
         alone = AdaptedModel.load(folder, shelf.asking)
         quiet |= {(f"a{n}", question): alone.ask(question) for question in QUESTIONS[:2]}
     loaded: list[weakref.ref[AdaptedModel]] = []
@@ -96,6 +95,7 @@ def ask(engine: Engine, entry: ServedAdapter) -> str:
 
 def test_other_files_of_the_same_sizes_and_times_are_noticed(shelf: Shelf, tmp_path: Path) -> None:
     folder = shutil.copytree(shelf.folder / "note.lora", tmp_path / "note.lora")
+    change_json(folder / "d2l.json", weights_sha256=None)  # as of versions without digests
     library = Library(tmp_path, print)
     engine = Engine(library.list_entries().values(), shelf.asking, n_kept=2)
     before = ask(engine, library.list_entries()["note"])
