@@ -12,6 +12,8 @@ from d2l.errors import BaseModelError
 
 ATTENTION = ("k_proj", "o_proj", "q_proj", "v_proj")
 MLP = ("down_proj", "gate_proj", "up_proj")
+#: Attention by blocks of rows (`attention.py`), as transformers knows it.
+BLOCKS = "d2l_blocks"
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Family:
 
     model_type: str
     description: str
-    attention: str  # implementation for transformers: "sdpa" unless the family needs "eager"
+    attention: str  # implementation for transformers: "sdpa" unless the family needs BLOCKS
     document_template: DocumentTemplate | None = None
     #: (prefix ids, suffix ids) around inner chunks, where the public code lists them by model
     #: name instead of deriving them (SakanaAI/doc-to-lora, ctx_to_lora/data/definitions.py).
@@ -100,8 +102,8 @@ def find_family(model_type: str) -> Family:
 FAMILIES: dict[str, Family] = {
     "gemma2": Family(
         "gemma2",
-        "Gemma 2 (attention soft-capping needs eager attention)",
-        attention="eager",
+        "Gemma 2 (soft-capped attention, computed in blocks)",
+        attention=BLOCKS,
         document_template=DocumentTemplate(
             before="<bos><start_of_turn>user\n\n\n", after="<end_of_turn>\n<start_of_turn>model\n"
         ),

@@ -5,8 +5,9 @@ from typing import Any
 import torch
 import transformers
 
-from d2l.bases.families import Reading
-from d2l.bases.models import BaseFiles, pick_attention
+from d2l.bases.attention import ROWS, pick_attention
+from d2l.bases.families import BLOCKS, Reading
+from d2l.bases.models import BaseFiles
 
 
 def count_reading(
@@ -15,9 +16,8 @@ def count_reading(
     """Estimate the bytes of a base and of its states for a chunk of so many tokens.
 
     The base's layers up to the last that is read, the states that are read, and the larger of two
-    peaks: `beside` numbers, those of the network that reads the states, or attention without a
-    fused kernel. This takes three matrices of tokens by tokens for each head (two in the base's
-    precision, one in fp32), and two masks.
+    peaks: `beside` numbers, those of the network that reads the states, or attention in blocks.
+    Each head of a block takes ten bytes a row and key in bf16: scores, and their softmax in fp32.
     """
     config = base.config
     with torch.device("meta"):
@@ -25,6 +25,6 @@ def count_reading(
     unread = [p for layer in model.layers[reading.n_layers :] for p in layer.parameters()]
     numbers = sum(p.numel() for p in model.parameters()) - sum(p.numel() for p in unread)
     states = len(reading.hidden_states) * n_tokens * int(config.hidden_size)
-    is_fused = pick_attention(base.family, device=device, dtype=dtype) != "eager"
-    squares = 0 if is_fused else n_tokens**2 * (4 * int(config.num_attention_heads) + 2)
-    return int(numbers + states + max(squares, beside)) * dtype.itemsize
+    in_blocks = pick_attention(base.family, device=device, dtype=dtype) == BLOCKS
+    scores = 5 * int(config.num_attention_heads) * min(n_tokens, ROWS) * n_tokens
+    return int(numbers + states + max(scores * in_blocks, beside)) * dtype.itemsize

@@ -4,8 +4,6 @@ Reads safetensors only, and never runs code that comes with a model.
 """
 
 import copy
-import importlib
-import inspect
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,10 +14,9 @@ from typing import Any, TypeVar
 import torch
 import transformers
 from torch import Tensor, nn
-from transformers.utils.import_utils import is_flash_attn_2_available
 
-from d2l.bases import devices
 from d2l.bases import gguf as gguf_files
+from d2l.bases.attention import pick_attention
 from d2l.bases.catalog import BY_NAME, BaseLocation, list_weights, locate_base
 from d2l.bases.families import Family, find_family
 from d2l.bases.quiet import LOAD_ERRORS, explain, quiet_transformers
@@ -126,22 +123,6 @@ def load_causal(files: BaseFiles, *, device: str, dtype: torch.dtype) -> Any:
     return _load(
         transformers.AutoModelForCausalLM, files, config=files.config, device=device, dtype=dtype
     )
-
-
-def pick_attention(family: Family, *, device: str, dtype: torch.dtype) -> str:
-    """Pick transformers' implementation of attention: the family's own, but flash-attention 2
-    instead of "eager", whose memory grows with the square of the tokens; public networks were
-    trained with it. It must be installed, support the soft cap, and suit the GPU."""
-    own, halves = family.attention, (torch.bfloat16, torch.float16)
-    if own != "eager" or dtype not in halves or not devices.is_cuda(device):
-        return own
-    try:
-        flash: Any = importlib.import_module("flash_attn")
-        has_cap = "softcap" in inspect.signature(flash.flash_attn_func).parameters
-        suits = has_cap and torch.cuda.get_device_capability(device) >= (8, 0)
-    except (AttributeError, ImportError, OSError, RuntimeError):  # RuntimeError: no CUDA after all
-        return own
-    return "flash_attention_2" if suits and is_flash_attn_2_available() else own
 
 
 def read_out(causal: Any, hidden: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from d2l.adapters.merge_methods import METHODS, scaled_parts
 from d2l.adapters.peft_folder import pick_torch_dtype
 from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
 from d2l.bases import devices
-from d2l.bases.models import pick_attention
+from d2l.bases.attention import pick_attention
 from d2l.compiler.plan import CompilePlan
 from d2l.documents.chunks import Chunk
 from d2l.errors import ShapeError

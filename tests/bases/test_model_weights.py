@@ -13,8 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from d2l.bases import models
-from d2l.bases.families import FAMILIES, find_family
+from d2l.bases import attention, devices
+from d2l.bases.families import BLOCKS, FAMILIES, find_family
 from d2l.bases.models import BaseFiles, find_base, load_causal, load_frozen
 from d2l.errors import BaseModelError
 from tests import tiny
@@ -232,27 +232,27 @@ def test_digest_of_a_single_file_is_its_own(base: Path, gguf_file: Path) -> None
     assert BaseFiles(NAME, base, gguf=gguf_file).digest() == quantized
 
 
-def test_flash_attention_takes_the_place_of_eager_on_cuda_alone(
+def test_flash_attention_takes_the_place_of_blocks_on_cuda_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def pick(family: str = "gemma2", dtype: torch.dtype = torch.bfloat16) -> str:
-        return models.pick_attention(find_family(family), device="cuda", dtype=dtype)
+        return attention.pick_attention(find_family(family), device="cuda", dtype=dtype)
 
     installed = SimpleNamespace(flash_attn_func=lambda q, k, v, softcap: (q, k, v, softcap))
     monkeypatch.setitem(sys.modules, "flash_attn", installed)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
-    monkeypatch.setattr(models, "is_flash_attn_2_available", lambda: True)
+    monkeypatch.setattr(attention, "is_flash_attn_2_available", lambda: True)
     assert pick() == "flash_attention_2"
     assert pick("llama") == "sdpa"
-    assert pick(dtype=torch.float32) == "eager"
+    assert pick(dtype=torch.float32) == BLOCKS
     for owner, name, value in (
         (torch.cuda, "get_device_capability", lambda _: (7, 5)),
         (installed, "flash_attn_func", lambda q, k, v: (q, k, v)),  # loses the soft cap
-        (models.devices, "is_cuda", lambda _: False),
-        (models, "is_flash_attn_2_available", lambda: False),
+        (devices, "is_cuda", lambda _: False),
+        (attention, "is_flash_attn_2_available", lambda: False),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, value)
-            assert pick() == "eager"
+            assert pick() == BLOCKS
     monkeypatch.setitem(sys.modules, "flash_attn", None)  # not installed
-    assert pick() == "eager"
+    assert pick() == BLOCKS

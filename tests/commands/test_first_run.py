@@ -160,7 +160,7 @@ def test_check_says_whether_a_network_can_run_here(
     hub: Hub, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(devices, "pick_device", lambda device: device)
-    monkeypatch.setattr(preflight, "_measure_gpu", lambda _: ("A GPU", 3_000_000))
+    monkeypatch.setattr(preflight.Preflight, "gpu", ("A GPU", 3_000_000))
     check = ("checkpoints", "check", NAME, "--device", "cuda")
     shown = command(*check)
     assert shown.code == 1
@@ -177,11 +177,11 @@ def test_check_of_what_is_on_disk_asks_nothing(command: Command) -> None:
     assert done.out.splitlines()[0].split() == ["needs", "smollm2-135m", "on", "disk"]
 
 
-def test_the_memory_of_gemma_is_estimated_as_it_was_counted() -> None:
+def test_the_memory_of_gemma_is_estimated_without_squares_of_tokens() -> None:
     config = transformers.Gemma2Config()  # its defaults are those of the 2B model
     reader: Any = SimpleNamespace(config=config, family=FAMILIES["gemma2"])
-    reading = Reading(25, tuple(range(26)))
-    for n_tokens, gigabytes in ((512, 5.9), (8192, 10.6)):  # of them the base has 5.07
+    reading, network = Reading(25, tuple(range(26))), 1.26
+    for n_tokens, gigabytes in ((512, 7.1), (8192, 8.9)):  # of them the base has 5.07
         beside = 3 * min(26 * 4 * n_tokens * 2304, max(WIDEST, 4 * n_tokens * 2304))
         estimate = count_reading(reader, reading, n_tokens, "cuda", torch.bfloat16, beside) / 1e9
-        assert estimate == pytest.approx(gigabytes, abs=0.1)
+        assert estimate + network == pytest.approx(gigabytes, abs=0.05)
