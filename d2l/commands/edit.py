@@ -100,11 +100,9 @@ def _unit(plan: "EditPlan") -> str:
 def _read_factors(texts: list[str]) -> dict[str, float]:
     factors = {}
     for text in texts:
-        name, found, number = text.rpartition("=")
         try:
+            name, number = text.rsplit("=", 1)
             factors[name] = float(number)
         except ValueError as error:
             raise typer.BadParameter(f"{text!r}: expected SELECTOR=NUMBER") from error
-        if not found:
-            raise typer.BadParameter(f"{text!r}: expected SELECTOR=NUMBER")
     return factors

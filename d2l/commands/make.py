@@ -1,7 +1,6 @@
 """The command `t2l make`: a task description in, an adapter out."""
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +14,7 @@ from d2l.commands.options import INPUT, OUTPUT, DryRun, Force, Out, Strict, expe
 from d2l.datasets.descriptions import CHANGES_MEANINGS, check_description, is_rewriting, read_stream
 
 if TYPE_CHECKING:
-    from d2l.adapters.provenance import Description, ExamplesRecord, Provenance
+    from d2l.adapters.provenance import ExamplesRecord
     from d2l.compiler.plan import TaskPlan
     from d2l.datasets.examples import ExampleFile
     from d2l.hypernets.network import AnyNetwork
@@ -85,8 +84,7 @@ def make(
     if strict:
         refuse_warnings(adapter.provenance.warnings)
     adapter.save_pretrained(out, force=force)
-    made = _read(out, time.perf_counter() - start, start - console.STARTED)
-    _show(compiler, made, given)
+    _show(compiler, out, given, time.perf_counter() - start, start - console.STARTED)
 
 
 #: What examples bring: examples/tasks/README.md has the figures.
@@ -95,44 +93,43 @@ _GAIN = (
 )
 
 
-@dataclass(frozen=True)
-class _Made:
-    """Adapter that was written: its d2l.json, seconds, and seconds until it began."""
-
-    adapter: Path
-    provenance: "Provenance"
-    size_bytes: int
-    seconds: float
-    start: float
-
-    @property
-    def description(self) -> "Description":
-        """Description of the task."""
-        assert self.provenance.description is not None
-        return self.provenance.description
-
-
-def _read(adapter: Path, seconds: float, start: float) -> _Made:
-    info = read_info(adapter)
+def _show(
+    compiler: "d2l.TaskCompiler",
+    adapter: Path,
+    given: "ExampleFile | None",
+    seconds: float,
+    before: float,
+) -> None:
+    """Print the adapter that was written; making took `seconds`, and began `before` seconds in."""
+    info, network = read_info(adapter), compiler.network
     assert info.provenance is not None
-    return _Made(adapter, info.provenance, info.size_bytes, seconds, start)
-
-
-def _show(compiler: "d2l.TaskCompiler", made: _Made, given: "ExampleFile | None") -> None:
-    network, familiarity = compiler.network, made.description.familiarity
+    description = info.provenance.description
+    assert description is not None
+    record, familiarity = description.examples, description.familiarity
+    values = {
+        "adapter": str(adapter),
+        "description": description.text,
+        **_common(compiler),
+        "familiarity": familiarity,
+        "examples": None if record is None else record.to_json(),
+        "rank": info.provenance.rank,
+        "size_bytes": info.size_bytes,
+        "seconds": round(seconds, 3),
+        "warnings": list(info.provenance.warnings),
+    }
     rows = [
-        str(made.adapter),
+        str(adapter),
         *_describe_network(network),
-        *(_describe_examples(made.description.examples, given) or [_GAIN] * network.reads_examples),
+        *(_describe_examples(record, given) or [_GAIN] * network.reads_examples),
         f"familiarity {'unknown' if familiarity is None else f'{familiarity:.2f}'}",
-        f"rank        {made.provenance.rank}",
+        f"rank        {info.provenance.rank}",
         _describe_scale(compiler),
-        f"size        {made.size_bytes / 1e6:.2f} MB",
-        f"time        {console.describe_times(made.seconds, made.start)}",
+        f"size        {info.size_bytes / 1e6:.2f} MB",
+        f"time        {console.describe_times(seconds, before)}",
     ]
-    if is_rewriting(made.description.text):
+    if is_rewriting(description.text):
         rows.append(f"meaning     {CHANGES_MEANINGS}")
-    console.emit(_values(compiler, made), "\n".join(rows))
+    console.emit(values, "\n".join(rows))
 
 
 def _describe_network(network: "AnyNetwork") -> list[str]:
@@ -187,20 +184,4 @@ def _common(compiler: "d2l.TaskCompiler") -> dict[str, Any]:
         "scaling": options.scaling,
         "scale": _find_scale(compiler),
         "dtype": options.dtype,
-    }
-
-
-def _values(compiler: "d2l.TaskCompiler", made: _Made) -> dict[str, Any]:
-    return {
-        "adapter": str(made.adapter),
-        "description": made.description.text,
-        **_common(compiler),
-        "familiarity": made.description.familiarity,
-        "examples": None
-        if made.description.examples is None
-        else made.description.examples.to_json(),
-        "rank": made.provenance.rank,
-        "size_bytes": made.size_bytes,
-        "seconds": round(made.seconds, 3),
-        "warnings": list(made.provenance.warnings),
     }

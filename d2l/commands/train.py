@@ -50,17 +50,12 @@ def train(
             offline=recipe.offline or offline,
         )
         if dry_run:
-            _plan(recipe)
+            from d2l.training.loop import check
+
+            rows = check(recipe, console.warn)
+            console.emit({"sources": rows}, lambda: show_sources(rows))
         else:
             _run(recipe, out)
-
-
-def _plan(recipe: "Recipe") -> None:
-    """Read recipe and data, and print what there is to train on."""
-    from d2l.training.loop import check
-
-    rows = check(recipe, console.warn)
-    console.emit({"sources": rows}, lambda: show_sources(rows))
 
 
 def _run(recipe: "Recipe", run: Path) -> None:
@@ -138,12 +133,11 @@ def show_sources(rows: list[dict[str, Any]]) -> None:
     console.show_table(
         [column.replace("_", " ") for column in columns],
         [
-            [str(row.get(key, "")) if key in texts else _count(row, key) for key in columns]
+            [
+                # Documents have no tasks.
+                str(row.get(key, "")) if key in texts or key not in row else f"{row[key]:,}"
+                for key in columns
+            ]
             for row in rows
         ],
     )
-
-
-def _count(row: dict[str, Any], key: str) -> str:
-    """Spell a number for people; "" if a source has none: documents have no tasks."""
-    return f"{row[key]:,}" if key in row else ""

@@ -51,11 +51,7 @@ def read_stream(stream: BinaryIO) -> str:
             f"{where} is larger than {4 * MAX_CHARS:,} bytes",
             hint="say in a sentence or two what the task is; d2l compile is for documents",
         )
-    return check_description(_decode(data, where), where)
-
-
-def _decode(data: bytes, where: str) -> str:
     try:
-        return data.decode("utf-8")
+        return check_description(data.decode("utf-8"), where)
     except UnicodeDecodeError as error:
         raise DescriptionError(f"{where} is not UTF-8 text", hint="convert it to UTF-8") from error

@@ -343,16 +343,13 @@ def push_folder(folder: Path, repo: str, options: PushOptions) -> str:
     import huggingface_hub
     from huggingface_hub.errors import BadRequestError
 
-    name, again = (
-        HubName(repo, options.revision),
-        "check the network and HF_HUB_OFFLINE, and push again",
-    )
+    again = "check the network and HF_HUB_OFFLINE, and push again"
     if parse_name(repo) != HubName(repo):
         raise AdapterError(f"{repo}: is no name on the hub", hint="the form is ORG/REPO")
     if options.token is None and huggingface_hub.get_token() is None:
         raise AdapterError("this machine has no token for the hub", hint=_LOG_IN)
     try:
-        with _naming(name, False, AdapterError, again):
+        with _naming(HubName(repo, options.revision), False, AdapterError, again):
             api = huggingface_hub.HfApi(token=options.token)
             api.create_repo(repo, private=options.private, exist_ok=True)
             done = api.upload_folder(

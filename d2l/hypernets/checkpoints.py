@@ -3,6 +3,7 @@
 Local paths in; `networks` reads checkpoints, `registry` knows names, aliases and downloads.
 """
 
+from functools import partial
 from pathlib import Path
 
 from d2l.errors import CheckpointError
@@ -48,10 +49,7 @@ def convert(source: Path, target: Path, *, force: bool = False) -> Path:
             f"{source}: is not a released Doc-to-LoRA or Text-to-LoRA checkpoint",
             hint="name one, or the folder of a run of d2l train",
         )
-
-    def refuse() -> None:
-        refuse_checkpoint(target, force=force)
-
+    refuse = partial(refuse_checkpoint, target, force=force)
     refuse()
     config = entry.read_config(source)
     assert isinstance(config, EveryLayer)  # like all released networks

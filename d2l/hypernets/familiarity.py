@@ -21,8 +21,6 @@ FAMILIARITY_FILE = "familiarity.safetensors"
 #: Threshold: texts below are more likely no descriptions of a task.
 LEAST_FAMILIAR = 0.5
 
-# Of 8 to 256 axes, 32 best separated held-out descriptions from their own words shuffled.
-_AXES = 32
 _MOST_POINTS = 6000  # 64 bytes each in a checkpoint
 #: Ridge of the discriminants, in mean variances: there are fewer texts than coordinates.
 _SHRINKAGE = 0.03
@@ -64,33 +62,27 @@ def fit(
     held_out: Tensor,
     unlike: Tensor,
     *,
-    known_unlike: Sequence[Tensor] = (),
-    salads: Tensor | None = None,
+    known_unlike: Sequence[Tensor],
+    salads: Tensor,
 ) -> Familiarity:
     """Make points of the training descriptions, and calibrate; embeddings (texts, embedding_size).
 
     `held_out` are descriptions of other tasks, `unlike` other texts; both kinds have the same
     weight. At least two training descriptions and one text of each kind are needed. Of very many
     training descriptions, only every second or third is a point, so that files stay small. The
-    axes are the widest directions of the training descriptions; with `known_unlike`, the
-    directions that separate descriptions from these other kinds of text, and only the inner half of
-    the descriptions are points. `salads`, texts without any order, add a direction towards them.
+    axes separate descriptions from `known_unlike`, other kinds of text; the inner half of the
+    descriptions are points. `salads` are texts without any order.
     """
-    if known_unlike:
-        mean, axes = _find_telling_axes(training.double(), [kind.double() for kind in known_unlike])
-    else:
-        mean, axes = _find_axes(training.double())
+    mean, axes = _find_axes(training.double(), [kind.double() for kind in known_unlike])
     kept = training[:: math.ceil(len(training) / _MOST_POINTS)]
     points = ((kept.double() - mean) @ axes.T).half().float()
-    if known_unlike:  # the inner half: outer points are near to unlike texts
-        points = points[points.norm(dim=1) <= points.norm(dim=1).median()]
-    direction = None
-    if salads is not None:
-        direction = _find_direction(training.double(), salads.double()).float()
-        # The mean of salads has distance 1, those of the other kinds `_FURTHER` or more.
-        nearest = min(_measure_apart(points, (kind - mean) @ axes.T) for kind in known_unlike)
-        scale = nearest / _FURTHER
-        axes, points = axes / scale, (points / scale).half().float()
+    # The inner half: outer points are near to unlike texts.
+    points = points[points.norm(dim=1) <= points.norm(dim=1).median()]
+    direction = _find_direction(training.double(), salads.double()).float()
+    # The mean of salads has distance 1, those of the other kinds `_FURTHER` or more.
+    nearest = min(_measure_apart(points, (kind - mean) @ axes.T) for kind in known_unlike)
+    scale = nearest / _FURTHER
+    axes, points = axes / scale, (points / scale).half().float()
     placed = Familiarity(mean.float(), axes.float(), points, 1.0, 0.0, direction)
     slope, middle = _calibrate(
         measure_distances(placed, held_out).double(), measure_distances(placed, unlike).double()
@@ -119,17 +111,7 @@ def _measure_apart(points: Tensor, own: Tensor) -> float:
     return max(float(_find_nearest(points, own).mean()), _LEAST_DEVIATION)
 
 
-def _find_axes(training: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean, and the principal axes of standardized embeddings, scaled so that the training
-    descriptions have a deviation of 1 along each."""
-    mean, deviation = _measure_spread(training)
-    _, sizes, axes = torch.linalg.svd((training - mean) / deviation, full_matrices=False)
-    n_axes = min(_AXES, int((sizes > sizes[0] * 1e-4).sum()))
-    lengths = sizes[:n_axes] / len(training) ** 0.5  # deviation along each axis
-    return mean, axes[:n_axes] / lengths[:, None] / deviation
-
-
-def _find_telling_axes(training: Tensor, kinds: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+def _find_axes(training: Tensor, kinds: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Mean, and axes of the space of the linear discriminants between each kind and the training
     descriptions, which are uncorrelated and have a deviation of 1 along each."""
     mean, deviation = _measure_spread(training)

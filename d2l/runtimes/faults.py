@@ -39,7 +39,8 @@ class Fault:
 def find_faults(facts: Facts, tensors: Mapping[str, Tensor]) -> list[Fault]:
     """Find all faults; `tensors`: those of the file."""
     faults = [*_check_names(facts), *_check_ranks(facts), *_check_base(facts)]
-    faults += _check_base_weights(facts)
+    advice = "load that file, or the model that d2l export --to merged writes"
+    faults += [Fault(message, advice, fatal=False) for message in facts.warn_of_base()]
     faults += [*_check_values(facts, tensors), *_check_template(facts)]
     return [*faults, *_check_rest(facts.info)]
 
@@ -127,19 +128,6 @@ def _check_base(facts: Facts) -> Iterator[Fault]:
         misfits = [facts.base.find_misfit(module, size) for size in sizes]
         if misfits[0] is not None and None not in misfits:
             yield Fault(misfits[0], "the adapter belongs to another base: name it with --base")
-
-
-def _check_base_weights(facts: Facts) -> Iterator[Fault]:
-    """Check that the weights behind the base's name are those that the memory was seated on."""
-    known = facts.rescaled
-    if known is not None:
-        yield Fault(
-            f"it was made on {known.file}. The weights behind {known.name} are scaled differently: "
-            "with them the adapter answers ordinary text wrongly",
-            "load that file, or the model that d2l export --to merged writes; for other weights: "
-            "d2l compile --checkpoint CHECKPOINT --base BASE",
-            fatal=False,
-        )
 
 
 def _check_values(facts: Facts, tensors: Mapping[str, Tensor]) -> Iterator[Fault]:

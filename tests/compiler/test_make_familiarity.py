@@ -1,6 +1,7 @@
 """What `t2l make` says of descriptions unlike those of training, and what --strict does."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,9 @@ def place(working_folder: Path) -> Path:
     embedder, _ = load_base_embedders(base, device="cpu")
     known, strange = embedder.embed(KNOWN), embedder.embed(STRANGE)
     noise = torch.randn(40, len(known), generator=torch.Generator().manual_seed(0)) * 0.1
-    familiarity = fit(known + noise, known + noise[:10] / 2, strange + noise[:10] / 2)
+    unlike = strange + noise[:10] / 2
+    found = fit(known + noise, known + noise[:10] / 2, unlike, known_unlike=[unlike], salads=unlike)
+    familiarity = replace(found, direction=None)  # as older networks have none
     write_familiarity(working_folder / "net" / FAMILIARITY_FILE, familiarity)
     return working_folder
 

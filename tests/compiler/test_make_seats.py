@@ -203,7 +203,8 @@ def strange() -> str:
     tokenizer = BaseTokenizer(Path("tiny-org", "llama-tiny"))
     vectors = embed_texts([known, strange], config, tokenizer, loaded.encode)
     noise = torch.randn(40, config.hidden, generator=torch.Generator().manual_seed(0)) * 0.1
-    familiarity = fit(vectors[0] + noise, vectors[0] + noise[:10] / 2, vectors[1] + noise[:10] / 2)
+    like, unlike = vectors[0] + noise[:10] / 2, vectors[1] + noise[:10] / 2
+    familiarity = fit(vectors[0] + noise, like, unlike, known_unlike=[unlike], salads=unlike)
     write_familiarity(Path("seats", FAMILIARITY_FILE), familiarity)
     return strange
 

@@ -122,13 +122,13 @@ def _unshare(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for name, tensor in tensors.items():
         storage = tensor.untyped_storage()
         whole = tensor.is_contiguous() and storage.nbytes() == tensor.nbytes
-        owned[name] = tensor if whole and storage.data_ptr() not in seen else _copy(tensor)
+        owned[name] = (
+            tensor
+            if whole and storage.data_ptr() not in seen
+            else tensor.clone(memory_format=torch.contiguous_format)
+        )
         seen.add(storage.data_ptr())
     return owned
-
-
-def _copy(tensor: Tensor) -> Tensor:
-    return tensor.clone(memory_format=torch.contiguous_format)
 
 
 def _first(items: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from d2l.adapters.merge_methods import scaled
-from d2l.adapters.weights import LoraWeights, Memory
+from d2l.adapters.weights import Memory
 from d2l.bases.activations import Activations
 from d2l.errors import BaseModelError, MergeError, OptionError
 from d2l.hypernets.formats.fields import naming
@@ -307,7 +307,8 @@ class Seats:
         )
         weights = scaled(seated, options.scale)
         if shared is not None:
-            weights = _add_shared(weights, shared)
+            own = shared.factors(rank=weights.rank)  # of the shared part's modules
+            weights = replace(weights, factors={**weights.factors, **own})
         return Assembled(replace(weights, ranks=self._differing(memory.n_seats)), memory)
 
     def _differing(self, n_seats: int) -> dict[str, int]:
@@ -379,8 +380,3 @@ def _check_sizes(sizes: Sequence[tuple[int, ...]]) -> None:
             f"memories of different sizes: {sorted(set(sizes))}",
             hint="merge only what one checkpoint wrote; for average, with equally many seats",
         )
-
-
-def _add_shared(weights: LoraWeights, shared: Shared) -> LoraWeights:
-    """Add the shared part to the seats' weights, in its own modules and at the same rank."""
-    return replace(weights, factors={**weights.factors, **shared.factors(rank=weights.rank)})
