@@ -5,7 +5,7 @@ BASE := qwen2.5-coder-0.5b
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup base default-base demo test test-all test-engines test-vllm test-gpu fmt lint types docs lines check dist speed fuzz clean
+.PHONY: help setup base default-base demo test test-all test-engines test-vllm test-cuda fmt lint types docs lines check dist speed fuzz clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -67,8 +67,8 @@ test-vllm: base .venv-vllm/installed ## run adapters of a note in vLLM on this C
 	D2L_RECORD=1 $(BIN)/python -m pytest tests/engines/test_vllm.py
 	$(BIN)/python tests/tools/generated_docs.py
 
-test-gpu: setup ## run the tests that need a CUDA device
-	$(BIN)/python -m pytest -m gpu
+test-cuda: setup ## prove d2l on this machine's CUDA devices in ten minutes; keep cuda-proof.json
+	$(BIN)/python -m tests.tools.cuda_proof
 
 fmt: setup ## format the code
 	$(BIN)/ruff format .

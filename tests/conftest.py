@@ -28,6 +28,13 @@ QWEN = "Qwen/Qwen2.5-Coder-0.5B-Instruct"
 LARGE = "Qwen/Qwen2.5-Coder-1.5B-Instruct"
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Hide all cards, on which bytes and figures differ from those recorded on a CPU, unless tests
+    for cards are asked for (`-m gpu`)."""
+    if config.getoption("markexpr") != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 @pytest.fixture(scope="module", autouse=True)
 def environment_is_left_as_it_was() -> Iterator[None]:
     """What one module of tests sets (a cache elsewhere, say) must not reach those after it."""

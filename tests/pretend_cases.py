@@ -1,7 +1,9 @@
 """Pipelines give the same on the pretended GPU as on the CPU: in fp32, and in bf16 with the code
-that CUDA alone has. `tests/test_pretend_gpu.py` runs this file in a process of its own."""
+that CUDA alone has. `tests/tools/cuda_proof.py` runs this file in a process of its own; where
+D2L_TEST_DEVICE names a card they give nearly the same, since its kernels round otherwise."""
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._pytree import tree_leaves
 
 from d2l.adapters.merge_methods import METHODS
 from d2l.adapters.peft_folder import read_adapter
@@ -31,12 +34,16 @@ from tests.hypernets.loading import NAMES
 from tests.hypernets.seats.test_network import read_tiny
 from tests.inference.test_likelihood import ANSWERS, PROMPTS
 from tests.loaded import QUESTION, load
-from tests.pretend_gpu import NAME
 from tests.test_pipeline import document_of, find_golden
 
-pytestmark = pytest.mark.usefixtures("one_thread", "cache")
+pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("one_thread", "cache")]
+NAME = os.environ.get("D2L_TEST_DEVICE", "pretend")
+IS_REAL = NAME != "pretend"
+#: Largest distance of a tensor on a card, beside its norm.
+BOUNDS = {torch.float32: 1e-3, torch.bfloat16: 0.05}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 Run = Callable[[str], Any]
+Compare = Callable[[Run], None]
 
 
 @pytest.fixture(params=DTYPES, autouse=True)
@@ -47,15 +54,26 @@ def dtype(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> to
     return chosen
 
 
-def compare(run: Run, tolerance: float = 1e-5) -> None:
-    """What comes of both devices is the same, and on the CPU."""
-    with sdpa_kernel(SDPBackend.MATH):  # the only kernel of the pretended device
-        torch.testing.assert_close(run(NAME), run("cpu"), atol=tolerance, rtol=tolerance)
+@pytest.fixture
+def compare(dtype: torch.dtype) -> Compare:
+    """Fail unless what comes of both devices is the same, and on the CPU."""
+
+    def compare_both(run: Run) -> None:
+        if not IS_REAL:
+            with sdpa_kernel(SDPBackend.MATH):  # the only kernel of the pretended device
+                torch.testing.assert_close(run(NAME), run("cpu"), atol=1e-5, rtol=1e-5)
+            return
+        for got, wanted in zip(tree_leaves(run(NAME)), tree_leaves(run("cpu")), strict=True):
+            got, wanted = torch.as_tensor(got).double(), torch.as_tensor(wanted).double()
+            assert (got - wanted).norm() <= BOUNDS[dtype] * wanted.norm()
+
+    return compare_both
 
 
-def read(weights: LoraWeights | None) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def read(weights: LoraWeights | None) -> list[Any]:
+    """Factors; deltas of a card, which may write factors of other signs."""
     assert weights is not None
-    return [(factors.a, factors.b) for factors in weights.factors.values()]
+    return [f.b @ f.a if IS_REAL else (f.a, f.b) for f in weights.factors.values()]
 
 
 def compile_golden(name: str, device: str) -> Any:
@@ -67,14 +85,21 @@ def compile_golden(name: str, device: str) -> Any:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_compile_the_goldens(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compile_the_goldens(name: str, compare: Compare, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(find_golden(name))
     compare(partial(compile_golden, name))
 
 
 @pytest.mark.parametrize(("kind", "parts"), [("llama", False), ("gemma2", True), ("seats", True)])
-def test_compile_and_ask(kind: str, parts: bool, tmp_path: Path) -> None:
-    """Greedily, then by chance; of adapters with parts, some parts alone."""
+def test_compile_and_ask(
+    kind: str,
+    parts: bool,
+    dtype: torch.dtype,
+    compare: Compare,
+    tmp_path: Path,
+) -> None:
+    """Greedily, then by chance; of adapters with parts, some parts alone. Chance differs on cards,
+    and words of random weights do in bf16."""
 
     def run(device: str) -> Any:
         room = {"chunk_tokens": 24} if parts else {}
@@ -82,17 +107,20 @@ def test_compile_and_ask(kind: str, parts: bool, tmp_path: Path) -> None:
         asker = load(done, device=device, max_new_tokens=6)
         torch.manual_seed(1)
         answers = [asker.ask(QUESTION), asker.ask(QUESTION, temperature=1.5)]
-        said.append(answers)
+        said.append(answers[: 2 - IS_REAL])
         return read(read_adapter(done.adapter))
 
     said: list[list[str]] = []
     compare(run)
-    assert said[0] == said[1]
+    assert said[0] == said[1] or (IS_REAL and dtype is torch.bfloat16)
 
 
 @pytest.mark.parametrize("options", [{"max_rank": 3, "cache": True}, {"encoder": "nf4"}])
 def test_compile_with_options(
-    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    options: dict[str, Any],
+    compare: Compare,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("torch.cuda.get_device_name", str)
 
@@ -112,7 +140,9 @@ def test_compile_with_options(
         tiny_seats.make_addressed_config,
     ],
 )
-def test_compile_with_all_that_seat_networks_have(make_config: Callable[[], SeatsConfig]) -> None:
+def test_compile_with_all_that_seat_networks_have(
+    make_config: Callable[[], SeatsConfig], compare: Compare
+) -> None:
     config = make_config()
 
     def run(device: str) -> Any:
@@ -130,7 +160,12 @@ def test_compile_with_all_that_seat_networks_have(make_config: Callable[[], Seat
     ("embedder", "changes"),
     [("encoder", {}), (None, {"autoregressive": True}), (None, {"shared_head": True})],
 )
-def test_make(embedder: str | None, changes: dict[str, Any], working_folder: Path) -> None:
+def test_make(
+    embedder: str | None,
+    changes: dict[str, Any],
+    compare: Compare,
+    working_folder: Path,
+) -> None:
     tiny.write_base(working_folder / tiny.base_name("mistral"), "mistral")
     tiny.write_encoder(working_folder / "encoder")
     tiny.write_text_to_lora(working_folder / "network", "mistral", embedder, **changes)
@@ -143,8 +178,8 @@ def test_make(embedder: str | None, changes: dict[str, Any], working_folder: Pat
 
 
 @pytest.mark.parametrize("family", ["gemma2", "llama"])
-def test_likelihood(family: str, dtype: torch.dtype) -> None:
-    """Scores, distributions and greedy answers."""
+def test_likelihood(family: str, dtype: torch.dtype, compare: Compare) -> None:
+    """Scores, distributions and greedy answers; a card in bf16 may answer in other words."""
     settings = GenerationSettings(4, batch=3, end=2, pad=0)
 
     def run(device: str) -> Any:
@@ -152,7 +187,8 @@ def test_likelihood(family: str, dtype: torch.dtype) -> None:
         scored = likelihood.score_answers(model, PROMPTS, ANSWERS, settings)
         rows = likelihood.token_distributions(model, PROMPTS, ANSWERS, batch=3, pad=0)
         scores = [score for score, _ in scored]
-        return [*scores, *rows], [list(answer) for _, answer in scored]
+        answers = [list(answer) for _, answer in scored]
+        return [*scores, *rows], answers * (not IS_REAL or dtype is torch.float32)
 
     compare(run)
 
@@ -189,6 +225,10 @@ BUGS: dict[str, tuple[object, str, Any]] = {
         DocToLora, "_name_factors", lambda self, factors: NAME_FACTORS(self, copy_late(factors))
     ),
 }  # fmt: skip
+
+
+if IS_REAL:  # a copy may have come by chance
+    del BUGS["a copy is read before it has come"]
 
 
 @pytest.mark.parametrize("bug", BUGS)

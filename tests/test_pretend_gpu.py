@@ -1,4 +1,5 @@
-"""The pipelines on a pretended GPU, and CUDA's precision on the CPU."""
+"""CUDA's precision on the CPU. The pipelines on a pretended GPU are a step of
+tests/tools/cuda_proof.py."""
 
 import pytest
 import torch
@@ -7,21 +8,12 @@ from torch.utils import backend_registration
 from d2l.bases import devices
 from d2l.hypernets.networks import load_hypernet
 from tests.hypernets.loading import NAMES, load_golden
-from tests.processes import ROOT, run_python
 
 BOUND = 0.05  # of the norm of all deltas; measured: 0.007 to 0.028
 
 
 def has_python_backends() -> bool:
     return hasattr(backend_registration, "_setup_privateuseone_for_python_backend")
-
-
-@pytest.mark.skipif(not has_python_backends(), reason="this torch has no devices of Python")
-def test_pipelines_run_on_a_pretended_gpu_as_on_the_cpu() -> None:
-    """One process for all of tests/pretend_cases.py: the device stays in torch once it is there."""
-    options = ("-m", "pytest", "-p", "tests.pretend_gpu", "-p", "no:cacheprovider")
-    done = run_python(*options, ROOT / "tests" / "pretend_cases.py", folder=ROOT)
-    assert done.returncode == 0, done.stdout[-10_000:]
 
 
 @pytest.mark.parametrize("name", NAMES)

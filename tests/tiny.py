@@ -140,9 +140,12 @@ def base_name(family: str) -> str:
     return f"tiny-org/{family}-tiny"
 
 
-def write_base(folder: Path, family: str) -> Path:
-    """Write a base's folder: config, weights, tokenizer and chat template."""
-    model = make_causal(family)
+def write_base(
+    folder: Path, family: str, model: transformers.PreTrainedModel | None = None
+) -> Path:
+    """Write a base's folder: config, weights (by default the tiny model's), tokenizer and chat
+    template."""
+    model = make_causal(family) if model is None else model
     folder.mkdir(parents=True)
     model.config.save_pretrained(folder)
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}

@@ -119,6 +119,31 @@ def test_rows_are_those_of_compiling_loading_and_asking_one_by_one(
         assert said == [model.ask(question.question) for question in long.questions]
 
 
+def test_on_a_card_costs_are_the_bytes_that_torch_allocated(
+    root: Path, options: BenchOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The CPU is taken for a card; each measure waits for it at both ends."""
+    answers = {"memory_allocated": 100, "max_memory_allocated": 164, "get_device_name": "A card"}
+    calls: list[str] = []
+
+    def answer(name: str, _device: object) -> object:
+        calls.append(name)
+        return answers.get(name)
+
+    names = ("synchronize", "reset_peak_memory_stats", *answers)
+    for name in names:
+        monkeypatch.setattr(f"torch.cuda.{name}", partial(answer, name))
+    monkeypatch.setattr("d2l.bases.devices.is_cuda", lambda _: True)
+    row = run_bench(partial(draw_sets, files=[root / "set.jsonl"], lengths=[60], limit=1), options)[
+        0
+    ]
+    assert row.run.device == "A card"
+    costs = [row.compiling, *row.costs.values()]
+    assert {(cost.peak_bytes, cost.extra_bytes) for cost in costs} == {(164, 64)}
+    measured = [*names[:3], "synchronize", "max_memory_allocated"]
+    assert calls == ["get_device_name", *measured * len(costs)]
+
+
 def test_a_run_goes_on_after_a_stop(
     root: Path, options: BenchOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,13 +2,15 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from d2l.errors import BaseModelError
+from d2l.errors import BaseModelError, RecipeError
 from d2l.training import loop as pipeline
+from d2l.training.learners import distributed
 from d2l.training.learners.distributed import join_team
 from d2l.training.recipe_files import read_recipe
 from tests import tiny
@@ -84,6 +86,29 @@ def test_a_device_that_is_not_there_is_refused(recipe: Path) -> None:
         join_team(wanted)
     with pytest.raises(BaseModelError, match="unknown device 'gpu'"):
         join_team(read_recipe(write_recipe(recipe, device="gpu")))
+
+
+@pytest.mark.parametrize("n_processes", [1, 2])
+def test_a_card_that_is_named_becomes_the_current_one_of_a_single_process(
+    recipe: Path, n_processes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The card and Accelerate are pretended."""
+    chosen: list[object] = []
+
+    def accelerate(**options: object) -> SimpleNamespace:
+        chosen.append(options)
+        return SimpleNamespace(device="cuda:1", num_processes=n_processes, is_main_process=True)
+
+    monkeypatch.setattr(distributed, "pick_device", str)
+    monkeypatch.setattr(distributed, "Accelerator", accelerate)
+    monkeypatch.setattr("torch.cuda.set_device", chosen.append)
+    wanted = read_recipe(write_recipe(recipe, device="cuda:1", mixed_precision="bf16"))
+    if n_processes == 1:
+        assert join_team(wanted).device == "cuda:1"
+    else:
+        with pytest.raises(RecipeError, match="2 processes cannot share it"):
+            join_team(wanted)
+    assert chosen == ["cuda:1", {"cpu": False, "mixed_precision": "bf16"}]
 
 
 @pytest.mark.gpu

@@ -56,6 +56,29 @@ def test_it_learns_to_answer_by_the_description(recipe: Recipe, command: Command
         assert command("ask", name, "harbor").out.strip() == answer
 
 
+def test_dropout_leaves_the_random_numbers_of_a_card_as_they_were(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forked: list[object] = []
+    fork = torch.random.fork_rng
+
+    def note(devices: object = None) -> object:
+        forked.append(devices)
+        return fork(devices=[])
+
+    monkeypatch.setattr("torch.random.fork_rng", note)
+    monkeypatch.setattr("d2l.bases.devices.is_cuda", lambda _: True)
+    train(replace(recipe, steps=1), "run")
+    assert [given for given in forked if given] == [[torch.device("cpu")]] * 2  # of two tasks
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_card_trains_it(recipe: Recipe) -> None:
+    rows = train(replace(recipe, steps=2, device="cuda"), "run")
+    assert [row["loss"] for row in rows] == pytest.approx([6.2, 6.2], abs=2)
+
+
 def test_new_weights_write_adapters_that_do_nothing(recipe: Recipe, command: Command) -> None:
     train(change(recipe, "text_to_lora", steps=1, learning_rate=1e-30), "run")
     command.t2l("make", "The ore, please.", "-o", "a", "--checkpoint", "run", "--dtype", "fp32")
