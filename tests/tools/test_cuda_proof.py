@@ -8,16 +8,19 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from tests import conftest
+from tests.compiled import write_files
 from tests.hypernets import loading
 from tests.processes import ROOT, run_python
 from tests.test_pretend_gpu import has_python_backends
 from tests.tools import cuda_proof
 
 PROVEN = ["goldens fp32", "goldens bf16", "pipelines "]
-PROVEN += ["full size eager", *(f"full size eager {n}" for n in (40, 60, 80))]
+PROVEN += [f"full size eager {n}" for n in (40, 60, 80)]
+PROVEN += ["full size blocks", *(f"full size blocks {n}" for n in (40, 60, 80))]
 
 
 @pytest.mark.skipif(not has_python_backends(), reason="this torch has no devices of Python")
@@ -34,7 +37,7 @@ def test_a_dry_run_passes_all_steps(tmp_path: Path) -> None:
         "pretended card, pretended card",
     )
     skipped = {name for name, row in rows.items() if row["passed"] is None}
-    assert skipped <= {"full size blocks", "full size flash", "note vllm"}
+    assert skipped <= {"full size flash", "note vllm"}
     assert [*rows][: len(PROVEN)] == PROVEN
     assert {"use NF4, rank 4", "use ask", "use metering", "cards batch"} <= {*rows} - skipped
     n_passed, n_run = map(int, re.findall(r"\d+", rows["pipelines "]["note"]))
@@ -86,16 +89,40 @@ def test_an_error_is_a_difference_and_the_next_step_goes_on(
     assert "skipped  one card\n" in shown
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_a_peak_over_the_estimate_is_a_difference(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cuda_proof, "SLACK", 0)  # the pretended card tells 34 MB
-    words = ["--dry-run", "--only", "full-size", "--out", str(tmp_path / "proof.json")]
-    code = cuda_proof.main(words)
-    rows = json.loads((tmp_path / "proof.json").read_text("utf-8"))["rows"]
-    measured = [row for row in rows if "estimate" in row["note"] and "eager" not in row["name"]]
-    assert code == bool(measured)
-    assert not any(row["passed"] for row in measured)
+    out = tmp_path / "proof.json"
+    assert cuda_proof.main(["--dry-run", "--only", "full-size", "--out", str(out)]) == 1
+    rows = {row["name"]: row["passed"] for row in json.loads(out.read_text("utf-8"))["rows"]}
+    assert rows == {
+        **{f"eager {n}": True for n in (40, 60, 80)},  # d2l estimates none, as it never picks it
+        "blocks": True,
+        **{f"blocks {n}": False for n in (40, 60, 80)},
+        "flash": None,
+    }
+
+
+def test_full_memory_is_a_difference_where_the_estimate_says_that_it_fits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0")
+
+    compiler = cuda_proof.Machine(("cpu",), tmp_path, True).make_compiler(
+        write_files(tmp_path, "gemma2"), chunk_tokens=1 << 20
+    )
+    monkeypatch.setattr("d2l.bases.activations.ActivationEncoder._run", fill)
+    for free, kind, passed in (
+        (10**9, "blocks", False),
+        (10, "blocks", None),
+        (10**9, "eager", None),
+    ):
+        monkeypatch.setattr("torch.cuda.mem_get_info", lambda _, free=free: (free, free))
+        row = cuda_proof.measure_length(compiler, kind, 40)
+        assert (row.passed, row.note.startswith("the memory of cuda:0 is full")) == (passed, True)
 
 
 def test_vllm_is_asked_if_it_is_installed(
