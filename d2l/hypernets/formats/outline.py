@@ -5,11 +5,13 @@ read the configuration before gigabytes are downloaded.
 """
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from d2l.hypernets.formats.pickles import ObjectRecord, TensorRecord, list_entries, read_object
+import torch
+
+from d2l.hypernets.formats.pickles import list_tensors, read_object
+from d2l.hypernets.formats.torch_zip import list_entries
 
 #: Bytes to copy from the file's beginning and end: the pickle comes first and the directory last,
 #: some 50 KB each.
@@ -35,16 +37,10 @@ def write_outline(source: BinaryIO, target: Path) -> None:
         copy(max(0, n_bytes - _ENDS), n_bytes)
         with target.open("rb") as written:
             entries = list_entries(written)
-        wanted = tuple(f"/data/{key}" for key in _list_whole_numbers(read_object(target)))
+        tensors = list_tensors(read_object(target)).values()
+        # Whole numbers belong to configurations.
+        whole = {tensor.storage.key for tensor in tensors if tensor.storage.dtype == torch.int64}
+        wanted = tuple(f"/data/{key}" for key in whole)
         for name, entry in entries.items():
             if name.endswith(wanted):
                 copy(entry.header_offset, entry.header_offset + _HEADER + entry.file_size)
-
-
-def _list_whole_numbers(value: object) -> Iterator[str]:
-    """List the storages of the tensors of whole numbers, which belong to configurations."""
-    if isinstance(value, TensorRecord) and not value.storage.dtype.is_floating_point:
-        yield value.storage.key
-    inner = value.values if isinstance(value, ObjectRecord) else value
-    for item in inner.values() if isinstance(inner, dict) else ():
-        yield from _list_whole_numbers(item)

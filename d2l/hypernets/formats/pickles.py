@@ -11,15 +11,12 @@ are linear in the size of the pickle.
 """
 
 import math
-import os
 import pickletools
 import re
-import struct
 import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +25,12 @@ from torch import Tensor
 
 from d2l.errors import CheckpointError
 from d2l.hypernets.formats.fields import FETCH_AGAIN, naming, show
-
-FOREIGN = "nothing was run; this is not what a network's trainer writes: do not open it elsewhere"
-BROKEN_ZIP = "is a damaged or truncated zip file"
-
-# Errors of `zipfile` on an invalid directory.
-_ZIP_ERRORS = (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, struct.error)
+from d2l.hypernets.formats.torch_zip import FOREIGN, list_entries, read_entry
 
 # The released files' pickles have about 40 KB, without the tensors' bytes.
 MAX_PICKLE_BYTES = 4 << 20
 MAX_DIMENSIONS = 8
+_LONGEST_NAME = 200
 # Names in a released file, from a dump of a file that SakanaAI/doc-to-lora wrote.
 _STORAGES = {
     "torch.FloatStorage": torch.float32,
@@ -47,6 +40,7 @@ _STORAGES = {
 }
 _DICT = "collections.OrderedDict"
 _TENSOR = "torch._utils._rebuild_tensor_v2"
+_PARAMETER = "torch._utils._rebuild_parameter"
 _SETS = frozenset({"__builtin__.set", "builtins.set"})
 _ENUMS = re.compile(
     r"peft\.utils\.peft_types\.(PeftType|TaskType)"
@@ -94,7 +88,8 @@ class _Global:
 
 
 def read_object(path: Path) -> dict[str, object]:
-    """Read the saved dictionary; tensors are not read, so this is fast for any size of file."""
+    """Read the saved dictionary; a tensor alone becomes its value of the name "". The bytes of
+    tensors are not read, so this is fast for any size of file."""
     with naming(path), path.open("rb") as file:
         entries = list_entries(file)
         pickle = _find_pickle(entries)
@@ -109,6 +104,8 @@ def read_object(path: Path) -> dict[str, object]:
                 f"its pickle has {size} bytes, expected at most {MAX_PICKLE_BYTES}"
             )
         value = _Machine().run(bytes(read_entry(file, entries[pickle])))
+        if isinstance(value, TensorRecord):  # saved without a container
+            value = {"": value}
         if not isinstance(value, dict):
             raise CheckpointError(f"expected a dictionary of tensors, got {_kind(value)}")
         return value
@@ -143,6 +140,21 @@ def read_tensors(path: Path, records: Mapping[str, TensorRecord]) -> dict[str, T
             name: storages[r.storage.key].as_strided(r.shape, r.stride, r.offset)
             for name, r in records.items()
         }
+
+
+def list_tensors(value: object) -> dict[str, TensorRecord]:
+    """List the tensors in nested dictionaries and objects, by their keys joined with dots."""
+    found, waiting, seen = dict[str, TensorRecord](), [("", value)], set[int]()
+    while waiting:
+        name, item = waiting.pop()
+        if isinstance(item, TensorRecord):
+            found[name] = item
+        inner = item.values if isinstance(item, ObjectRecord) else item
+        # A hostile pickle nests a value in itself, or a million deep.
+        if isinstance(inner, dict) and id(inner) not in seen and len(name) < _LONGEST_NAME:
+            seen.add(id(inner))
+            waiting += [(f"{name}.{key}".lstrip("."), below) for key, below in inner.items()]
+    return found
 
 
 class _Machine:
@@ -239,7 +251,7 @@ class _Machine:
 
 def _name_global(name: str) -> _Global:
     """Accept a known name; raises CheckpointError for others."""
-    known = name in _STORAGES or name in _SETS or name in (_DICT, _TENSOR)
+    known = name in _STORAGES or name in _SETS or name in (_DICT, _TENSOR, _PARAMETER)
     if not (known or _ENUMS.fullmatch(name) or _CLASSES.fullmatch(name)):
         raise CheckpointError(f"refuses to run `{show(name)[1:-1]}`", hint=FOREIGN)
     return _Global(name)
@@ -254,6 +266,10 @@ def _call(called: object, arguments: object) -> object:
         return {}
     if name == _TENSOR:
         return _make_tensor(arguments)
+    if name == _PARAMETER:
+        match arguments:
+            case (TensorRecord() as tensor, bool(), dict(hooks)) if not hooks:
+                return tensor
     if name in _SETS and len(arguments) == 1 and isinstance(arguments[0], list):
         return arguments[0]  # no set: hashing crafted items could take endless time
     if _ENUMS.fullmatch(name) and len(arguments) == 1 and isinstance(arguments[0], str):
@@ -329,11 +345,12 @@ def _extend(target: object, items: list[object]) -> None:
 
 
 def _update(target: object, items: list[object]) -> None:
-    keys, values = items[::2], items[1::2]
+    # Layers are numbered: their keys become names, too.
+    keys = [str(key) if type(key) is int else key for key in items[::2]]
     if not isinstance(target, dict) or not all(isinstance(key, str) for key in keys):
         message = f"refuses to set items of {_kind(target)} by keys that are not names"
         raise CheckpointError(message, hint=FOREIGN)
-    target.update(zip(keys, values, strict=True))
+    target.update(zip(keys, items[1::2], strict=True))
 
 
 def _kind(value: object) -> str:
@@ -347,53 +364,3 @@ def _find_pickle(entries: Mapping[str, zipfile.ZipInfo]) -> str:
     if len(names) != 1:
         raise CheckpointError(f"has {len(names)} data.pkl entries, expected 1", hint=FETCH_AGAIN)
     return names[0]
-
-
-def list_entries(file: BufferedReader) -> dict[str, zipfile.ZipInfo]:
-    """List the zip's entries; raises CheckpointError for compressed ones, which may be bombs."""
-    head = file.read(512)
-    if not head.startswith(b"PK\x03\x04"):
-        _refuse_other_format(head)
-    try:
-        listed = zipfile.ZipFile(file).infolist()
-    except _ZIP_ERRORS as error:
-        raise CheckpointError(BROKEN_ZIP, hint=FETCH_AGAIN) from error
-    entries = {entry.filename: entry for entry in listed}
-    if len(entries) != len(listed):
-        raise CheckpointError("has two entries of the same name", hint=FOREIGN)
-    for entry in listed:
-        if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
-            raise CheckpointError(
-                f"entry {show(entry.filename)} is compressed, which torch.save never does",
-                hint=FOREIGN,
-            )
-    return entries
-
-
-def read_entry(file: BufferedReader, entry: zipfile.ZipInfo) -> bytearray:
-    """Read a stored entry's bytes behind its local header."""
-    limit = os.fstat(file.fileno()).st_size
-    file.seek(min(max(entry.header_offset, 0), limit))
-    header = file.read(30)
-    if len(header) == 30 and header.startswith(b"PK\x03\x04") and entry.header_offset >= 0:
-        n_name, n_extra = struct.unpack("<HH", header[26:])
-        if file.seek(n_name + n_extra, os.SEEK_CUR) + entry.file_size <= limit:
-            data = bytearray(entry.file_size)
-            if file.readinto(data) == len(data):
-                return data
-    raise CheckpointError(BROKEN_ZIP, hint=FETCH_AGAIN)
-
-
-def _refuse_other_format(head: bytes) -> None:
-    if not head:
-        raise CheckpointError("is an empty file", hint=FETCH_AGAIN)
-    if head.startswith(b"version https://git-lfs"):
-        raise CheckpointError(
-            "is a Git LFS pointer, not the file itself", hint="run `git lfs pull`"
-        )
-    if head.startswith(b"\x80") or head[257:262] == b"ustar":
-        raise CheckpointError(
-            "is in an old format (a bare pickle or a tar file), expected a zip of torch.save",
-            hint="only its owner can safely save it again with PyTorch 1.6 or later",
-        )
-    raise CheckpointError("is not a file made by torch.save", hint=FETCH_AGAIN)

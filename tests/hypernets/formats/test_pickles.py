@@ -13,6 +13,7 @@ from d2l.hypernets.formats.pickles import (
     ObjectRecord,
     StorageRecord,
     TensorRecord,
+    list_tensors,
     read_object,
     read_tensors,
 )
@@ -32,6 +33,25 @@ from tests.hypernets.programs import (
 )
 
 # ---- what torch.save writes ---------------------------------------------------------------------
+
+
+def test_layers_are_numbered_and_a_parameter_stands_alone(tmp_path):
+    path = tmp_path / "metalora.pth"
+    leaf = torch.randn(1, 2, requires_grad=True)
+    torch.save({0: {"q": {"A": leaf, "C": None}}, 1: {}}, path)
+    records = list_tensors(read_object(path))
+    assert torch.equal(read_tensors(path, records)["0.q.A"], leaf)
+    torch.save(torch.nn.Parameter(leaf), path)
+    records = list_tensors(read_object(path))
+    assert torch.equal(read_tensors(path, records)[""], leaf)
+
+
+@pytest.mark.parametrize("keys", [b"", b"".join(text("k") + b"}" for _ in range(3000))])
+def test_values_that_nest_for_ever_end(tmp_path, keys):
+    path = tmp_path / "pytorch_model.bin"
+    own = b"\x80\x02}q\x00" + keys + text("k") + b"h\x00" + b"s" * (1 + len(keys) // 7) + b"."
+    write_zip(path, own)
+    assert list_tensors(read_object(path)) == {}
 
 
 def test_reads_what_torch_reads(tmp_path):
@@ -219,6 +239,7 @@ def test_dotted_attribute_of_a_known_module_is_refused(tmp_path):
 
 
 ORDERED, REBUILD = glob("collections.OrderedDict"), glob("torch._utils._rebuild_tensor_v2")
+PARAMETER = glob("torch._utils._rebuild_parameter")
 CONFIG = glob("ctx_to_lora.a.HypernetConfig") + b")\x81"
 NO_STORAGE = "refers to something that is not a tensor's storage"
 
@@ -263,7 +284,11 @@ NO_STORAGE = "refers to something that is not a tensor's storage"
         (CONFIG + b"}" + text("__setstate__") + b"Nsb", "set `__setstate__` of `HypernetConfig`"),
         (CONFIG + b"}b}b", "set `its state again` of `HypernetConfig`"),
         # containers
-        (b"}(" + number(1) + number(2) + b"u", "set items of a dict by keys that are not"),
+        (b"}()" + number(2) + b"u", "set items of a dict by keys that are not"),
+        # parameters of foreign things, or with hooks
+        (PARAMETER + b"(" + text("x") + b"\x89}tR", "call `torch._utils._rebuild_parameter` with"),
+        (PARAMETER + b"(" + tensor() + b"\x89NtR", "call `torch._utils._rebuild_parameter` with"),
+        (PARAMETER + b")R", "call `torch._utils._rebuild_parameter` with these arguments"),
         (text("x") + text("k") + b"Ns", "set items of a str by keys that are not names"),
         (b")Na", "add items to a tuple"),
         (glob("builtins.set") + b"(Ne", "add items to `builtins.set`"),
@@ -357,7 +382,7 @@ def test_large_pickle_is_refused(tmp_path, monkeypatch):
 
 def test_other_values_than_dictionaries_are_refused(tmp_path):
     assert refuse_program(tmp_path, b"].") == "expected a dictionary of tensors, got a list"
-    assert refuse_program(tmp_path, tensor() + b".").endswith("got a TensorRecord")
+    assert refuse_program(tmp_path, text("x") + b".").endswith("got a str")
 
 
 # ---- storages -----------------------------------------------------------------------------------
