@@ -7,7 +7,7 @@ one subclass in its own folder; `networks.py` lists them. `LoadedNetwork` has th
 import logging
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +30,7 @@ from d2l.errors import BaseModelError, CheckpointError
 from d2l.files.cache import file_digest
 from d2l.files.hub import Need
 from d2l.hypernets.familiarity import Familiarity
-from d2l.hypernets.formats.format import Format
+from d2l.hypernets.formats.format import Format, load_checked
 from d2l.hypernets.options import CompileOptions, Scaling
 from d2l.hypernets.protocol import (
     Assembled,
@@ -104,6 +104,8 @@ class Network(ABC, Generic[Config]):
     kind: ClassVar[str]
     #: Formats of its checkpoints, in the order in which they are tried.
     formats: ClassVar[tuple[Format, ...]]
+    #: Makes the module of a configuration and its tensors.
+    build: ClassVar[Callable[..., nn.Module]]
     #: The unit of an adapter's width.
     unit: ClassVar[str] = "ranks"
     #: Examples can be read beside a description.
@@ -120,27 +122,28 @@ class Network(ABC, Generic[Config]):
     # ---- facts of each kind of network ----------------------------------------------------------
 
     @property
-    @abstractmethod
     def reads(self) -> tuple[str, ...]:
         """Inputs of its training: "documents", "descriptions" or both."""
+        return ("documents",)
 
     @property
-    @abstractmethod
     def reader(self) -> BaseFiles:
         """The model that reads for the network, nearly always the base; raises BaseModelError if
         it does not fit."""
+        return self.base
 
     @abstractmethod
     def cut(self, documents: Sequence[Document], options: CompileOptions) -> Cut:
         """Cut documents into chunks; raises OptionError or DocumentError."""
 
     @classmethod
-    @abstractmethod
     def load_hypernet(
         cls, path: Path, entry: Format, *, device: str, base: nn.Module | None = None
     ) -> Any:
         """Read the network's weights, in the format `entry`, onto a device; a network that takes
         part in the base goes to the base's device. Raises CheckpointError."""
+        del base
+        return load_checked(path, entry, cls.build, device=device)
 
     def load(self, *, device: str, dtype: torch.dtype | None, encoder: str = "plain") -> Loaded:
         """Load network and base onto a device (as in `pick_device`); raises D2LError.

@@ -3,10 +3,7 @@
 from bisect import bisect_left
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import ClassVar
-
-from torch import nn
 
 from d2l.bases.models import BaseFiles
 from d2l.bases.tokenizers import BaseTokenizer, Encoded
@@ -15,9 +12,9 @@ from d2l.documents.document import Document
 from d2l.documents.stable_chunks import pack_stable
 from d2l.errors import BaseModelError, OptionError
 from d2l.hypernets.doc_to_lora import released
-from d2l.hypernets.doc_to_lora.network import KIND, WIDEST, DocToLora, DocToLoraConfig, build
+from d2l.hypernets.doc_to_lora.network import WIDEST, DocToLoraConfig, build
 from d2l.hypernets.doc_to_lora.perceiver import MLP_RATIO
-from d2l.hypernets.formats.format import Format, load_checked, native_format
+from d2l.hypernets.formats.format import Format, native_format
 from d2l.hypernets.network import Network, refuse_shallow
 from d2l.hypernets.options import CompileOptions
 from d2l.hypernets.protocol import Cut
@@ -32,9 +29,10 @@ HELD_CHUNKS = 8
 class DocToLoraNetwork(Network[DocToLoraConfig]):
     """A Doc-to-LoRA network: each chunk becomes LoRA weights, which are added up."""
 
-    kind: ClassVar[str] = KIND
+    kind: ClassVar[str] = DocToLoraConfig.kind
+    build = staticmethod(build)
     formats: ClassVar[tuple[Format, ...]] = (
-        native_format(KIND, "Doc-to-LoRA", DocToLoraConfig.from_json),
+        native_format(DocToLoraConfig.kind, "Doc-to-LoRA", DocToLoraConfig.from_json),
         Format(
             name="released",
             description="a released Doc-to-LoRA checkpoint (pytorch_model.bin or its run folder)",
@@ -45,11 +43,6 @@ class DocToLoraNetwork(Network[DocToLoraConfig]):
             list_warnings=released.list_warnings,
         ),
     )
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """Documents alone."""
-        return ("documents",)
 
     @property
     def models(self) -> dict[str, str | None]:
@@ -200,14 +193,6 @@ class DocToLoraNetwork(Network[DocToLoraConfig]):
         side by side."""
         values = MLP_RATIO * n_tokens * self.config.feature_size
         return 3 * min(values * len(self.config.reading.hidden_states), max(WIDEST, values))
-
-    @classmethod
-    def load_hypernet(
-        cls, path: Path, entry: Format, *, device: str, base: nn.Module | None = None
-    ) -> DocToLora:
-        """Read the network's weights onto a device."""
-        del base
-        return load_checked(path, entry, build, device=device)
 
     def explain_limits(self) -> str:
         """Lines of the card on rank and base."""

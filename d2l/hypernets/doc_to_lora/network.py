@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,12 +23,10 @@ from d2l.bases.models import batched
 from d2l.errors import BaseModelError, CheckpointError, OptionError
 from d2l.files.tensors import all_finite
 from d2l.hypernets.doc_to_lora.perceiver import MLP_RATIO, Perceiver, make_layers
-from d2l.hypernets.formats.fields import EveryLayer, check_range, read_typed, to_float
-from d2l.hypernets.formats.native import check_shapes, get_shapes
+from d2l.hypernets.formats.fields import EveryLayer, check_range, to_float
+from d2l.hypernets.formats.native import fill, get_shapes
 from d2l.hypernets.options import MergeOptions
 from d2l.hypernets.protocol import Assembled, ChunkWeights
-
-KIND = "doc_to_lora"
 
 PER_LAYER = "per_layer_activations"
 EARLY_EXIT = "early_exit"
@@ -77,6 +76,8 @@ class DocToLoraConfig(EveryLayer):
     use_bias: bool
     chunk_tokens: int | None = None
 
+    kind: ClassVar[str] = "doc_to_lora"
+
     def __post_init__(self) -> None:
         for name, (low, high) in _LIMITS.items():
             check_range(name, getattr(self, name), low, high)
@@ -99,11 +100,6 @@ class DocToLoraConfig(EveryLayer):
             raise CheckpointError("scale is not a finite number")
 
     @property
-    def kind(self) -> str:
-        """Network kind, as in a native checkpoint's header."""
-        return KIND
-
-    @property
     def reading(self) -> Reading:
         """Hidden states that the network reads; with per-layer reading, one per adapted layer."""
         if self.encoder_layer is not None:
@@ -121,11 +117,6 @@ class DocToLoraConfig(EveryLayer):
     def bias_rank(self) -> int:
         """Rank that the learned, document-independent part adds to every adapter."""
         return self.rank if self.use_bias else 0
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, object]) -> "DocToLoraConfig":
-        """Check names and types of JSON values, and make the configuration."""
-        return cls(**read_typed(cls, values, kind=KIND))
 
 
 class DocToLora(nn.Module):
@@ -336,22 +327,18 @@ def build(config: DocToLoraConfig, tensors: Mapping[str, Tensor], *, device: str
     The tensors are taken over, not copied, where they are float32 and on the device already. On
     CUDA the perceiver's matrices are in bfloat16, as autocast would cast them for every chunk.
     """
+    # Casting keeps shared storages apart, which costs memory only: values are equal.
+    low = r"aggregator\..*_proj\.weight" if devices.is_cuda(device) else ""
+
+    def cast(name: str, tensor: Tensor) -> Tensor:
+        return tensor.to(device, torch.bfloat16 if re.fullmatch(low, name) else torch.float32)
+
     with torch.device("meta"):
         network = DocToLora(config)
-    check_shapes(get_shapes(tensors), get_shapes(network.state_dict()))
-    for name, tensor in tensors.items():
-        if not tensor.is_floating_point():
-            raise CheckpointError(f"{name} is {tensor.dtype}, expected a float type")
+    fill(network, tensors, cast)
     by_parameter: dict[int, str] = {}
     for name, parameter in network.named_parameters(remove_duplicate=False):
         twin = by_parameter.setdefault(id(parameter), name)
         if twin != name and not torch.equal(tensors[name], tensors[twin]):
             raise CheckpointError(f"{name} differs from {twin}, but blocks share their weights")
-    # Casting keeps shared storages apart, which costs memory only: values are equal.
-    low = r"aggregator\..*_proj\.weight" if devices.is_cuda(device) else ""
-    owned = {
-        name: tensor.to(device, torch.bfloat16 if re.fullmatch(low, name) else torch.float32)
-        for name, tensor in tensors.items()
-    }
-    network.load_state_dict(owned, strict=True, assign=True)
-    return network.requires_grad_(False).eval()
+    return network

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from types import UnionType
-from typing import Any, get_args, get_origin
+from typing import Any, ClassVar, Self, get_args, get_origin
 
 from d2l.errors import CheckpointError
 
@@ -22,9 +22,15 @@ FETCH_AGAIN = "the file is damaged or its download was cut short: fetch it again
 class EveryLayer:
     """Mixin of configurations whose networks adapt the same modules in all layers of the base."""
 
+    kind: ClassVar[str]
     n_layers: int
     d_in: tuple[int, ...]
     d_out: tuple[int, ...]
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, object]) -> Self:
+        """Check names and types of JSON values, and make the configuration."""
+        return cls(**read_typed(cls, values, kind=cls.kind))
 
     @property
     def n_base_layers(self) -> int:

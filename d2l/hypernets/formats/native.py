@@ -11,16 +11,19 @@ in one tensor, are 8-bit rows; older files store them in bf16.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from d2l.errors import CheckpointError
 from d2l.files import tensors as files
 from d2l.hypernets.formats.fields import FETCH_AGAIN, naming, read_json, show
+
+Network = TypeVar("Network", bound=nn.Module)
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -88,6 +91,20 @@ def check_shapes(got: Mapping[str, Sequence[int]], expected: Mapping[str, Sequen
             "tensors do not fit the configuration: " + "; ".join(found),
             hint="are the weights and the configuration of the same checkpoint?",
         )
+
+
+def fill(
+    network: Network, tensors: Mapping[str, Tensor], cast: Callable[[str, Tensor], Tensor]
+) -> Network:
+    """Give a network on the meta device exactly these tensors, each cast, and freeze it; raises
+    CheckpointError for other names, shapes or types."""
+    check_shapes(get_shapes(tensors), get_shapes(network.state_dict()))
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            raise CheckpointError(f"{name} is {tensor.dtype}, expected a float type")
+    owned = {name: cast(name, tensor) for name, tensor in tensors.items()}
+    network.load_state_dict(owned, strict=True, assign=True)
+    return network.requires_grad_(False).eval()
 
 
 def get_shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:

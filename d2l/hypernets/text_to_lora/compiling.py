@@ -7,11 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from d2l.adapters.weights import LoraWeights
 from d2l.bases.devices import pick_device
@@ -20,13 +19,13 @@ from d2l.documents.chunks import Chunk
 from d2l.documents.document import Document
 from d2l.errors import BaseModelError
 from d2l.hypernets.familiarity import Familiarity, read_familiarity
-from d2l.hypernets.formats.format import Format, load_checked, native_format
+from d2l.hypernets.formats.format import Format, native_format
 from d2l.hypernets.network import Network
 from d2l.hypernets.options import CompileOptions, Scaling
 from d2l.hypernets.protocol import Assembled, ChunkWeights, Cut, TaskReading
 from d2l.hypernets.text_to_lora import released
 from d2l.hypernets.text_to_lora.embedders import Embedder, load_embedders
-from d2l.hypernets.text_to_lora.network import KIND, TextToLora, TextToLoraConfig, build
+from d2l.hypernets.text_to_lora.network import TextToLora, TextToLoraConfig, build
 
 
 @dataclass(frozen=True)
@@ -79,9 +78,10 @@ class LoadedText:
 class TextToLoraNetwork(Network[TextToLoraConfig]):
     """A Text-to-LoRA network: the embedding of a description becomes LoRA weights."""
 
-    kind: ClassVar[str] = KIND
+    kind: ClassVar[str] = TextToLoraConfig.kind
+    build = staticmethod(build)
     formats: ClassVar[tuple[Format, ...]] = (
-        native_format(KIND, "Text-to-LoRA", TextToLoraConfig.from_json),
+        native_format(TextToLoraConfig.kind, "Text-to-LoRA", TextToLoraConfig.from_json),
         Format(
             name="released_text",
             description="a released Text-to-LoRA checkpoint (hypermod.pt, args.yaml and "
@@ -181,14 +181,6 @@ class TextToLoraNetwork(Network[TextToLoraConfig]):
             "network was trained and scored without it, with the task as the system message and "
             "the first words of the answer given; scores in the own template are not known.\n"
         )
-
-    @classmethod
-    def load_hypernet(
-        cls, path: Path, entry: Format, *, device: str, base: nn.Module | None = None
-    ) -> TextToLora:
-        """Read the network's weights onto a device."""
-        del base
-        return load_checked(path, entry, build, device=device)
 
     def load(
         self, *, device: str, dtype: torch.dtype | None = None, encoder: str = "plain"

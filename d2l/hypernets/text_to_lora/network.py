@@ -8,6 +8,7 @@ hyper_llm_modulator/hyper_modulator.py.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +16,8 @@ from torch import Tensor, nn
 from d2l.adapters.weights import LoraFactors, LoraWeights
 from d2l.bases.families import ATTENTION, MLP, Reading, module_path
 from d2l.errors import CheckpointError
-from d2l.hypernets.formats.fields import EveryLayer, check_range, read_typed, to_float
-from d2l.hypernets.formats.native import check_shapes, get_shapes
-
-KIND = "text_to_lora"
+from d2l.hypernets.formats.fields import EveryLayer, check_range, to_float
+from d2l.hypernets.formats.native import fill, get_shapes
 
 _MODULES = frozenset(ATTENTION + MLP)
 _MLP_RATIO = 4
@@ -63,6 +62,10 @@ class TextToLoraConfig(EveryLayer):
     delta_scaling: float = 1.0  # b @ a was trained to be this many times the delta
     embeds_question: bool = False  # the base embeds a description as a user's turn of its chat
 
+    kind: ClassVar[str] = "text_to_lora"
+    bias_rank: ClassVar[int] = 0  # offsets add no rank
+    chunk_tokens: ClassVar[int | None] = None  # descriptions are not cut into chunks
+
     def __post_init__(self) -> None:
         for name, (low, high) in _LIMITS.items():
             check_range(name, getattr(self, name), low, high)
@@ -81,11 +84,6 @@ class TextToLoraConfig(EveryLayer):
             raise CheckpointError("delta_scaling is not a positive number")
 
     @property
-    def kind(self) -> str:
-        """Network kind, as in a native checkpoint's header."""
-        return KIND
-
-    @property
     def target_modules(self) -> tuple[str, ...]:
         """Short names of the adapted modules, sorted."""
         return tuple(sorted(self.module_order))
@@ -96,21 +94,11 @@ class TextToLoraConfig(EveryLayer):
         return self.pair_sizes(self.module_order)
 
     @property
-    def bias_rank(self) -> int:
-        """Rank of a component that is equal for all descriptions: 0, offsets add no rank."""
-        return 0
-
-    @property
     def reading(self) -> Reading:
         """Activations to read: the base's last state if it embeds descriptions, else none."""
         if self.embedder is None:
             return Reading(self.n_layers, (self.n_layers,))
         return Reading(0, ())
-
-    @property
-    def chunk_tokens(self) -> int | None:
-        """Chunk limit: none, descriptions are not cut into chunks."""
-        return None
 
     def scaling(self, *, own: bool) -> float:
         """Factor of b @ a: alpha / rank, or with `own` what the checkpoint's adapters declare.
@@ -119,11 +107,6 @@ class TextToLoraConfig(EveryLayer):
         published scores come from a runtime that ignored it.
         """
         return self.scale * (self.rank**0.5 if own and self.rank_stabilized else 1.0)
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, object]) -> "TextToLoraConfig":
-        """Check names and types of JSON values, and make the configuration."""
-        return cls(**read_typed(cls, values, kind=KIND))
 
 
 class TextToLora(nn.Module):
@@ -291,11 +274,5 @@ def build(config: TextToLoraConfig, tensors: Mapping[str, Tensor], *, device: st
     """Make a frozen network of exactly these tensors, in float32 on a device."""
     with torch.device("meta"):
         network = TextToLora(config)
-    check_shapes(get_shapes(tensors), get_shapes(network.state_dict()))
-    for name, tensor in tensors.items():
-        if not tensor.is_floating_point():
-            raise CheckpointError(f"{name} is {tensor.dtype}, expected a float type")
     # Copied: the alignment of a file's tensors in memory changes the last bits on some CPUs.
-    owned = {n: tensor.to(device, torch.float32, copy=True) for n, tensor in tensors.items()}
-    network.load_state_dict(owned, strict=True, assign=True)
-    return network.requires_grad_(False).eval()
+    return fill(network, tensors, lambda _, tensor: tensor.to(device, torch.float32, copy=True))
