@@ -30,6 +30,7 @@ from d2l.inference import likelihood
 from d2l.inference.likelihood import GenerationSettings
 from tests import tiny, tiny_seats
 from tests.compiled import compile_tiny
+from tests.hypernets import shine_reference
 from tests.hypernets.loading import NAMES
 from tests.hypernets.seats.test_network import read_tiny
 from tests.inference.test_likelihood import ANSWERS, PROMPTS
@@ -113,6 +114,19 @@ def test_compile_and_ask(
     said: list[list[str]] = []
     compare(run)
     assert said[0] == said[1] or (IS_REAL and dtype is torch.bfloat16)
+
+
+def test_compile_with_memory_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = shine_reference.make_checkpoint(tiny.make_causal("qwen3"))
+    base = tiny.write_base(tmp_path / "base", "qwen3")
+    network = str(shine_reference.write_checkpoint(tmp_path / "network", made, "base"))
+
+    def run(device: str) -> Any:
+        options = CompileOptions(network, str(base), device)
+        return read(Compiler(options)(document_of(tiny.DOCUMENT)).weights)
+
+    compare(run)
 
 
 @pytest.mark.parametrize("options", [{"max_rank": 3, "cache": True}, {"encoder": "nf4"}])

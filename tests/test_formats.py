@@ -18,6 +18,7 @@ from d2l.adapters import provenance
 from d2l.hypernets.doc_to_lora.network import DocToLoraConfig
 from d2l.hypernets.formats import native
 from d2l.hypernets.seats.config import SeatsConfig
+from d2l.hypernets.shine.network import ShineConfig
 from d2l.hypernets.text_to_lora.network import TextToLoraConfig
 
 
@@ -36,6 +37,7 @@ FORMATS: dict[str, tuple[int, str, Callable[[], object]]] = {
     "d2l.json": (3, "7a0085ed386f238f", read_schema),
     "config.json of seats": (1, "7f850932dd396214", lambda: describe_config(SeatsConfig)),
     "config.json of doc_to_lora": (1, "634373ab7b7dd4e9", lambda: describe_config(DocToLoraConfig)),
+    "config.json of shine": (1, "7f75801f40b3318b", lambda: describe_config(ShineConfig)),
     "config.json of text_to_lora": (
         1,
         "18afa65fec325590",
@@ -45,6 +47,7 @@ FORMATS: dict[str, tuple[int, str, Callable[[], object]]] = {
 VERSIONS = {
     "d2l.json": provenance.VERSION,
     "config.json of doc_to_lora": native.VERSION,
+    "config.json of shine": native.VERSION,
     "config.json of text_to_lora": native.VERSION,
 }
 

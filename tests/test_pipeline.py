@@ -143,17 +143,21 @@ def compare_factors(
 
 
 def peft_logits(base: Path, adapter: Path, golden: Path) -> torch.Tensor:
-    """Logits of the golden's query through PEFT, which must load the folder without a warning."""
+    """Logits of the golden's query through PEFT."""
+    query = load_file(golden / "inputs.safetensors")["query_ids"]
+    with torch.no_grad():
+        return load_with_peft(base, adapter)(query).logits
+
+
+def load_with_peft(base: Path, adapter: Path) -> Any:
+    """A base with an adapter by PEFT, which must load the folder without a warning."""
     model = transformers.AutoModelForCausalLM.from_pretrained(
         base, attn_implementation="eager", dtype=torch.float32
     )
     with warnings.catch_warnings():
         # PEFT still asks by the old name of what transformers 5 has renamed.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
-        model = peft.PeftModel.from_pretrained(model, str(adapter)).eval()
-    query = load_file(golden / "inputs.safetensors")["query_ids"]
-    with torch.no_grad():
-        return model(query).logits
+        return peft.PeftModel.from_pretrained(model, str(adapter)).eval()
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def _show_aliases(rows: list[dict[str, Any]]) -> None:
                 row["base"],
                 row["base_license"],
                 row["network"],
-                f"{row['size_bytes'] / 1e6:,.0f} MB",
+                f"{row['size_bytes'] / 1e6:,.0f} MB" if row["size_bytes"] else "not known",
                 "built in" if row["source"] == "built in" else ("yes" if row["on_disk"] else "no"),
             )
             for row in rows

@@ -19,6 +19,7 @@ from d2l.files.hub import Listing, free_bytes
 from d2l.hypernets.network import AnyNetwork
 from d2l.hypernets.networks import open_to_plan
 from d2l.hypernets.options import CompileOptions, NetworkOptions
+from d2l.hypernets.registry import FORMATS
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,9 @@ def _count_bytes(network: AnyNetwork, listing: Listing | None) -> int:
     """Bytes of a network's weights."""
     if listing is not None:
         return sum(listing.sizes.values())
-    return network.format.find_weights(network.files.path).stat().st_size
+    file = network.format.find_weights(network.files.path)
+    names = next((names for names in FORMATS if file.name in names), (file.name,))
+    return sum(file.with_name(name).stat().st_size for name in names)
 
 
 def _describe_need(need: Listing | None) -> str:

@@ -23,6 +23,7 @@ from d2l.hypernets.registry import ALIASES, OWN, CheckpointFiles, ask_checkpoint
 from d2l.hypernets.seats.compiling import SeatsNetwork
 from d2l.hypernets.seats.own import find_own
 from d2l.hypernets.seats.own_compiling import OwnNetwork
+from d2l.hypernets.shine.compiling import ShineNetwork
 from d2l.hypernets.text_to_lora.compiling import TextToLoraNetwork
 
 #: Group of the entry points by which other packages bring networks.
@@ -36,7 +37,8 @@ def list_networks() -> tuple[type[AnyNetwork], ...]:
     Doc-to-LoRA comes last: its released format accepts files by their ending alone. Raises
     CheckpointError for an entry point that cannot be imported.
     """
-    return (TextToLoraNetwork, SeatsNetwork, OwnNetwork, *_list_foreign(), DocToLoraNetwork)
+    own = (TextToLoraNetwork, SeatsNetwork, OwnNetwork, ShineNetwork)
+    return (*own, *_list_foreign(), DocToLoraNetwork)
 
 
 def _list_foreign() -> Iterator[type[AnyNetwork]]:

@@ -77,7 +77,7 @@ class HypernetConfig(Protocol):
 
     @property
     def kind(self) -> str:
-        """Network kind: "doc_to_lora", "seats", "text_to_lora", or that of another package."""
+        """Network kind, as "doc_to_lora", "seats", "shine" or "text_to_lora"."""
 
     @property
     def base(self) -> str:

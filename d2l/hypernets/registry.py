@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -24,19 +24,24 @@ DEFAULT = "qwen2.5-coder-1.5b"
 DEFAULT_VARIABLE, TEXT_VARIABLE = "D2L_CHECKPOINT", "T2L_CHECKPOINT"
 #: Name of the network that a base is without any weights: its own keys and values.
 OWN = "own"
+#: Files with weights, of each format.
+FORMATS = (
+    ("model.safetensors",),
+    ("pytorch_model.bin",),
+    ("hypermod.pt",),
+    ("metanetwork.pth", "metalora.pth", "mem_tokens.pt"),
+)
+_WEIGHTS = tuple(name for names in FORMATS for name in names)
 #: Files of checkpoints of any kind; no others are downloaded.
 _FILES = (
+    *_WEIGHTS,
     "config.json",
-    "model.safetensors",
     "statistics.safetensors",
     "familiarity.safetensors",
-    "pytorch_model.bin",
     "args.yaml",
-    "hypermod.pt",
     "adapter_config.json",
+    "shine.json",
 )
-#: Files with weights among these.
-_WEIGHTS = ("model.safetensors", "pytorch_model.bin", "hypermod.pt")
 #: Folders of checkpoints that were opened without their weights, removed when the program ends.
 _OUTLINES: list[tempfile.TemporaryDirectory[str]] = []
 _BUILTIN = Path(__file__).parent / "builtin"
@@ -48,7 +53,7 @@ class Alias:
 
     `location` is a hub name (`org/repo:subfolder`), or None for networks in the package. `revision`
     is the default commit; None: the branch's newest. `size_bytes` is the size of the files, without
-    the base.
+    the base; 0 if d2l does not know it.
     """
 
     name: str
@@ -187,8 +192,8 @@ def fetch_checkpoint(name: hub.HubName, *, offline: bool, weights: bool = True) 
     folder = hub.fetch(name, texts, offline=False, error_type=CheckpointError) if texts else None
     if weights:  # they come last, so with them all files are there
         return hub.fetch(name, heavy, offline=False, error_type=CheckpointError)
-    pickled = next((path for path in heavy if not path.endswith(".safetensors")), None)
-    if pickled is not None:
+    pickled = [path for path in heavy if not path.endswith(".safetensors")]
+    if pickled:
         return _outline(listing, pickled, folder)
     assert folder is not None  # the configuration of a native checkpoint
     return folder
@@ -204,17 +209,18 @@ def _ask(name: hub.HubName) -> hub.Listing:
     return listing._replace(sizes=kept)
 
 
-def _outline(listing: hub.Listing, path: str, texts: Path | None) -> Path:
-    """Make a folder with the texts of a checkpoint, and the outline of its file of weights."""
+def _outline(listing: hub.Listing, paths: Sequence[str], texts: Path | None) -> Path:
+    """Make a folder with the texts of a checkpoint, and the outlines of its files of weights."""
     from d2l.hypernets.formats.outline import write_outline
 
     _OUTLINES.append(tempfile.TemporaryDirectory(prefix="d2l-"))
     folder = Path(_OUTLINES[-1].name, (listing.name.subfolder or listing.name.repo).split("/")[-1])
     if texts is not None:
         shutil.copytree(texts, folder)
-    (folder / path).parent.mkdir(parents=True, exist_ok=True)
-    with hub.open_remote(listing, path, CheckpointError) as source:
-        write_outline(source, folder / path)
+    for path in paths:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        with hub.open_remote(listing, path, CheckpointError) as source:
+            write_outline(source, folder / path)
     return folder
 
 
@@ -224,8 +230,8 @@ def cached_checkpoint(name: hub.HubName) -> Path | None:
         folder = hub.fetch(name, (), offline=True, error_type=CheckpointError)
     except CheckpointError:
         return None
-    found = [path for name in _WEIGHTS for path in (*folder.glob(name), *folder.glob(f"*/{name}"))]
-    return folder if found else None
+    found = {path.name for pattern in ("*", "*/*") for path in folder.glob(pattern)}
+    return folder if any(found.issuperset(names) for names in FORMATS) else None
 
 
 def list_aliases() -> Iterator[tuple[Alias, Path | None]]:
@@ -241,6 +247,8 @@ def list_aliases() -> Iterator[tuple[Alias, Path | None]]:
 _TEXT_TO_LORA = "6e571eda2188b216f027263cd28c99c0fdcf2fa3"
 _GEMMA, _MISTRAL = "google/gemma-2-2b-it", "mistralai/Mistral-7B-Instruct-v0.2"
 _QWEN, _LLAMA = "Qwen/Qwen3-4B-Instruct-2507", "meta-llama/Llama-3.1-8B-Instruct"
+_SHINE = ("shine", "Qwen/Qwen3-8B", "Apache-2.0", 3_550_000_000)
+_NIAH = ("doc_to_lora", "Qwen/Qwen3-1.7B", "Apache-2.0", 0)  # nobody told us the size
 _LICENSES = {_GEMMA: "Gemma", _LLAMA: "Llama 3.1"}  # of bases; of all others Apache-2.0
 
 
@@ -270,6 +278,10 @@ ALIASES: dict[str, Alias] = {
         _of_documents("sakana/gemma-2-2b-demo", _GEMMA, 1_261_000_000, "gemma_demo"),
         _of_documents("sakana/mistral-7b", _MISTRAL, 2_297_000_000, "mistral_7b_d2l"),
         _of_documents("sakana/qwen3-4b", _QWEN, 1_684_000_000, "qwen_4b_d2l"),
+        Alias("farpluto/qwen3-1.7b-niah", *_NIAH, "farpluto/doc-to-lora-niah"),
+        Alias("shine/qwen3-8b", *_SHINE, "Yewei-Liu/SHINE-ift_mqa_1qa"),
+        Alias("shine/qwen3-8b-mqa", *_SHINE, "Yewei-Liu/SHINE-ift_mqa"),
+        Alias("shine/qwen3-8b-pretrain", *_SHINE, "Yewei-Liu/SHINE-Pretrain"),
         _of_tasks("sakana/mistral-7b-t2l", _MISTRAL, 263_000_000, "mistral_7b_t2l"),
         _of_tasks("sakana/llama-3.1-8b-t2l", _LLAMA, 960_000_000, "llama_8b_t2l"),
         _of_tasks("sakana/gemma-2-2b-t2l", _GEMMA, 570_000_000, "gemma_2b_t2l"),

@@ -42,12 +42,19 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "hub"
 
 
-def fill_cache(cache: Path, repo: str, subfolder: str, commit: str | None = None) -> Path:
+def fill_cache(
+    cache: Path,
+    repo: str,
+    subfolder: str,
+    commit: str | None = None,
+    *,
+    name: str = "pytorch_model.bin",
+) -> Path:
     """A checkpoint as the hub's client library leaves it, by hand."""
     storage = cache / f"models--{repo.replace('/', '--')}"
     folder = storage / "snapshots" / (commit or COMMIT) / subfolder
     folder.mkdir(parents=True)
-    (folder / "pytorch_model.bin").touch()
+    (folder / name).touch()
     (storage / "refs").mkdir()
     (storage / "refs" / "main").write_text(COMMIT)
     return folder
@@ -79,26 +86,34 @@ def test_shipped_checkpoints_are_what_the_table_says() -> None:
 def test_aliases_of_the_hub_name_a_subfolder_and_a_known_base(alias) -> None:
     parsed = parse_name(alias.location)
     assert parsed is not None
-    assert parsed.subfolder
+    assert parsed.subfolder or not alias.name.startswith("sakana/")
     assert alias.size_bytes % 1_000_000 == 0
     assert re.fullmatch("[0-9a-f]{40}", REVISIONS[alias.base])
     if alias.network == "text_to_lora":
         assert alias.name.endswith("-t2l")
         return
+    if alias.network == "shine":
+        assert alias.name.startswith("shine/")
+        return
     known = {base for family in FAMILIES.values() for base in family.affixes or {}}
-    assert alias.base in known
+    assert alias.base in known or alias.base == "Qwen/Qwen3-1.7B"  # whose template is derived
     assert alias.network == "doc_to_lora"
 
 
 @pytest.mark.parametrize("alias", ON_HUB, ids=lambda alias: alias.name)
 def test_alias_of_the_hub_leads_to_its_subfolder_in_the_cache(alias, cache: Path) -> None:
     assert find_on_disk(alias) is None
-    repo, subfolder = alias.location.split(":")
+    repo, _, subfolder = alias.location.partition(":")
     assert refusal(alias.name) == (
         f"{repo}: not on disk, and the hub was not asked (--offline)",
         "download it once while online, or name a local folder",
     )
-    folder = fill_cache(cache, repo, subfolder, alias.revision)
+    name = "metanetwork.pth" if alias.network == "shine" else "pytorch_model.bin"
+    folder = fill_cache(cache, repo, subfolder, alias.revision, name=name)
+    if alias.network == "shine":
+        assert find_on_disk(alias) is None  # the download was cut short
+        for name in ("metalora.pth", "mem_tokens.pt"):
+            (folder / name).touch()
     assert find_on_disk(alias) == folder
     assert find_checkpoint(alias.name, offline=True) == CheckpointFiles(alias.name, folder)
 

@@ -73,7 +73,7 @@ def write_checkpoints() -> str:
             f"`{alias.name}`",
             f"{alias.base} ({alias.license})",
             alias.network,
-            f"{alias.size_bytes / 1e6:,.0f} MB",
+            f"{alias.size_bytes / 1e6:,.0f} MB" if alias.size_bytes else "not known",
             f"`{alias.location}` on the hub" if alias.location else "in the package",
         ]
         for alias in ALIASES.values()

@@ -1,0 +1,1 @@
+"""SHINE: the states of memory tokens behind a text → its LoRA."""
