@@ -116,7 +116,9 @@ def test_compile_and_ask(
     assert said[0] == said[1] or (IS_REAL and dtype is torch.bfloat16)
 
 
-def test_compile_with_memory_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compile_with_memory_tokens(
+    compare: Compare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     made = shine_reference.make_checkpoint(tiny.make_causal("qwen3"))
     base = tiny.write_base(tmp_path / "base", "qwen3")
