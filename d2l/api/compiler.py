@@ -1,10 +1,13 @@
 """`d2l.Compiler` and `d2l.TaskCompiler`: a network, loaded once, that makes adapters."""
 
+import gc
 from functools import cached_property
 from typing import Any, ClassVar, Generic, TypeVar
 
+import torch
+
 from d2l.api.adapter import Adapter
-from d2l.bases.devices import pick_device
+from d2l.bases.devices import is_cuda, pick_device
 from d2l.compiler import description as describing
 from d2l.compiler import run as pipeline
 from d2l.compiler.chunk_cache import NOTHING, Cached
@@ -61,6 +64,13 @@ class _Compiler(Generic[Options]):
         if self._loaded is None and cached.assembled is None:
             self._loaded = pipeline.load(plan, watch)
 
+    def unload(self) -> None:
+        """Let go of the network and its base; the next call loads them again."""
+        self._loaded = None
+        gc.collect()
+        if is_cuda(pick_device(self.options.device)):
+            torch.cuda.empty_cache()
+
     def _refuse_others(self, plan: CompilePlan) -> None:
         if (plan.checkpoint, plan.options.base) != (self.network.files, self.options.base):
             raise OptionError(
@@ -103,7 +113,7 @@ class Compiler(_Compiler[CompileOptions]):
         """
         found = at_revision(name or DEFAULT, revision) if name or revision else ""
         device = pick_device(device)
-        compiler = cls(CompileOptions(found, base, device, local_files_only, base_dtype=dtype))
+        compiler = cls(CompileOptions(found, base, device, local_files_only, dtype))
         assert compiler.network  # found now, so that a wrong name is told at once
         return compiler
 
@@ -184,14 +194,13 @@ class TaskCompiler(_Compiler[TaskCompileOptions]):
 
         name: an alias (`d2l checkpoints ls`), folder or org/repo[:subfolder]; None: the default.
         base, embedder: where they lie, if not where the network says; a base alone is read by its
-        own keys and values. device: "auto", "cpu", "cuda", "cuda:N" or "mps".
-        revision: of the network's repository. local_files_only: open no socket.
+        own keys and values. device, revision, local_files_only: as for `Compiler`.
 
         Raises CheckpointError, also for networks that read documents alone, or BaseModelError.
         """
         found = at_revision(name or DEFAULT, revision) if name or revision else ""
         device = pick_device(device)
-        compiler = cls(TaskCompileOptions(found, base, device, local_files_only, embedder))
+        compiler = cls(TaskCompileOptions(found, base, device, local_files_only, embedder=embedder))
         assert compiler.network.reader  # found now, so that what does not fit is told at once
         return compiler
 

@@ -200,6 +200,7 @@ class Worker:
                 base=options.base,
                 device=device,
                 offline=options.offline,
+                base_dtype=options.base_dtype,
                 dtype=options.dtype,
             )
         )

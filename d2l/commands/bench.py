@@ -1,6 +1,6 @@
 """The commands of `d2l bench`: measure a network with documents that are drawn, compiled, asked."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -77,7 +77,10 @@ def check(
     max_tokens: MaxTokens = None,
     out: Report = None,
 ) -> None:
-    """Try a network on this machine: ten questions on a page."""
+    """Try a network on this machine: ten questions on a page.
+
+    Of a network that reads chunks of two lengths it also says which of them recalls more.
+    """
     del checkpoint  # one of the options
     from d2l.evaluation.bench.cases import draw_page
 
@@ -117,7 +120,13 @@ def _measure(
     if out is not None:  # refused before the work, not after it
         refuse_report(out)
     usual = MANY_TOKENS if name == "manuals" else 0
-    asking = AskOptions(options.base, options.device, max_tokens or usual, offline=options.offline)
+    asking = AskOptions(
+        options.base,
+        options.device,
+        max_tokens or usual,
+        offline=options.offline,
+        dtype=options.base_dtype,
+    )
     with console.ProgressBar("measuring") as progress:
         measured = run_bench(draw, BenchOptions(name, options, asking, kept), progress=progress)
     report = make_report(measured)
@@ -129,6 +138,7 @@ def _measure(
 def _show(report: "BenchReport") -> None:
     """Print the facts of the run, scores and costs by arm, and the choice of parts."""
     from d2l.datasets.questions import SHORT
+    from d2l.evaluation.bench.cases import CHUNKS
 
     run = report.run
     facts = [(key, getattr(run, key)) for key in ("network", "base", "device", "dtype")]
@@ -168,6 +178,7 @@ def _show(report: "BenchReport") -> None:
             for names, row in of_all_kinds.items()
         ],
     )
+    _show_chunks([row for row in report.rows if row.set == CHUNKS])
     if report.routing:
         console.result("")
         console.show_table(
@@ -177,6 +188,17 @@ def _show(report: "BenchReport") -> None:
                 for row in report.routing
             ],
         )
+
+
+def _show_chunks(rows: "Sequence[SummaryRow]") -> None:
+    """Print which length of chunks recalls more, if two were tried."""
+    if not rows:
+        return
+    shares = [row.scores.recall.share if row.scores.recall else 0.0 for row in rows]
+    best = rows[shares.index(max(shares))]
+    verdict = f"--chunk-tokens {best.length} recalls more of this text"
+    console.result("")
+    console.result(verdict if len(set(shares)) > 1 else "both lengths of chunks recall as much")
 
 
 def _name_row(row: "SummaryRow") -> tuple[str, str, str]:

@@ -62,7 +62,7 @@ def evaluate(
             adapter, tasks, asking=asking, examples=examples, limit=limit, watch=console.watch
         )
     else:
-        making = TaskCompileOptions(checkpoint, base, device, offline, embedder)
+        making = TaskCompileOptions(checkpoint, base, device, offline, embedder=embedder)
         report = eval_network(
             read_cases(named[0]) if held_out is None else read_held_out(held_out),
             making=making,

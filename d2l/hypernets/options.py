@@ -39,8 +39,9 @@ class MergeOptions:
 class NetworkOptions:
     """Options of a network that is opened: its files, its base and its device.
 
-    Without a checkpoint, a base has its own keys and values as network. Raises OptionError for a
-    value that is none of a field's choices.
+    Without a checkpoint, a base has its own keys and values as network. `base_dtype` is None for
+    the precision that network and device need. Raises OptionError for a value that is none of a
+    field's choices.
     """
 
     checkpoint: str = option(
@@ -59,6 +60,13 @@ class NetworkOptions:
     )
     device: str = option("auto", "auto, cpu, cuda, cuda:N or mps.", of="network", also=_MANY)
     offline: bool = option(False, "Open no socket.", of="network", also=_MANY)
+    base_dtype: str | None = option(
+        None,
+        "Precision of the base: bf16, fp16 or fp32; default: bf16 where it is faster, with seats.",
+        of="network",
+        also=_MANY,
+        expert=True,
+    )
 
     def __post_init__(self) -> None:
         refuse_other_types(self)
@@ -66,6 +74,9 @@ class NetworkOptions:
             if (value := getattr(self, name)) not in choices:
                 hint = f"choose from {', '.join(choices)}"
                 raise OptionError(f"unknown {name} {value!r}", hint=hint)
+        if self.base_dtype not in (None, *get_args(Dtype)):
+            hint = f"choose from {', '.join(get_args(Dtype))}"
+            raise OptionError(f"unknown base_dtype {self.base_dtype!r}", hint=hint)
         if not self.checkpoint:
             variable = list_spellings(type(self))["checkpoint"].envvar
             named = os.environ.get(variable) if variable else None
@@ -91,22 +102,14 @@ class NetworkOptions:
 class CompileOptions(NetworkOptions):
     """Options of a compilation of documents, with the defaults of the command line.
 
-    `merge`, `chunking`, `dtype` and `encoder` take the choices of their types. `base_dtype` is
-    None for the precision that network and device need. `cache`: parts are looked up and kept in
-    the cache folder. Raises OptionError for values that no network can use.
+    `merge`, `chunking`, `dtype` and `encoder` take the choices of their types. `cache`: parts are
+    looked up and kept in the cache folder. Raises OptionError for values that no network can use.
     """
 
     encoder: Encoder = option(
         "plain",
         "nf4: the base reads with 4-bit weights, as in the training of public checkpoints.",
         of="network",
-        expert=True,
-    )
-    base_dtype: str | None = option(
-        None,
-        "Precision of the base: bf16, fp16 or fp32; default: bf16 where it is faster, with seats.",
-        of="network",
-        also=_MANY,
         expert=True,
     )
     merge: Merge = option("concat", "How chunks become one adapter.", expert=True)
@@ -142,9 +145,6 @@ class CompileOptions(NetworkOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.base_dtype not in (None, *get_args(Dtype)):
-            hint = f"choose from {', '.join(get_args(Dtype))}"
-            raise OptionError(f"unknown base_dtype {self.base_dtype!r}", hint=hint)
         if self.max_rank is not None and not 1 <= self.max_rank <= MAX_RANK:
             raise OptionError(
                 f"--max-rank is not from 1 to {MAX_RANK:,}", hint="leave it out for no bound"
@@ -204,7 +204,8 @@ class TaskCompileOptions(NetworkOptions):
     def as_document(self) -> CompileOptions:
         """Make the options of a document, which seat networks read a description as."""
         return CompileOptions(
-            self.checkpoint, self.base, self.device, self.offline, dtype=self.dtype
+            **{item.name: getattr(self, item.name) for item in fields(NetworkOptions)},
+            dtype=self.dtype,
         )
 
 

@@ -10,6 +10,7 @@ from d2l.adapters.peft_folder import read_adapter
 from d2l.compiler.plan import CompilePlan
 from d2l.errors import OptionError
 from d2l.hypernets.options import CompileOptions
+from tests import tiny
 from tests.compiler.test_compile import (
     compile_to,
     dense,
@@ -20,6 +21,7 @@ from tests.compiler.test_compile import (
 )
 
 TRAINED = 60  # tokens of a chunk of the tiny network, in training
+WINDOW = 512  # tokens that the tiny base reads
 
 
 @pytest.fixture(autouse=True)
@@ -35,19 +37,36 @@ def plan(n_words: int, **options: Any) -> CompilePlan:
     return prepare([make_document(" pump" * n_words)], CompileOptions(**options))
 
 
-def test_chunks_double_until_no_more_come_together_than_in_training() -> None:
-    for n_words, limit, n_chunks in (
+def test_chunks_are_as_in_training_or_as_in_the_public_evaluation() -> None:
+    affixes = plan(1).network._affixes(plan(1).network.reader)
+    n_affixes = sum(map(len, affixes))
+    n_template = len(plan(TRAINED // 2).chunks[0].token_ids) - TRAINED // 2
+    whole = WINDOW - n_affixes
+    for n_words, longest, n_chunks in (
         (TRAINED // 2, TRAINED, 1),
         (8 * TRAINED - 100, TRAINED, 7),
-        (8 * TRAINED + 1, 2 * TRAINED, 5),
-        (60 * TRAINED, 8 * TRAINED, 8),
-        (9 * 8192, 8192, 10),
+        (8 * TRAINED - n_template, TRAINED, 8),  # the template's tokens count
+        (8 * TRAINED - n_template + 1, whole, 1),
+        (10 * whole, whole, 11),
     ):
         planned = plan(n_words)
-        longest = max(len(chunk.token_ids) for chunk in planned.chunks)
-        assert (len(planned.chunks), longest <= limit + 40) == (n_chunks, True), n_words
+        lengths = [len(chunk.token_ids) for chunk in planned.chunks]
+        assert (len(lengths), max(lengths) <= longest + n_affixes) == (n_chunks, True), n_words
         assert planned.rank == planned.config.rank * n_chunks + planned.config.bias_rank
+        assert not any("longer than the base's window" in text for text in planned.warnings)
     assert len(plan(8 * TRAINED + 1, chunk_tokens=TRAINED).chunks) > 8  # the user knows better
+
+
+def test_a_network_that_saw_one_chunk_reads_one_and_warns_beyond_2344_tokens() -> None:
+    checkpoint = str(set_up("llama", chunk_tokens=None))
+    config = Path(tiny.base_name("llama"), "config.json")
+    config.write_text(config.read_text("utf-8").replace(f": {WINDOW},", ": 8192,"), "utf-8")
+    options = {"checkpoint": checkpoint, "encoder": "plain"}
+    for n_words, n_chunks, warned in ((2_000, 1, 0), (2_500, 1, 1), (8_000, 1, 1), (8_200, 2, 1)):
+        planned = plan(n_words, **options)
+        said = [text for text in planned.warnings if "1 of 2,344: less may come back" in text]
+        assert (len(planned.chunks), len(said)) == (n_chunks, warned), n_words
+        assert all("no needle in 7,000 tokens" in text for text in said)
 
 
 @pytest.mark.parametrize(

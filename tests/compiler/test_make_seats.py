@@ -184,6 +184,14 @@ def test_what_makes_no_sense_is_refused(
     assert not Path("x").exists()
 
 
+def test_a_task_is_read_in_the_precision_that_is_named(command: Command) -> None:
+    for dtype in ("bf16", "fp32"):
+        done = command.t2l("make", TASK, "-o", dtype, *CHECKPOINT, "--base-dtype", dtype)
+        assert done.code == 0, done.err
+        record = json.loads(Path(dtype, "d2l.json").read_text("utf-8"))
+        assert record["options"]["base_dtype"] == dtype
+
+
 def test_documents_are_refused_by_a_network_of_descriptions(command: Command) -> None:
     done = command("compile", "note.txt", "-o", "x", "--checkpoint", "tasks")
     assert done.code == 1

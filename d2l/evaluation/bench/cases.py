@@ -5,10 +5,12 @@ The same files, lengths and tokenizer give the same documents.
 
 import os.path
 import random
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from d2l.datasets.questions import SHORT, Question, read_questions
 from d2l.documents.chunks import Tokenizer
@@ -53,6 +55,11 @@ QUESTIONS = (
 )
 
 
+#: Set of the page in noise, whose `length` is that of the chunks; more tokens than any public
+#: network saw in one chunk.
+CHUNKS, _NOISE_TOKENS = "page in noise, chunks of", 2_600
+
+
 @dataclass(frozen=True)
 class Case:
     """A document with questions, and its row of the report."""
@@ -60,6 +67,12 @@ class Case:
     set: str
     length: int | None
     asked: AskedDocument
+
+    @property
+    def compiling(self) -> dict[str, Any]:
+        """Options of its compilation."""
+        is_whole = self.set == CHUNKS
+        return {"chunk_tokens": self.length, "parts": False} if is_whole else {}
 
 
 def draw_sets(
@@ -121,6 +134,18 @@ def draw_page(tokenizer: Tokenizer) -> list[Case]:
     document = Document.from_text(" ".join(PAGE.split()), name="page")
     questions = [Question(text, (answer,)) for text, answer in QUESTIONS]
     return [Case("a page", None, _ask(tokenizer, document, questions))]
+
+
+def draw_chunks(tokenizer: Tokenizer, lengths: Sequence[int]) -> list[Case]:
+    """Spread the page's sentences over noise, to be read in chunks of each of these lengths."""
+    (page,) = draw_page(tokenizer)
+    sentences = re.split(r"(?<=\.) ", page.asked.document.text)
+    n_lines = (_NOISE_TOKENS - page.asked.n_tokens) // len(tokenizer.encode(f"{_NOISE}\n"))
+    block = [_NOISE] * (n_lines // len(sentences))
+    text = "\n".join(line for sentence in sentences for line in (*block, sentence))
+    document = Document.from_text(text, name=CHUNKS)
+    asked = _ask(tokenizer, document, page.asked.questions)
+    return [Case(CHUNKS, length, asked) for length in lengths]
 
 
 def draw_needles(tokenizer: Tokenizer, *, lengths: Sequence[int], count: int) -> list[Case]:

@@ -5,9 +5,9 @@ Rows go to a file as soon as they are measured, so that a stopped run goes on.
 
 import contextlib
 import hashlib
+import itertools
 import json
 import platform
-import shutil
 import sys
 import tempfile
 import time
@@ -20,13 +20,14 @@ import torch
 
 from d2l.api.compiler import Compiler
 from d2l.bases import devices
+from d2l.bases.models import batched
 from d2l.compiler.privacy import name_places
 from d2l.datasets.questions import Question
 from d2l.documents.chunks import Tokenizer
 from d2l.documents.document import SEPARATOR
 from d2l.evaluation.answers import AnsweredQuestion, Arm, MarkedAnswer
 from d2l.evaluation.arms import ask_arm
-from d2l.evaluation.bench.cases import BENCH_ARMS, Case
+from d2l.evaluation.bench.cases import BENCH_ARMS, Case, draw_chunks
 from d2l.evaluation.bench.documents import find_right
 from d2l.evaluation.bench.rows import Cost, DocumentRow, RunFacts, append_row, load_rows
 from d2l.hypernets.options import CompileOptions
@@ -43,7 +44,11 @@ _OF_PARTS = (Arm.PARTS, Arm.RIGHT, Arm.RAG, Arm.RAG4)
 #: Parts in the prompt of these arms, and parts that the router names.
 _TEXTS = {Arm.RAG: 1, Arm.RAG4: 4}
 _N_ROUTED = 4
+#: Documents that are compiled before they are asked: the base is loaded again for so many.
+_TOGETHER = 16
 _PACKAGES = ("torch", "transformers", "tokenizers", "peft")
+#: Reports a step by its label.
+Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -70,32 +75,50 @@ def run_bench(
 
     Nothing comes from the cache. Weights are loaded before the first case is timed.
     """
-    compiler, asker = Compiler(options.compiling), None
-    cases, run, rows = draw(compiler.network.tokenizer), _describe(compiler, options), []
+    compiler = Compiler(options.compiling)
+    network, run = compiler.network, _describe(compiler, options)
+    cases = list(draw(network.tokenizer))
+    if options.name == "check" and len(network.chunk_lengths) > 1:
+        cases += draw_chunks(network.tokenizer, network.chunk_lengths)
     kept = [] if options.kept is None else load_rows(options.kept)
+    rows = {n: row for n, case in enumerate(cases) for row in kept if _is_of(row, case, run)}
+    missing, steps = [n for n in range(len(cases)) if n not in rows], itertools.count()
+    n_steps = len(missing) * (1 + len(BENCH_ARMS[options.name]))
+    for some in batched(missing, _TOGETHER):
+        told = [_tell(progress, steps, n_steps, cases[n].asked.document.name) for n in some]
+        measured = _measure(compiler, [cases[n] for n in some], run, options, told)
+        for n, row in zip(some, measured, strict=True):
+            rows[n] = row
+    return [rows[n] for n in range(len(cases))]
+
+
+def _tell(progress: Steps, steps: Iterator[int], n_steps: int, name: str) -> Tell:
+    """Report each step of one case as a step of the run."""
+    return lambda label: progress(next(steps), n_steps, f"{name}: {label}")
+
+
+def _measure(
+    compiler: Compiler,
+    cases: Sequence[Case],
+    run: RunFacts,
+    options: BenchOptions,
+    told: Sequence[Tell],
+) -> Iterator[DocumentRow]:
+    """Compile documents, let go of the compiler's base, and ask: memory holds one base."""
     with tempfile.TemporaryDirectory(prefix="d2l-bench-") as folder:
-        for n, case in enumerate(cases):
-            told = _tell_within(progress, n, len(cases), case.asked.document.name)
-            told(0, 1 + len(BENCH_ARMS[options.name]), "compiling")
-            row = next((row for row in kept if _is_of(row, case, run)), None)
-            if row is None:
-                adapter = Path(folder, f"{n}.lora")
-                row = _compile(compiler, case, run, adapter)
-                asker = _put_on(asker, adapter, options.asking)
-                row = ask_document(asker, case, row, told)
-                if options.kept is not None:
-                    append_row(options.kept, row)
-            rows.append(row)
-    return rows
-
-
-def _tell_within(progress: Steps, n: int, n_cases: int, name: str) -> Steps:
-    """Report the steps of one case as steps of the run."""
-
-    def tell(done: int, total: int, label: str | None = None) -> None:
-        progress(n * total + done, n_cases * total, f"{name}: {label}")
-
-    return tell
+        adapters, compiled = [Path(folder, f"{n}.lora") for n in range(len(cases))], []
+        for case, adapter, tell in zip(cases, adapters, told, strict=True):
+            tell("compiling")
+            compiled.append(_compile(compiler, case, run, adapter))
+        compiler.unload()
+        asker = AdaptedModel.load(adapters[0], options.asking)
+        for case, adapter, row, tell in zip(cases, adapters, compiled, told, strict=True):
+            if adapter is not adapters[0]:
+                asker.set_adapter(adapter)
+            answered = ask_document(asker, case, row, tell)
+            if options.kept is not None:
+                append_row(options.kept, answered)
+            yield answered
 
 
 def _is_of(row: DocumentRow, case: Case, run: RunFacts) -> bool:
@@ -111,7 +134,7 @@ def _is_of(row: DocumentRow, case: Case, run: RunFacts) -> bool:
 def _compile(compiler: Compiler, case: Case, run: RunFacts, folder: Path) -> DocumentRow:
     """Compile a document into a folder; its row has no answers yet."""
     asked = case.asked
-    plan = compiler.plan(asked.document)
+    plan = compiler.plan(asked.document, **case.compiling)
     compiler.load(plan)
     with metered(torch.device(plan.device)) as costs:
         adapter = compiler(plan)
@@ -133,19 +156,7 @@ def _compile(compiler: Compiler, case: Case, run: RunFacts, folder: Path) -> Doc
     )
 
 
-def _put_on(asker: AdaptedModel | None, adapter: Path, asking: AskOptions) -> AdaptedModel:
-    """Put an adapter on the base, and delete the adapter before."""
-    if asker is None:
-        return AdaptedModel.load(adapter, asking)
-    earlier = asker.info.folder
-    asker.set_adapter(adapter)
-    shutil.rmtree(earlier)
-    return asker
-
-
-def ask_document(
-    asker: AdaptedModel, case: Case, row: DocumentRow, progress: Steps = ignore_steps
-) -> DocumentRow:
+def ask_document(asker: AdaptedModel, case: Case, row: DocumentRow, tell: Tell) -> DocumentRow:
     """Ask all arms about a document whose adapter is on `asker`, and add their answers to its row.
 
     Only questions whose right part is known are asked of that part.
@@ -162,8 +173,8 @@ def ask_document(
         options = replace(asker.options, parts=PartOptions(page="#0"))
         with asker.reading([user_turn("?")], options):
             pass
-    for step, arm in enumerate(arms or [Arm.ADAPTER], start=1):
-        progress(step, 1 + len(BENCH_ARMS[row.run.bench]), arm)
+    for arm in [Arm.ADAPTER] if case.compiling else arms or [Arm.ADAPTER]:
+        tell(arm)
         asked = [n for n in range(len(questions)) if arm is not Arm.RIGHT or right[n]]
         if not asked:
             continue
@@ -230,7 +241,7 @@ def _describe(compiler: Compiler, options: BenchOptions) -> RunFacts:
         network_sha256=hashlib.sha256(weights).hexdigest()[:16],
         base=shared.get(names[1], names[1]),
         device=torch.cuda.get_device_name(device) if devices.is_cuda(device) else processor,
-        dtype=devices.name_dtype(devices.pick_dtype(device)),
+        dtype=options.asking.dtype or devices.name_dtype(devices.pick_dtype(device)),
         max_tokens=options.asking.max_new_tokens,
         versions=own | {name: metadata.version(name) for name in _PACKAGES},
     )

@@ -1,5 +1,6 @@
 """Compiling documents with a Doc-to-LoRA network: everything but the weights."""
 
+import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from functools import cached_property
@@ -22,8 +23,15 @@ from d2l.hypernets.protocol import Cut
 #: Longest chunks unless the user names others: the public evaluation's (SakanaAI/doc-to-lora,
 #: scripts/main_exp/eval/d2l.sh).
 MOST_CHUNK_TOKENS = 8192
-#: Most chunks in a document of the public networks' training; longer sums are new to them.
+#: Most chunks of a document in the public networks' training; longer sums are new to them.
 HELD_CHUNKS = 8
+#: Training of gemma_demo, whose arguments bound no chunk: one, and the longest of 2,344 tokens.
+ONE_CHUNK = (1, 2344)
+#: Measurements of others (AdapterBench; 24 questions on a novel).
+_MEASURED = (
+    "others found no needle in 7,000 tokens (gemma_demo, chunks of 1,024), and one token over and "
+    "over from 50 chunks of 512 on (gemma_2b_d2l)"
+)
 
 
 class DocToLoraNetwork(Network[DocToLoraConfig]):
@@ -67,21 +75,23 @@ class DocToLoraNetwork(Network[DocToLoraConfig]):
         return reader
 
     @property
-    def _trained_tokens(self) -> int:
-        """Tokens of the longest chunks in training, or of the public evaluation's."""
-        return self.config.chunk_tokens or MOST_CHUNK_TOKENS
+    def _trained(self) -> tuple[int, int]:
+        """Most chunks of a document in training, and tokens of each."""
+        tokens = self.config.chunk_tokens
+        return ONE_CHUNK if tokens is None else (HELD_CHUNKS, tokens)
+
+    @property
+    def _most_tokens(self) -> int:
+        """Text tokens of the longest chunks by default: template included, they fit the base."""
+        window = int(self.reader.config.max_position_embeddings)
+        return min(MOST_CHUNK_TOKENS, window) - sum(map(len, self._affixes(self.reader)))
 
     def _pick_limit(self, n_tokens: int) -> int:
-        """Pick the tokens of a chunk: as in training, doubled until no more chunks than in training
-        are summed.
-
-        Rank and size grow with the number of chunks. Doubling keeps the limit of a document that
-        grows by a line.
-        """
-        limit = self._trained_tokens
-        while limit < MOST_CHUNK_TOKENS and n_tokens > HELD_CHUNKS * limit:
-            limit = min(2 * limit, MOST_CHUNK_TOKENS)
-        return limit
+        """Pick the tokens of a chunk: as in training while no more chunks than there come together,
+        else as in the public evaluation."""
+        n_chunks, trained = self._trained
+        most = self._most_tokens
+        return min(trained, most) if n_tokens <= n_chunks * trained else most
 
     def _warn(
         self, chunks: Sequence[Chunk], options: CompileOptions, *, keeps_parts: bool
@@ -98,10 +108,12 @@ class DocToLoraNetwork(Network[DocToLoraConfig]):
         longest = max(len(chunk.token_ids) for chunk in chunks)
         affixes = self._affixes(reader)
         in_text = longest - sum(map(len, affixes))
-        if n_together > HELD_CHUNKS or in_text > self._trained_tokens:
+        n_trained, trained = self._trained
+        if n_together > n_trained or in_text > trained:
             warnings.append(
                 f"{len(chunks):,} chunks of {in_text:,} tokens or less are more than the network "
-                f"was trained on, {HELD_CHUNKS} of {self._trained_tokens:,}: less may come back"
+                f"was trained on, {n_trained} of {trained:,}: less may come back; {_MEASURED}; "
+                "d2l bench check compares two lengths"
             )
         window = int(reader.config.max_position_embeddings)
         if longest > window:
@@ -168,7 +180,7 @@ class DocToLoraNetwork(Network[DocToLoraConfig]):
             rank,
             total,
             keeps,
-            HELD_CHUNKS * self._trained_tokens,
+            math.prod(self._trained),
             tuple(self._warn(chunks, options, keeps_parts=keeps)),
         )
 
@@ -185,8 +197,8 @@ class DocToLoraNetwork(Network[DocToLoraConfig]):
 
     @property
     def chunk_lengths(self) -> tuple[int, ...]:
-        """Lengths of chunks in training and at most."""
-        return tuple(sorted({self._trained_tokens, MOST_CHUNK_TOKENS}))
+        """Text tokens of chunks in training and at most."""
+        return tuple(sorted({self._trained[1], self._most_tokens}))
 
     def count_working(self, n_tokens: int) -> int:
         """Numbers of the perceiver: three of its widest tensor, for as many layers as it reads

@@ -10,6 +10,7 @@ from d2l.errors import ProbeError
 from d2l.evaluation.bench.cases import (
     DEPTHS,
     PAGE,
+    draw_chunks,
     draw_manuals,
     draw_needle,
     draw_needles,
@@ -17,6 +18,7 @@ from d2l.evaluation.bench.cases import (
     draw_sets,
 )
 from d2l.evaluation.bench.documents import find_right
+from d2l.hypernets.doc_to_lora.compiling import ONE_CHUNK
 from tests.evaluation.bench.test_documents import Words
 
 SHARED = Path(__file__).parents[4] / "shared"
@@ -135,6 +137,15 @@ def test_the_page_holds_the_answers_to_its_questions() -> None:
     assert len(case.asked.questions) == 10
     page = " ".join(PAGE.split())
     assert all(question.references[0] in page for question in case.asked.questions)
+
+
+def test_the_page_in_noise_holds_its_sentences_and_more_than_any_network_saw_in_a_chunk() -> None:
+    cases = draw_chunks(Words(), [512, 8183])
+    assert [case.compiling["chunk_tokens"] for case in cases] == [512, 8183]
+    (asked,) = {case.asked for case in cases}
+    assert ONE_CHUNK[1] < asked.n_tokens <= 2_600
+    assert all(question.references[0] in asked.document.text for question in asked.questions)
+    assert asked.document.text.split("Mira Oduya")[0].count(NOISE) > 20
 
 
 def test_the_right_page_holds_an_answer_and_most_of_the_evidence() -> None:

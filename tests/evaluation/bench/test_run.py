@@ -1,18 +1,25 @@
 import json
 import statistics
+import weakref
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 
 from d2l.api.compiler import Compiler
+from d2l.bases import models
+from d2l.commands import bench
 from d2l.compiler import run as pipeline
 from d2l.compiler.plan import CompilePlan
 from d2l.datasets.silence import SILENCE
 from d2l.errors import ProbeError
-from d2l.evaluation.answers import Arm
-from d2l.evaluation.bench.cases import draw_manuals, draw_needles, draw_sets
+from d2l.evaluation.answers import Arm, Share
+from d2l.evaluation.bench import run as running
+from d2l.evaluation.bench.cases import CHUNKS, draw_manuals, draw_needles, draw_sets
 from d2l.evaluation.bench.report import make_report
 from d2l.evaluation.bench.run import BenchOptions, run_bench
 from d2l.hypernets.network import Loaded
@@ -22,6 +29,7 @@ from d2l.inference.options import AskOptions
 from d2l.inference.parts.choose import PartOptions
 from d2l.progress import Progress
 from tests import tiny
+from tests.command import Command
 from tests.compiled import write_files
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -95,7 +103,7 @@ def test_rows_are_those_of_compiling_loading_and_asking_one_by_one(
     monkeypatch.setattr(pipeline, "load", count)
     rows = run_bench(draw_pages(root), options)
     assert rows[-1].chunks > 1
-    assert loads == ["cpu"]  # once for all documents
+    assert loads == ["cpu"]  # once for so many documents
     assert [(row.length, len(row.questions), row.chunks) for row in rows] == [
         *[(60, 1, 1)] * 3,
         (250, 3, rows[-1].chunks),
@@ -144,6 +152,59 @@ def test_on_a_card_costs_are_the_bytes_that_torch_allocated(
     assert calls == ["get_device_name", *measured * len(costs)]
 
 
+def test_memory_never_holds_two_bases(
+    root: Path, options: BenchOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[weakref.ref[Any]] = []
+    load = models._load
+
+    def look(*args: Any, **keywords: Any) -> Any:
+        assert all(model() is None for model in loaded)
+        model = load(*args, **keywords)
+        loaded.append(weakref.ref(model))
+        return model
+
+    monkeypatch.setattr(models, "_load", look)
+    monkeypatch.setattr(running, "_TOGETHER", 2)
+    rows = run_bench(draw_pages(root), options)
+    assert len(rows) == len(loaded) == 4  # twice two documents, compiled and asked
+
+
+def test_a_network_is_checked_with_two_lengths_of_chunks_in_one_precision(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, checkpoint = write_files(tmp_path, "llama")
+    dtypes: list[Any] = []
+    load = models._load
+
+    def look(*args: Any, **keywords: Any) -> Any:
+        dtypes.append(keywords["dtype"])
+        return load(*args, **keywords)
+
+    monkeypatch.setattr(models, "_load", look)
+    options = ("--base", str(base), "--device", "cpu", "--base-dtype", "bf16", "--max-tokens", "2")
+    done = command("bench", "check", str(checkpoint), *options, "-o", str(tmp_path / "check.json"))
+    assert "both lengths of chunks recall as much" in done.out, done.err
+    assert dtypes == [torch.bfloat16] * 2  # compiled and asked, each loaded once
+    report = json.loads((tmp_path / "check.json").read_text("utf-8"))
+    assert report["dtype"] == "bf16"
+    chunks = [row for row in report["rows"] if row["set"] == CHUNKS]
+    assert [(row["arm"], row["length"], row["n"]) for row in chunks] == [
+        ("adapter", 60, 10),
+        ("adapter", chunks[1]["length"], 10),
+    ]
+    assert chunks[0]["chunks"] > 8 > chunks[1]["chunks"]
+
+
+def test_the_better_length_of_chunks_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    def make_row(length: int, count: int) -> Any:
+        scores = SimpleNamespace(recall=Share.of([n < count for n in range(10)]))
+        return SimpleNamespace(set=CHUNKS, length=length, scores=scores)
+
+    bench._show_chunks([make_row(512, 7), make_row(8183, 4)])
+    assert "--chunk-tokens 512 recalls more of this text" in capsys.readouterr().out
+
+
 def test_a_run_goes_on_after_a_stop(
     root: Path, options: BenchOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,7 +212,7 @@ def test_a_run_goes_on_after_a_stop(
     kept = replace(options, kept=path)
 
     def stop(done: int, *_: object) -> None:
-        if done == 5:  # the second document
+        if done == 7:  # four documents are compiled, and the second is asked
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
