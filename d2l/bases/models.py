@@ -15,6 +15,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 
+from d2l.bases import devices
 from d2l.bases import gguf as gguf_files
 from d2l.bases.attention import pick_attention
 from d2l.bases.catalog import BY_NAME, BaseLocation, list_weights, locate_base
@@ -144,6 +145,10 @@ def _load(factory: Any, files: BaseFiles, *, config: Any, device: str, dtype: to
             hint="d2l reads model.safetensors (or its shards), not pickled weights",
         )
     family = find_family(str(config.model_type))
+    if devices.is_cuda(
+        device
+    ):  # off in the public evaluation (SakanaAI/doc-to-lora, eval_utils.py)
+        torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
     announce(f"loading the base {files.name}")
     read = log_time(_log, "loaded the base %s from %s, %s", files.name, files.folder, dtype)
     with read, quiet_transformers():

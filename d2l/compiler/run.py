@@ -4,13 +4,15 @@ The main pipeline of the package, to be read from top to bottom. Writes nothing,
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 from d2l.adapters.merge_methods import Counted, compress
 from d2l.adapters.peft_folder import AdapterContent, pick_torch_dtype
 from d2l.adapters.weights import Memory
+from d2l.bases.activations import Activations, count_together
 from d2l.bases.devices import is_cuda
 from d2l.compiler import chunk_cache
 from d2l.compiler.chunk_cache import NOTHING, Cached
@@ -45,7 +47,8 @@ def run(
 ) -> AdapterContent:
     """Read the chunks, write their weights, and merge them to one adapter, in memory.
 
-    One chunk's activations are on the device at a time; weights wait on the CPU. `loaded` is the
+    The activations of a chunk, or of a few short ones, are on the device at a time; weights wait on
+    the CPU. `loaded` is the
     result of `load` for a plan of the same network: many documents, loaded once. `cached` is that
     of `look_up`; if it holds all of the adapter, `loaded` may be None. Raises D2LError.
     """
@@ -72,11 +75,17 @@ def _assemble(plan: CompilePlan, loaded: Loaded, watch: Progress, cached: Cached
     parts = list[Memory]()
 
     def _write_each() -> Iterator[ChunkWeights]:
-        for chunk in watch(plan.chunks, "compiling"):
-            share, part = _write_chunk(chunk, loaded, cached)
-            parts.extend([] if part is None else [part])
-            if _has_share(chunk):
-                yield share
+        read = _read_each(plan, loaded, cached)
+        with ThreadPoolExecutor(1) as behind:  # the cache's entries do not hold the next chunk
+            kept: Future[None] = behind.submit(lambda: None)
+            for chunk in watch(plan.chunks, "compiling"):
+                share, part = _write_chunk(chunk, next(read), loaded, cached)
+                kept.result()  # one waits at most, and an error is told
+                kept = behind.submit(cached.keep, chunk.index, share, part)
+                parts.extend([] if part is None else [part])
+                if _has_share(chunk):
+                    yield share
+            kept.result()
         announce("joining the chunks")
 
     # One by one: the network may join them without all in memory.
@@ -92,20 +101,46 @@ def _has_share(chunk: Chunk) -> bool:
     return bool(chunk.rank or not chunk.part_rank)
 
 
+def _read_each(plan: CompilePlan, loaded: Loaded, cached: Cached) -> Iterator[Activations | None]:
+    """Yield the activations of each chunk; None for those that are cached, share and part. Short
+    neighbors are read side by side where that is faster."""
+    for group in _group(plan.chunks, count_together(plan.device)):
+        missing = [chunk for chunk in group if _list_missing(chunk, cached)]
+        read = iter(loaded.read(missing) if missing else [])
+        for chunk in group:
+            yield next(read) if chunk in missing else None
+
+
+def _group(chunks: Sequence[Chunk], most: int) -> Iterator[list[Chunk]]:
+    """Group neighbors that have at most so many tokens together, padded to equal lengths."""
+    group, longest = list[Chunk](), 0
+    for chunk in chunks:
+        longest = max(longest, len(chunk.token_ids))
+        if group and (len(group) + 1) * longest > most:
+            yield group
+            group, longest = [], len(chunk.token_ids)
+        group.append(chunk)
+    yield group
+
+
+def _list_missing(chunk: Chunk, cached: Cached) -> list[int]:
+    """List the ranks of a chunk's share and of its part, those that are not cached."""
+    missing = [chunk.rank] if cached.share(chunk.index) is None else []
+    if chunk.part_rank and cached.part(chunk.index) is None:
+        missing.append(chunk.part_rank)
+    return missing
+
+
 def _write_chunk(
-    chunk: Chunk, loaded: Loaded, cached: Cached
+    chunk: Chunk, read: Activations | None, loaded: Loaded, cached: Cached
 ) -> tuple[ChunkWeights, Memory | None]:
     """Take a chunk's share of the adapter and its part, if the adapter keeps parts, from the cache,
-    or have the network write them; the base reads the chunk once for both."""
+    or have the network write them."""
     share, part = cached.share(chunk.index), cached.part(chunk.index)
-    missing = [chunk.rank] if share is None else []
-    if part is None and chunk.part_rank:
-        missing.append(chunk.part_rank)
-    if missing:
-        written = loaded.write(chunk, missing)
+    if read is not None:
+        written = loaded.write(chunk, read, _list_missing(chunk, cached))
         share = share or chunk_cache.lay_out(written[0])
         part = part or (chunk_cache.round_part(written[-1]) if chunk.part_rank else None)
-        cached.keep(chunk.index, share, part)
     assert share is not None
     assert part is None or isinstance(part, Memory)
     return share, part

@@ -18,7 +18,7 @@ from torch import nn
 
 from d2l.adapters.provenance import Prompt
 from d2l.bases import nf4
-from d2l.bases.activations import ActivationEncoder
+from d2l.bases.activations import ActivationEncoder, Activations, count_together
 from d2l.bases.devices import pick_device, pick_dtype
 from d2l.bases.footprint import count_reading
 from d2l.bases.models import BaseFiles, find_base, load_frozen, same_model
@@ -66,9 +66,15 @@ class LoadedNetwork:
         if n_leading := self.encode.reading.skip_tokens:
             self.encode.read_ahead(chunk.token_ids[:n_leading])
 
-    def write(self, chunk: Chunk, ranks: Sequence[int]) -> list[ChunkWeights]:
-        """Read a chunk once, and write its weights of each of these ranks, on the CPU."""
-        activations = self.encode(chunk.token_ids)
+    def read(self, chunks: Sequence[Chunk]) -> list[Activations]:
+        """Read chunks side by side."""
+        return self.encode.read_together([chunk.token_ids for chunk in chunks])
+
+    def write(
+        self, chunk: Chunk, activations: Activations, ranks: Sequence[int]
+    ) -> list[ChunkWeights]:
+        """Write the weights of a chunk that was read, of each of these ranks, on the CPU."""
+        del chunk
         return [self.hypernet.generate(activations, rank) for rank in ranks]
 
     def assemble(self, written: Iterable[ChunkWeights], options: CompileOptions) -> Assembled:
@@ -267,11 +273,10 @@ class Network(ABC, Generic[Config]):
         return pick_dtype(device, measured=self.imposes_on_base)
 
     def estimate_memory(self, n_tokens: int, device: str) -> int:
-        """Estimate the bytes that the base and the states of a chunk of so many tokens take."""
-        reading, dtype = self.config.reading, self.pick_dtype(device)
-        return count_reading(
-            self.reader, reading, n_tokens, device, dtype, self.count_working(n_tokens)
-        )
+        """Estimate the bytes that the base and the states of chunks of so many tokens take."""
+        dtype, beside = self.pick_dtype(device), self.count_working(n_tokens)
+        together = max(n_tokens, count_together(device))
+        return count_reading(self.reader, self.config.reading, together, device, dtype, beside)
 
     def count_tokens(self, documents: Sequence[Document]) -> Counter[str]:
         """Count the tokens of each document's text, without any template, by its name."""

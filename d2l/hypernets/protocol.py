@@ -7,6 +7,7 @@ from typing import Protocol
 
 from d2l.adapters.provenance import Opening, Prompt
 from d2l.adapters.weights import LoraWeights, Memory
+from d2l.bases.activations import Activations
 from d2l.bases.families import Reading
 from d2l.documents.chunks import Chunk
 from d2l.documents.document import Document
@@ -135,8 +136,13 @@ class Loaded(Protocol):
     def read_ahead(self, chunk: Chunk) -> None:
         """Read the tokens that every chunk begins with, as part of start-up."""
 
-    def write(self, chunk: Chunk, ranks: Sequence[int]) -> list[ChunkWeights]:
-        """Read a chunk once, and write its weights of each of these ranks, on the CPU."""
+    def read(self, chunks: Sequence[Chunk]) -> list[Activations]:
+        """Read chunks side by side."""
+
+    def write(
+        self, chunk: Chunk, activations: Activations, ranks: Sequence[int]
+    ) -> list[ChunkWeights]:
+        """Write the weights of a chunk that was read, of each of these ranks, on the CPU."""
 
     def assemble(self, written: Iterable[ChunkWeights], options: CompileOptions) -> Assembled:
         """Join the weights of chunks, in document order, into one adapter."""

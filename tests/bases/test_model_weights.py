@@ -256,3 +256,20 @@ def test_flash_attention_takes_the_place_of_blocks_on_cuda_alone(
             assert pick() == BLOCKS
     monkeypatch.setitem(sys.modules, "flash_attn", None)  # not installed
     assert pick() == BLOCKS
+
+
+def test_bf16_sums_on_cuda_are_kept_in_fp32_as_in_the_public_evaluation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matmul = torch.backends.cuda.matmul
+    was = matmul.allow_bf16_reduced_precision_reduction
+    base = find_base("tiny", override=str(tiny.write_base(tmp_path / "base", "llama")))
+    try:
+        matmul.allow_bf16_reduced_precision_reduction = True
+        load_frozen(base, device="cpu", dtype=torch.bfloat16)
+        assert matmul.allow_bf16_reduced_precision_reduction
+        monkeypatch.setattr(devices, "is_cuda", lambda _: True)
+        load_frozen(base, device="cpu", dtype=torch.bfloat16)
+        assert not matmul.allow_bf16_reduced_precision_reduction
+    finally:
+        matmul.allow_bf16_reduced_precision_reduction = was

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from d2l.compiler import chunk_cache
 from d2l.compiler.plan import CompilePlan
 from d2l.documents.document import Document
 from d2l.files import cache_entries as entries
+from d2l.hypernets.network import LoadedNetwork
 from d2l.hypernets.options import CompileOptions
 from d2l.readers.parsing import Section
 from tests import tiny
@@ -24,6 +26,7 @@ from tests.compiled import KINDS, read_files, write_files
 
 pytestmark = pytest.mark.usefixtures("one_thread", "cache")
 
+read = LoadedNetwork.read
 PAGES = (tiny.DOCUMENT, "The tower has 96 steps. The bell is cast in bronze.")
 
 
@@ -89,6 +92,67 @@ def test_only_the_changed_chunk_is_read(tmp_path: Path) -> None:
         compiler, replace(changed, options=replace(changed.options, cache=False)), tmp_path
     )
     assert 0 < found.n_read < len(changed.chunks)
+
+
+@pytest.mark.parametrize("most", [0, 100, 1 << 20])
+def test_a_gpu_reads_short_chunks_side_by_side(
+    most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that are not cached, and others with the same values."""
+    compiler, together = make_compiler(tmp_path, "llama", chunk_tokens=24), []
+    plan = plan_for(compiler)
+    alone = compiler(replace(plan, options=replace(plan.options, cache=False)))
+    monkeypatch.setattr("d2l.compiler.run.count_together", lambda _: most)
+    monkeypatch.setattr(
+        LoadedNetwork, "read", lambda self, chunks: together.append(chunks) or read(self, chunks)
+    )
+    saved(compiler, plan, tmp_path)
+    lengths = [[len(chunk.token_ids) for chunk in chunks] for chunks in together]
+    assert [chunk for chunks in together for chunk in chunks] == [*plan.chunks]
+    assert all(len(some) == 1 or max(some) * len(some) <= most for some in lengths)
+    assert (len(together) == len(plan.chunks)) == (most == 0)
+    (entry, *_) = entries.list_entries(entries.CHUNKS)
+    entry.path.unlink()
+    together.clear()
+    again = compiler(plan)
+    assert [len(chunks) for chunks in together] == [1]
+    assert again.weights is not None
+    for name, factors in alone.weights.factors.items():
+        torch.testing.assert_close(again.weights.factors[name].a, factors.a)
+        torch.testing.assert_close(again.weights.factors[name].b, factors.b)
+
+
+def test_entries_are_written_while_the_next_chunk_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler, is_read, waited = make_compiler(tmp_path, chunk_tokens=24), Event(), []
+    plan = plan_for(compiler)
+
+    def read_next(self: LoadedNetwork, chunks: Any) -> Any:
+        if chunks[0].index == 1:
+            is_read.set()
+        return read(self, chunks)
+
+    def write(*entry: Any) -> None:
+        waited.append(is_read.wait(10))
+        write_entry(*entry)
+
+    write_entry = chunk_cache._write
+    monkeypatch.setattr(LoadedNetwork, "read", read_next)
+    monkeypatch.setattr(chunk_cache, "_write", write)
+    saved(compiler, plan, tmp_path)
+    assert all(waited)
+    assert compiler.look_up(plan).assembled is not None
+
+
+def test_an_error_of_an_entry_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    compiler = make_compiler(tmp_path, chunk_tokens=24)
+    monkeypatch.setattr(chunk_cache, "_write", fail)
+    with pytest.raises(ZeroDivisionError):
+        compiler(plan_for(compiler))
 
 
 @pytest.mark.parametrize("changes", [{"tokens_per_seat": 6}, {"chunk_tokens": 20}])

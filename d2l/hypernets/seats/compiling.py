@@ -91,7 +91,8 @@ class LoadedSeats(LoadedNetwork):
         else:
             described = read
             written = [self.hypernet.generate(read, chunks[0].rank)]
-            written += [part for chunk in chunks[1:] for part in self.write(chunk, [chunk.rank])]
+            for chunk in chunks[1:]:
+                written += self.write(chunk, self.read([chunk])[0], [chunk.rank])
         known = self.network.familiarity
         alike = None if known is None else known.measure(embed(described, config))
         warnings = tuple(self.network.warn_description(chunks))

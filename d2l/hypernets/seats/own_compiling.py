@@ -11,6 +11,7 @@ import torch
 from d2l.adapters.parts import OVERVIEW
 from d2l.adapters.provenance import Opening
 from d2l.adapters.weights import Memory
+from d2l.bases.activations import Activations
 from d2l.bases.turns import TurnTexts
 from d2l.documents.chunks import Chunk, Piece
 from d2l.documents.document import Document
@@ -60,10 +61,12 @@ class LoadedOwn(LoadedSeats):
 
     end: Memory
 
-    def write(self, chunk: Chunk, ranks: Sequence[int]) -> list[ChunkWeights]:
-        """Read a chunk once, and write its memories of each of these ranks: its part has the end in
-        place of its last seats, in which an adapter has no share."""
-        written = zip(super().write(chunk, ranks), ranks, strict=True)
+    def write(
+        self, chunk: Chunk, activations: Activations, ranks: Sequence[int]
+    ) -> list[ChunkWeights]:
+        """Write the memories of a chunk that was read, of each of these ranks: its part has the end
+        in place of its last seats, in which an adapter has no share."""
+        written = zip(super().write(chunk, activations, ranks), ranks, strict=True)
         return [self._end(one) if n == chunk.part_rank else one for one, n in written]
 
     def _end(self, written: ChunkWeights) -> Memory:

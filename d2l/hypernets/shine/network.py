@@ -142,9 +142,12 @@ class MemoryEncoder(ActivationEncoder):
         self.hypernet = hypernet
 
     @torch.inference_mode()
-    def __call__(self, token_ids: Sequence[int]) -> Activations:
-        """Run a text through the base: the states of the memory tokens (memory, hidden) behind each
-        layer, before the final norm."""
+    def read_together(self, chunks: Sequence[Sequence[int]]) -> list[Activations]:
+        """Run texts through the base, one by one: the states of the memory tokens (memory, hidden)
+        behind each layer, before the final norm."""
+        return [self._read(token_ids) for token_ids in chunks]
+
+    def _read(self, token_ids: Sequence[int]) -> Activations:
         model, memory, states = self.model, self.hypernet.mem_tokens, list[Tensor]()
 
         def keep(_module: nn.Module, _inputs: object, output: Tensor) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from d2l.adapters.weights import LoraWeights
+from d2l.bases.activations import Activations
 from d2l.bases.devices import pick_device
 from d2l.bases.models import BaseFiles
 from d2l.documents.chunks import Chunk
@@ -41,10 +42,15 @@ class LoadedText:
     def read_ahead(self, chunk: Chunk) -> None:
         """Do nothing: descriptions have no beginning in common."""
 
-    def write(self, chunk: Chunk, ranks: Sequence[int]) -> list[ChunkWeights]:
-        """Embed a description, and write its weights."""
-        del ranks
-        return [self._write(self.embedder.embed(chunk.text))]
+    def read(self, chunks: Sequence[Chunk]) -> list[Activations]:
+        """Refuse: `Network.require` keeps documents away."""
+        raise NotImplementedError(f"{type(self).__name__} reads no documents")
+
+    def write(
+        self, chunk: Chunk, activations: Activations, ranks: Sequence[int]
+    ) -> list[ChunkWeights]:
+        """Refuse, like `read`."""
+        raise NotImplementedError(f"{type(self).__name__} writes for descriptions alone")
 
     def _write(self, embedding: Tensor) -> LoraWeights:
         return self.hypernet.generate(embedding.to(next(self.hypernet.parameters()).device))

@@ -192,6 +192,7 @@ def _read_models(
     base = arguments.get("model_dir") or adapter.get("base_model_name_or_path")
     if not isinstance(base, str):
         raise CheckpointError(f"model_dir is {show(base)}, expected the name of the base")
+    base = base.rstrip("/")  # the original's own command for this file ends in one
     embedder = arguments.get("emb_model")
     if not isinstance(embedder, str):
         raise CheckpointError(f"emb_model is {show(embedder)}, expected the name of a model or ''")

@@ -8,8 +8,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from d2l.bases import devices
+from d2l.bases.families import Reading
 from d2l.hypernets.doc_to_lora import network as doc_to_lora
 from d2l.hypernets.doc_to_lora.perceiver import MLP_RATIO
+from tests import tiny
+from tests.bases.test_activations import draw_ids, make_encoder
 from tests.hypernets.networks import make_config, make_hidden, make_tensors
 
 N_TOKENS, WIDTH = 40, 512
@@ -25,7 +28,7 @@ class Meter(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
         given = {t.untyped_storage()._cdata for t in tree_leaves(args) if torch.is_tensor(t)}
-        for tensor in tree_leaves(out):
+        for tensor in filter(torch.is_tensor, tree_leaves(out)):
             storage = tensor.untyped_storage()
             if storage._cdata not in given:  # else a view
                 self.made += 1
@@ -63,6 +66,17 @@ def test_more_layers_are_no_more_operations_and_no_more_memory_than_the_bound(mo
     assert few.made < more.made < 2 * few.made
     assert few.peak <= more.peak < 1.1 * few.peak
     assert 3 * 2 * widest < more.peak < 2 * 3 * 2 * widest < many.peak
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_chunks_side_by_side_are_hardly_more_operations_than_one(family: str) -> None:
+    encode = make_encoder(family, Reading(tiny.N_LAYERS, (1, 3)))
+    chunks = [draw_ids(30, seed=seed) for seed in range(4)]
+    with Meter() as one:
+        encode.read_together(chunks[:1])
+    with Meter() as four:
+        encode.read_together(chunks)
+    assert one.made <= four.made < 1.2 * one.made
 
 
 def test_matrices_that_were_cast_once_are_worth_those_of_autocast(monkeypatch):

@@ -201,7 +201,7 @@ def test_a_part_is_the_page_in_the_prompt(
     chunk = done.plan.chunks[2]
     network = done.plan.network
     loaded = network.load(device="cpu", dtype=torch.float32)
-    (memory,) = loaded.write(chunk, [chunk.part_rank])
+    (memory,) = loaded.write(chunk, *loaded.read([chunk]), [chunk.part_rank])
     asked = asker.complete(TURNS, AskOptions())  # with the wish for a whole answer
     given = [{"role": "system", "content": system}, *asked] if system else asked
     assert asker.parts is not None
@@ -255,7 +255,7 @@ def test_seats_give_the_openings_tokens_the_beginning_of_the_document(
 
     loaded = done.plan.network.load(device="cpu", dtype=torch.float32)
     shared = [chunk for chunk in done.plan.chunks if chunk.rank]
-    memories = [loaded.write(chunk, [chunk.rank])[0] for chunk in shared]
+    memories = [loaded.write(chunk, *loaded.read([chunk]), [chunk.rank])[0] for chunk in shared]
     memory = join_memories(memories)
     assert memory.n_seats == config.max_seats
     attention = tuned.get_base_model().model.layers[config.first_layer].self_attn

@@ -57,7 +57,9 @@ def test_a_trained_end_takes_the_place_of_the_text_that_ends_a_part(
     (chunk, *_) = network.cut(done.plan.documents, CompileOptions(chunk_tokens=CHUNK_TOKENS)).chunks
     loaded, unended = (one.load(device="cpu", dtype=torch.float32) for one in (network, plain))
     n_end = loaded.end.n_seats
-    (got, cut), (before, _) = (one.write(chunk, [chunk.part_rank, 7]) for one in (loaded, unended))
+    (got, cut), (before, _) = (
+        one.write(chunk, *one.read([chunk]), [chunk.part_rank, 7]) for one in (loaded, unended)
+    )
     for name in ("keys", "values"):
         mine, theirs = getattr(got, name), getattr(before, name)
         ended = torch.cat([theirs[:, :-n_end], getattr(loaded.end, name)], dim=1)

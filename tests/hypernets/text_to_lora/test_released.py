@@ -66,6 +66,12 @@ def test_conversion_keeps_every_tensor_and_the_adapters(tmp_path, changes) -> No
         assert (again / name).read_bytes() == (native / name).read_bytes()
 
 
+def test_a_base_that_is_named_as_a_folder_is_the_same_base(tmp_path) -> None:
+    config = make_config()
+    folder = write_released(tmp_path, config, model_dir=f"{config.base}/")
+    assert read_released(folder).config.base == config.base
+
+
 def test_order_is_that_of_the_heads(tmp_path) -> None:
     folder = write_released(
         tmp_path, make_config(), adapter={"target_modules": ["q_proj", "v_proj"]}
