@@ -37,8 +37,8 @@ FLOORS: tuple[dict[str, str], ...] = (
     {"api": "documents datasets bases adapters hypernets inference runtimes compiler change files"},
     {
         "batch": "documents adapters hypernets compiler api files",
-        "evaluation": "readers documents datasets bases adapters hypernets inference compiler "
-        "questions api files",
+        "evaluation": "readers documents datasets bases adapters hypernets inference serve "
+        "compiler questions api files",
     },
     {
         "commands": "documents datasets bases adapters hypernets inference serve runtimes "

@@ -1,7 +1,6 @@
 """Client of a running `d2l serve`: turns in, text and the parts of the answer out.
 
-Needs no torch, and no library that the server needs. `http.client` follows no redirect and asks no
-proxy, so the token goes to the named host alone.
+Needs no torch, and no library that the server needs.
 """
 
 import contextlib
@@ -13,6 +12,7 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,6 +45,57 @@ class ServerError(D2LError):
         self.code = code
 
 
+class StatusError(Exception):
+    """Reply of another status than 200; its arguments are the status and the text."""
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Way to a server, without redirects and proxies: the token goes to the named host alone.
+
+    `start`: the hint if no server is there.
+    """
+
+    address: str
+    token: str | None
+    start: str
+
+    def read(self, path: str, body: Any, seconds: float) -> Iterator[bytes]:
+        """Yield the lines at a path, all within some seconds; raises StatusError, ServerError."""
+        root, headers = urllib.parse.urlsplit(self.address), {"Content-Type": "application/json"}
+        if self.token:
+            headers["Authorization"] = f"Bearer {self.token}"
+        is_safe = root.scheme == "https"
+        kind = http.client.HTTPSConnection if is_safe else http.client.HTTPConnection
+        connection = kind(root.hostname or "", root.port, timeout=seconds)
+        left, end = MOST_BYTES, time.monotonic() + seconds
+        timer = threading.Timer(seconds, lambda: sock.shutdown(socket.SHUT_RDWR))
+        timer.daemon = True
+        try:
+            connection.connect()
+            sock = connection.sock
+            timer.start()  # each byte would begin another time to wait
+            method, data = ("GET", None) if body is None else ("POST", json.dumps(body).encode())
+            connection.request(method, root.path + path, data, headers)
+            with connection.getresponse() as reply:
+                if reply.status != http.HTTPStatus.OK:
+                    raise StatusError(reply.status, reply.read(MOST_BYTES))
+                while line := reply.readline(left):
+                    left -= len(line)
+                    yield line
+            if time.monotonic() > end:
+                raise TimeoutError
+        except (OSError, UnicodeError, http.client.HTTPException) as error:
+            if isinstance(error, TimeoutError) or time.monotonic() > end:
+                message = f"{self.address}: did not answer in {seconds:.0f} s"
+                raise ServerError(message, hint="ask again later") from error
+            message = f"{self.address}: no server is there ({error})"
+            raise ServerError(message, hint=self.start) from error
+        finally:
+            timer.cancel()
+            connection.close()
+
+
 class ServedAnswer(NamedTuple):
     """Text of an answer, the server's field `d2l` (its place and passage, and its end), and the
     number of tokens of a document in the prompt that were left out."""
@@ -59,15 +110,12 @@ class Client:
 
     def __init__(self, address: str, token: str | None = None) -> None:
         """List the models; raises OptionError if `address` is no address, and ServerError."""
-        self.address = address
-        self._root = urllib.parse.urlsplit(parse_address(address, _EXAMPLE))
-        port = self._root.port
-        self._start = "start it: d2l serve adapters/" + (f" --port {port}" if port else "")
-        self._headers = {"Content-Type": "application/json"}
-        if token:
-            self._headers["Authorization"] = f"Bearer {token}"
-        reply = b"".join(self._read("/v1/models", None, _LIST_SECONDS))
+        self.address = parse_address(address, _EXAMPLE)
+        port = urllib.parse.urlsplit(self.address).port
+        start = "start it: d2l serve adapters/" + (f" --port {port}" if port else "")
+        self._server = Connection(self.address, token, start)
         with self._reading():
+            reply = b"".join(self._server.read("/v1/models", None, _LIST_SECONDS))
             models = json.loads(reply)["data"]
             if not models or any(model["owned_by"] != "d2l" for model in models):
                 raise ValueError("another engine's models")
@@ -120,58 +168,29 @@ class Client:
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[None]:
-        """Refuse a reply of another form than d2l's."""
+        """Explain a reply of another status, and refuse a reply of another form than d2l's."""
         try:
             yield
+        except StatusError as error:
+            raise self._explain(error.args[1], error.args[0]) from error
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise self._refuse() from error
 
     def _read_events(self, body: dict[str, Any]) -> Iterator[bytes]:
         """Yield the data of each event of an answer, as the HTML standard says."""
         lines: list[bytes] = []
-        for line in self._read("/v1/chat/completions", body, _ANSWER_SECONDS):
-            field, _, value = line.rstrip(b"\r\n").partition(b":")
-            if field == b"data":
-                lines.append(value.removeprefix(b" "))
-            elif not line.strip() and lines:
-                data = b"\n".join(lines)
-                if data == b"[DONE]":
-                    return
-                yield data
-                lines = []
+        with self._reading():
+            for line in self._server.read("/v1/chat/completions", body, _ANSWER_SECONDS):
+                field, _, value = line.rstrip(b"\r\n").partition(b":")
+                if field == b"data":
+                    lines.append(value.removeprefix(b" "))
+                elif not line.strip() and lines:
+                    data = b"\n".join(lines)
+                    if data == b"[DONE]":
+                        return
+                    yield data
+                    lines = []
         raise ServerError(f"{self.address}: broke off", hint="see what the server printed")
-
-    def _read(self, path: str, body: Any, seconds: float) -> Iterator[bytes]:
-        """Yield the lines at a path, all within some seconds; raises ServerError."""
-        is_safe, host = self._root.scheme == "https", self._root.hostname or ""
-        kind = http.client.HTTPSConnection if is_safe else http.client.HTTPConnection
-        connection = kind(host, self._root.port, timeout=seconds)
-        left, end = MOST_BYTES, time.monotonic() + seconds
-        timer = threading.Timer(seconds, lambda: sock.shutdown(socket.SHUT_RDWR))
-        timer.daemon = True
-        try:
-            connection.connect()
-            sock = connection.sock
-            timer.start()  # each byte would begin another time to wait
-            method, data = ("GET", None) if body is None else ("POST", json.dumps(body).encode())
-            connection.request(method, self._root.path + path, data, self._headers)
-            reply = connection.getresponse()
-            if reply.status != http.HTTPStatus.OK:
-                raise self._explain(reply.read(MOST_BYTES), reply.status)
-            while line := reply.readline(left):
-                left -= len(line)
-                yield line
-            if time.monotonic() > end:
-                raise TimeoutError
-        except (OSError, UnicodeError, http.client.HTTPException) as error:
-            if isinstance(error, TimeoutError) or time.monotonic() > end:
-                message = f"{self.address}: did not answer in {seconds:.0f} s"
-                raise ServerError(message, hint="ask again later") from error
-            message = f"{self.address}: no server is there ({error})"
-            raise ServerError(message, hint=self._start) from error
-        finally:
-            timer.cancel()
-            connection.close()
 
     def _explain(self, reply: Any, status: int | None = None) -> ServerError:
         """Read the error of a reply."""
@@ -184,7 +203,7 @@ class Client:
             return self._refuse()
 
     def _refuse(self) -> ServerError:
-        return ServerError(f"{self.address}: no d2l serve answers there", hint=self._start)
+        return ServerError(f"{self.address}: no d2l serve answers there", hint=self._server.start)
 
 
 def parse_address(address: str, example: str) -> str:

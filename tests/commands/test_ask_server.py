@@ -119,6 +119,7 @@ def fail(command: Command, address: str, *words: object) -> list[str]:
     outcome = command("ask", "tiny", QUESTIONS[0], "--server", address, *words)
     assert (outcome.code, outcome.out) == (1, "")
     error, hint = outcome.err.splitlines()
+    address = address.removesuffix("/v1")
     return [error.removeprefix(f"error: {address}: "), hint.removeprefix("hint: ")]
 
 

@@ -19,12 +19,16 @@ from d2l.errors import OptionError, ProbeError
 from d2l.evaluation.endpoint import Endpoint
 from d2l.evaluation.live import RIGHT, answer_in_state, check_live
 from d2l.inference.options import AskOptions
+from d2l.serve.client import ServerError
 from tests import tiny
 from tests.command import Command
+from tests.commands.test_ask_server import drip
 from tests.compiled import compile_tiny, write_prompt
 from tests.loaded import change_weights
+from tests.serve.test_upstream import engine
 from tests.serving import BASE, Shelf, running
 
+__all__ = ["engine"]
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -124,8 +128,9 @@ def test_another_adapter_and_the_bases_own_name_are_told_apart(shelf: Shelf) -> 
 
 
 @contextmanager
-def fake(answer: Callable[[dict[str, Any]], tuple[int, Any]]) -> Iterator[str]:
-    """The address of a server that answers every request with a status and JSON, or text."""
+def fake(answer: Callable[[dict[str, Any]], tuple[Any, ...]]) -> Iterator[str]:
+    """The address of a server that answers every request with a status and JSON, or text, and
+    with the address that it redirects to, if there is one."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -135,9 +140,11 @@ def fake(answer: Callable[[dict[str, Any]], tuple[int, Any]]) -> Iterator[str]:
         def do_GET(self) -> None:
             self._send(*answer({}))
 
-        def _send(self, status: int, value: Any) -> None:
+        def _send(self, status: int, value: Any, location: str | None = None) -> None:
             text = value if isinstance(value, str) else json.dumps(value)
             self.send_response(status)
+            if location is not None:
+                self.send_header("Location", location)
             self.end_headers()
             self.wfile.write(text.encode())
 
@@ -209,8 +216,8 @@ def test_an_opening_that_the_base_has_of_itself_leaves_nothing_open(
         (401, "no", "answers with status 401 (no)", "D2L_SERVE_TOKEN"),
         (404, {"data": [{"id": "a"}, {"id": "b"}]}, "answers with status 404", "--model"),
         (500, "broken", "answers with status 500", "log"),
-        (200, "<html>", "does not answer in JSON", "OpenAI-compatible"),
-        (200, {"choices": []}, "not in OpenAI's form", "OpenAI-compatible"),
+        (200, "<html>", "does not answer in OpenAI's form", "OpenAI-compatible"),
+        (200, {"choices": []}, "does not answer in OpenAI's form", "OpenAI-compatible"),
     ],
 )
 def test_endpoints_that_do_not_answer_are_one_clear_error(
@@ -223,10 +230,40 @@ def test_endpoints_that_do_not_answer_are_one_clear_error(
 
 
 def test_a_server_that_is_not_there_is_named() -> None:
-    with pytest.raises(ProbeError, match="cannot be reached"):
+    with pytest.raises(ServerError, match="no server is there"):
         Endpoint("http://127.0.0.1:1", "x").ask("?", 3)
     with pytest.raises(OptionError, match="is no address"):
-        Endpoint("file:///etc/passwd", "x")
+        Endpoint("file:///etc/passwd", "x").ask("?", 3)
+
+
+def test_a_redirect_and_a_proxy_get_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def answer(body: dict[str, Any]) -> tuple[int, Any]:
+        seen.append(body)
+        return 200, tell("x")
+
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with fake(answer) as other, fake(lambda _: (302, "moved", other)) as url:
+        for proxy in ("", other):
+            monkeypatch.setenv("http_proxy", proxy)
+            with pytest.raises(ProbeError, match=r"answers with status 302 \(moved\)"):
+                Endpoint(url, "x", "secret").ask("?", 3)
+    assert seen == []
+
+
+def test_time_and_size_of_a_reply_are_bounded(
+    engine: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("d2l.evaluation.endpoint._SECONDS", 0.3)
+    engine.script = drip(b"HTTP/1.0 200 OK\r\n\r\n")
+    with pytest.raises(ServerError, match="did not answer in 0 s"):
+        Endpoint(engine.address, "x").ask("?", 3)
+    monkeypatch.setattr("d2l.serve.client.MOST_BYTES", 50)
+    with fake(lambda _: (200, tell("x" * 100))) as url, pytest.raises(ProbeError, match="form"):
+        Endpoint(url, "x").ask("?", 3)
 
 
 # ---- the command --------------------------------------------------------------------------------
