@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ctypes
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -121,6 +122,7 @@ class Engine:
         old = folder if folder in self._loaded or not is_full else next(iter(self._loaded))
         if old in self._loaded:
             adapted.model.delete_adapter(self._loaded.pop(old).name)
+            _return_memory()
         self._loaded[folder] = _Loaded(stamp, name, adapted)
 
 
@@ -137,6 +139,12 @@ def _load_first(entries: Iterable[ServedAdapter], options: AskOptions) -> tuple[
         except AdapterError as error:  # requests for this adapter get the error, too
             first_error = first_error or error
     raise first_error or AdapterError("there is no adapter to serve")
+
+
+def _return_memory() -> None:
+    """Give freed memory back to the system: glibc keeps it, and fills it badly."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @contextlib.contextmanager
