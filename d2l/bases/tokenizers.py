@@ -255,9 +255,15 @@ class FastEncoding:
         )
 
 
-@lru_cache(maxsize=4)
 def load_tokenizer(folder: Path) -> BaseTokenizer:
     """Load the tokenizer of a base's folder, once."""
+    return _load_once(folder, folder.absolute())
+
+
+@lru_cache(maxsize=4)
+def _load_once(folder: Path, absolute: Path) -> BaseTokenizer:
+    """Load a tokenizer; a relative folder is another one in another current folder."""
+    del absolute
     return BaseTokenizer(folder)
 
 

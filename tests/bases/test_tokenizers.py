@@ -296,3 +296,19 @@ def test_a_word_without_an_end_is_encoded_in_pieces(
     assert (len(starts), starts, starts[-1] > len(text) - 50) == (len(ids), sorted(starts), True)
     assert (max(longest) <= 100_000) == (" " not in letters)
     assert tokenizer.encode(text) == ids
+
+
+def test_a_relative_folder_is_another_one_in_another_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "other"):
+        tiny.write_base(tmp_path / name / "base", "llama")
+    file = tmp_path / "other/base/tokenizer.json"
+    changed = json.loads(file.read_text("utf-8"))
+    changed["model"]["merges"] = []
+    file.write_text(json.dumps(changed), "utf-8")
+    counts = []
+    for name in ("one", "other"):
+        monkeypatch.chdir(tmp_path / name)
+        counts.append(len(load_tokenizer(Path("base")).encode(tiny.DOCUMENT)))
+    assert counts[0] < counts[1]
