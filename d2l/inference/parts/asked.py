@@ -31,7 +31,7 @@ _WHOLE = re.compile(
 )
 #: Words beside them that are no content.
 _FILLER = re.compile(
-    r"main|key|major|list|deals?|brief(?:ly)?|short|sentences?|paragraphs?|lines?|words?|quick|general"
+    r"main|key|major|list|table|show|give|deals?|brief(?:ly)?|short|sentences?|paragraphs?|lines?|words?|quick|general"
     r"|entire|whole|explain|describe[sd]?|write|written|meant|kinds?|sorts?|types?|number|chapter"
     r"|section|part|parts|point|bullet|\d|kurz|geht|worum|fasse?|quoi|bref|waar|gaat|vat"
 )
@@ -114,7 +114,8 @@ def find_scope(question: str, records: Sequence[PartRecord], *, title: str = "")
     below = _find_numbered(question, records)
     stops = find_stop_words(question)
     split = _split(question, frozenset())  # "pages" is a stop word
-    asking = any(map(_WHOLE.fullmatch, split)) or _ABOUT.search(question) is not None
+    is_whole = any(map(_WHOLE.fullmatch, split))
+    asking = is_whole or _ABOUT.search(question) is not None
     words = {word for word in split if not _DOCUMENT.fullmatch(word)}
     content = {w for w in words - stops if not (_WHOLE.fullmatch(w) or _FILLER.fullmatch(w))}
     names = {PurePath(record.document).stem for record in records}
@@ -123,6 +124,8 @@ def find_scope(question: str, records: Sequence[PartRecord], *, title: str = "")
     titled = _TITLED.search(question) is not None
     if not below and (titled or asking):
         needed = set() if titled else new
+        if is_whole and not titled:  # "the main chapters" are not those below "Main"
+            known |= {word for word in words if _FILLER.fullmatch(word)}
         below = _find_below(records, lambda path: _weigh(path, words, needed, known, stops))
     if asking and not below and not new:
         return Scope("whole", wants_list=wants_list)

@@ -28,6 +28,7 @@ MANUAL = make(
     "3 Channel memory",
     "3 Channel memory > 3.1 Creating and deleting groups",
     "4 Warranty",
+    "5 Main",
 )
 CHAPTERS = make(
     "song-book.epub",
@@ -54,6 +55,8 @@ CHAPTERS = make(
         "Which topics does this manual cover?",
         "What topics are covered?",
         "List the chapters.",
+        "List the main chapters.",
+        "Show me the table of contents.",
         "How many chapters are there?",
         "How long is it?",
         "How long is this book?",
