@@ -57,7 +57,7 @@ QUESTIONS = (
 
 #: Set of the page in noise, whose `length` is that of the chunks; more tokens than any public
 #: network saw in one chunk.
-CHUNKS, _NOISE_TOKENS = "page in noise, chunks of", 2_400
+CHUNKS, _NOISE_TOKENS = "page in noise, chunks of", 2_500
 
 
 @dataclass(frozen=True)

@@ -143,7 +143,7 @@ def test_the_page_in_noise_holds_its_sentences_and_more_than_any_network_saw_in_
     cases = draw_chunks(Words(), [512, 8183])
     assert [case.compiling["chunk_tokens"] for case in cases] == [512, 8183]
     (asked,) = {case.asked for case in cases}
-    assert ONE_CHUNK[1] < asked.n_tokens <= 2_400
+    assert ONE_CHUNK[1] < asked.n_tokens <= 2_500
     assert all(question.references[0] in asked.document.text for question in asked.questions)
     assert asked.document.text.split("Mira Oduya")[0].count(NOISE) > 20
 
