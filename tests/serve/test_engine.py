@@ -1,5 +1,6 @@
 """One base and more adapters than are kept in memory."""
 
+import ctypes
 import gc
 import os
 import random
@@ -114,6 +115,29 @@ def test_other_files_of_the_same_sizes_and_times_are_noticed(shelf: Shelf, tmp_p
     assert (weights.stat().st_size, weights.stat().st_mtime_ns) == (size, times)
     after = ask(engine, library.list_entries()["note"])
     assert after == AdaptedModel.load(folder, shelf.asking).ask(TURNS[0]["content"]) != before
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="glibc alone")
+def test_freed_memory_goes_back_to_the_system_when_an_adapter_is_replaced(
+    shelf: Shelf, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(shelf.folder / "note.lora", tmp_path / "note.lora")
+    library = Library(tmp_path, print)
+    engine = Engine(library.list_entries().values(), shelf.asking, n_kept=2)
+    blocks = [b"x" * 2**16 for _ in range(3_000)]
+    del blocks[1::2]  # first, so that no hole is at the end of the heap
+    kept = blocks[::100]
+    del blocks
+    before = count_resident()
+    (folder / "README.md").touch()
+    ask(engine, library.list_entries()["note"])
+    assert count_resident() < before - 100e6
+    assert len(kept) == 15
+
+
+def count_resident() -> int:
+    """Bytes of this process in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_an_adapter_that_changes_while_it_is_loaded_is_not_kept(
