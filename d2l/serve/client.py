@@ -51,10 +51,7 @@ class StatusError(Exception):
 
 @dataclass(frozen=True)
 class Connection:
-    """Way to a server, without redirects and proxies: the token goes to the named host alone.
-
-    `start`: the hint if no server is there.
-    """
+    """Way to a server, without redirects and proxies; `start`: the hint if no server is there."""
 
     address: str
     token: str | None

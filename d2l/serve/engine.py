@@ -199,9 +199,12 @@ class ChatJob:
     async def receive(self) -> Event:
         """Receive the next event; raises the error that ended the job."""
         event = await self._events.get()
-        if isinstance(event, Exception):
-            raise event
-        return event
+        try:
+            if isinstance(event, Exception):
+                raise event
+            return event
+        finally:
+            del event  # or the error holds itself, and the weights in its frames
 
     def end(self, message: str) -> None:
         """Give the job up, from the event loop; nothing happens if it is done."""

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -138,6 +139,25 @@ def test_freed_memory_goes_back_to_the_system_when_an_adapter_is_replaced(
 def count_resident() -> int:
     """Bytes of this process in memory."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_an_error_leaves_memory_once_it_is_answered(shelf: Shelf, tmp_path: Path) -> None:
+    """At once: the frames of an error hold weights, and the collector comes late."""
+    for name in ("note", "pump"):
+        shutil.copytree(shelf.folder / f"{name}.lora", tmp_path / f"{name}.lora")
+    weights = tmp_path / "pump.lora" / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-2] + b"??")
+    with running(shelf, tmp_path) as server, server.client() as client:
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(3):
+                with pytest.raises(openai.InternalServerError, match="was changed"):
+                    say(client, "pump", "Where?")
+            left = [held for held in gc.get_objects() if type(held) is AdapterError]
+        finally:
+            gc.enable()
+        assert left == []
 
 
 def test_an_adapter_that_changes_while_it_is_loaded_is_not_kept(
