@@ -46,7 +46,7 @@ FILES = (
 MAKE_ONE = "make one with `d2l compile DOCUMENT`"
 #: Most bytes of a JSON file, and the share of the whole folder that it may have beyond. A chunk
 #: takes some 200 bytes of d2l.json and 2,000 of text; its values take 100,000 and more.
-_MOST_JSON_BYTES, _JSON_SHARE = 1 << 20, 32
+_MOST_JSON_BYTES, _JSON_SHARE = 1 << 19, 32
 #: Longest path of operating systems.
 _MAX_NAME = 4096
 

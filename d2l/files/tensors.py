@@ -29,8 +29,8 @@ FILE_ERRORS = (OSError, SafetensorError)
 #: Message for a file that has not the digest of its record.
 CHANGED = "was changed, or belongs to another adapter"
 
-#: A header larger than this belongs to no adapter (safetensors itself allows 100 MB).
-_MAX_HEADER_BYTES = 16 << 20
+#: Most bytes of a header, and the share of the file beyond: a tensor takes some 150 bytes of it.
+_MOST_HEADER_BYTES, _HEADER_SHARE = 1 << 20, 4
 #: The format's names of the types that d2l writes.
 _DTYPES = {"torch.bfloat16": "BF16", "torch.float16": "F16", "torch.float32": "F32"}
 _AGAIN = "compile the document again"
@@ -54,7 +54,7 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
             length = int.from_bytes(stream.read(8), "little")
     except OSError as error:
         raise AdapterError(f"{path}: cannot be read ({error.strerror})", hint=_AGAIN) from error
-    if not 2 <= length <= min(_MAX_HEADER_BYTES, size - 8):
+    if not 2 <= length <= min(_MOST_HEADER_BYTES + size // _HEADER_SHARE, size - 8):
         raise AdapterError(
             f"{path}: not a safetensors file, or cut short ({size:,} bytes)", hint=_AGAIN
         )
@@ -169,14 +169,15 @@ class TensorFile:
         weakref.finalize(self, self._file.close)
         length = int.from_bytes(self._file.read(8), "little")
         self._header: dict[str, Any] = json.loads(self._file.read(length))
+        self._header.pop("__metadata__", None)  # of a stranger it may be large
         self._start = 8 + length
         self._stamp = self._read_stamp()
 
     @property
     def infos(self) -> dict[str, TensorInfo]:
         """Types and shapes of the tensors, by name."""
-        rows = {name: row for name, row in self._header.items() if name != "__metadata__"}
-        return {name: TensorInfo(row["dtype"], tuple(row["shape"])) for name, row in rows.items()}
+        rows = self._header.items()
+        return {name: TensorInfo(row["dtype"], tuple(row["shape"])) for name, row in rows}
 
     def read(self, names: Sequence[str]) -> "dict[str, Tensor]":
         """Read tensors to the CPU, by name; raises OSError or SafetensorError, also if the file was

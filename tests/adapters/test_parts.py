@@ -223,8 +223,8 @@ HARMS = {
         "turns are 7 texts, expected 7 of 4,096 characters at most",
     ),
     "long source": (
-        change_json(lambda v: v["parts"][0].update(source="p. " + "9" * 10**6), signed=True),
-        "parts[0].source: 1,000,003 characters",
+        change_json(lambda v: v["parts"][0].update(source="p. " + "9" * 10**5), signed=True),
+        "parts[0].source: 100,003 characters",
     ),
     "large text": (
         change_json(lambda v: v["parts"][0].update(text="word " * 10**6), signed=True),

@@ -49,6 +49,14 @@ def test_a_truncated_or_padded_file_is_one_clear_error(change: int, tmp_path: Pa
     assert caught.value.hint == HINT_AGAIN
 
 
+def test_a_header_that_is_most_of_a_large_file_is_not_read(tmp_path: Path) -> None:
+    """In memory it would take some twenty times its size."""
+    path = tmp_path / "adapter_model.safetensors"
+    save_file({"a": torch.zeros(9)}, path, {f"{n:x}": "" for n in range(200_000)})
+    with pytest.raises(AdapterError, match="not a safetensors file"):
+        read_header(path)
+
+
 def set_field(field: str, value: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
     def change(header: dict[str, Any]) -> dict[str, Any]:
         header["x.lora_A.weight"][field] = value
