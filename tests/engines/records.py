@@ -21,7 +21,7 @@ N_PROMPTS = 10
 def measure(
     engine: Engine, peft: Peft, network: str, seats: int, questions: Questions
 ) -> EngineRun:
-    """Measure an engine: ten of the questions as prompts, and all of them as questions."""
+    """Measure an engine: ten of the questions at most as prompts, and all as questions."""
     cosines, differences, equal = [], [], 0
     for ids, changes, expected in ask_peft(peft, questions):
         if engine.has_logits:
@@ -52,9 +52,9 @@ def measure(
 def ask_peft(
     peft: Peft, questions: Questions
 ) -> list[tuple[list[int], tuple[Logits, Logits], Scored]]:
-    """Ten prompts with PEFT's logits and greedy answers."""
-    prompts = [peft.encode(q) for q, _ in questions[:: len(questions) // N_PROMPTS]]
-    assert len(prompts) == N_PROMPTS
+    """Ten prompts, or as many as there are questions, with PEFT's logits and greedy answers."""
+    prompts = [peft.encode(q) for q, _ in questions[:: max(1, len(questions) // N_PROMPTS)]]
+    assert len(prompts) == min(N_PROMPTS, len(questions))
     return [(ids, peft.logits(ids), peft.greedy(ids)) for ids in prompts]
 
 

@@ -15,14 +15,17 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import pytest
 
 from d2l.bases.models import BaseFiles
-from d2l.evaluation.endpoint import Endpoint
-from d2l.evaluation.live import check_live
+from d2l.evaluation import live
+from d2l.evaluation.endpoint import Endpoint, EndpointReply
+from d2l.evaluation.live import answer_in_state, check_live
+from d2l.inference.adapted_model import AdaptedModel
 from d2l.inference.options import AskOptions
 from tests.engines.exports import DATA, LARGE, Exports, compile_and_export, need
 from tests.processes import make_environment
@@ -63,6 +66,23 @@ def documents(
         name: compile_and_export("smollm2-135m", smollm2_files, text, tmp_path_factory.mktemp(name))
         for name, text in texts.items()
     }
+
+
+@pytest.fixture(scope="module")
+def peft_answers_once() -> Iterator[None]:
+    """Every case asks the same of the same adapter: PEFT loads it, and answers in each state, once."""
+    kept: dict[tuple[object, ...], list[EndpointReply]] = {}
+
+    def answer(adapted: AdaptedModel, questions: Sequence[str], state: str) -> list[EndpointReply]:
+        key = (id(adapted), *questions, state)
+        if key not in kept:
+            kept[key] = answer_in_state(adapted, questions, state)
+        return kept[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(live.AdaptedModel, "load", cache(AdaptedModel.load))
+        patch.setattr(live, "answer_in_state", answer)
+        yield
 
 
 @contextlib.contextmanager
@@ -127,6 +147,7 @@ def wait_for(url: str) -> None:
     raise AssertionError(f"{url} does not answer")
 
 
+@pytest.mark.usefixtures("peft_answers_once")
 @pytest.mark.parametrize(
     ("engine", "case"),
     [*(("llama.cpp", case) for case in CASES), *(("mlx", case) for case in CASES[:4])],

@@ -196,13 +196,16 @@ def test_an_opening_beyond_the_vocabulary_is_one_clear_error(
 
 
 @pytest.mark.slow
-def test_patterns_are_tried_before_peft_matches_them(compiled: Compile, tmp_path: Path) -> None:
+def test_patterns_are_tried_before_peft_matches_them(
+    compiled: Compile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patterns, "LIMITS", patterns.LIMITS._replace(seconds=1.0))
     done = compiled("llama")
     adapter = copy_adapter(done, tmp_path)
     change_json(adapter / "adapter_config.json", target_modules="(.*)*x")
     error = refuse(lambda: load(done, adapter))
     assert error.message == (
-        "adapter_config.json: target_modules has patterns that take more than 5 seconds"
+        "adapter_config.json: target_modules has patterns that take more than 1 seconds"
     )
 
 
