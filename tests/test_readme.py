@@ -21,7 +21,7 @@ from d2l.bases.models import BaseFiles, load_frozen
 from d2l.commands import main as cli
 from d2l.hypernets.registry import ALIASES, DEFAULT, DEFAULT_VARIABLE, TEXT_VARIABLE
 from tests.commands.test_help import ROWS
-from tests.conftest import SMALL, find_or_skip
+from tests.conftest import find_or_skip
 from tests.tools import generated_docs
 
 ROOT = generated_docs.ROOT
@@ -36,7 +36,7 @@ SLOW = {"README.md", "d2l/README.md", "d2l/commands/README.md"} | {
     f"examples/{folder}/README.md" for folder in ("editing", "fleet", "serving", "tasks")
 }
 #: The document that shows the default network; the others name theirs. Its base is large: only
-#: `D2L_TEST_LARGE=1` compares what is printed, otherwise commands run with the small network.
+#: `D2L_TEST_LARGE=1` compares what is printed, otherwise commands run with the smallest network.
 ON_DEFAULT = "README.md"
 LARGE = bool(os.environ.get("D2L_TEST_LARGE"))
 VARIABLES = (DEFAULT_VARIABLE, TEXT_VARIABLE)
@@ -124,7 +124,7 @@ def test_blocks_do_what_they_say(name: str, tmp_path: Path) -> None:
     """
     network, exported = "smollm2-135m", dict.fromkeys(VARIABLES, "the document names none")
     if name == ON_DEFAULT:
-        network, exported = SMALL, dict.fromkeys(VARIABLES, SMALL)
+        exported = dict.fromkeys(VARIABLES, network)
         if LARGE:
             network = DEFAULT
             exported = dict.fromkeys(VARIABLES, "") | {"D2L_BASE_DTYPE": "bf16"}

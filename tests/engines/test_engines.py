@@ -3,8 +3,9 @@
 Everything is loaded as the README of each export says. Where an engine is not installed its part is
 skipped: `pip install 'd2l[engines]'`, which `make test-all` tries. Larger bases and all fifty
 questions take many minutes, so they run where one asks for them: `D2L_TEST_LARGE=1`; without it
-five questions are asked, and ten if what is measured is kept (`D2L_RECORD=1`). `make test-engines` runs all, and keeps what was measured in
-d2l/runtimes/runs.json, the source of the tables.
+five questions are asked, and ten if what is measured is kept (`D2L_RECORD=1`).
+`make test-engines` runs all, and keeps what was measured in d2l/runtimes/runs.json, the source of
+the tables.
 
 What remains between engines: MLX differs from PEFT by the order of its sums. llama.cpp multiplies
 with the base's 4-bit weights by kernels that round what comes in to 8 bits (ggml, Q4_1 with Q8_1),

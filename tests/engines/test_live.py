@@ -70,7 +70,8 @@ def documents(
 
 @pytest.fixture(scope="module")
 def peft_answers_once() -> Iterator[None]:
-    """Every case asks the same of the same adapter: PEFT loads it, and answers in each state, once."""
+    """PEFT loads the page's adapter once, and answers in each state once: every case asks it the
+    same."""
     kept: dict[tuple[object, ...], list[EndpointReply]] = {}
 
     def answer(adapted: AdaptedModel, questions: Sequence[str], state: str) -> list[EndpointReply]:

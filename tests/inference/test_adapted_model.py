@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from d2l.adapters import patterns
 from d2l.bases.tokenizers import load_chat_tokenizer
 from d2l.documents.document import Document
 from d2l.errors import AdapterError, BaseModelError

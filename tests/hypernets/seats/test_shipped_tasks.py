@@ -45,7 +45,7 @@ def test_what_names_no_task_is_warned_of_and_strict_refuses(command: Command) ->
 
 def test_answers_are_likelier_than_with_the_description_in_the_prompt(command: Command) -> None:
     """And likelier than by the base alone."""
-    done = command.t2l("eval", OWN, "--checkpoint", SMALL, "--limit", "3", "--json")
+    done = command.t2l("eval", OWN, "--checkpoint", SMALL, "--limit", "1", "--json")
     assert done.code == 0, done.err
     means = {row["arm"]: row["nll"] for row in json.loads(done.out)["means"]}
     assert means["adapter"] < means["prompt"]
