@@ -48,9 +48,9 @@ def run(
     """Read the chunks, write their weights, and merge them to one adapter, in memory.
 
     The activations of a chunk, or of a few short ones, are on the device at a time; weights wait on
-    the CPU. `loaded` is the
-    result of `load` for a plan of the same network: many documents, loaded once. `cached` is that
-    of `look_up`; if it holds all of the adapter, `loaded` may be None. Raises D2LError.
+    the CPU. `loaded` is the result of `load` for a plan of the same network: many documents, loaded
+    once. `cached` is that of `look_up`; if it holds all of the adapter, `loaded` may be None.
+    Raises D2LError.
     """
     start = time.perf_counter()
     assembled = cached.assembled
