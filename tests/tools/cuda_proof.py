@@ -408,7 +408,7 @@ def pretended() -> Iterator[None]:
         "get_device_capability": (9, 0),
         "mem_get_info": (80 * 10**9, 80 * 10**9),
         "memory_allocated": 0,
-        "max_memory_allocated": 32 << 20,
+        "max_memory_allocated": 96 << 20,
         "synchronize": None,
         "reset_peak_memory_stats": None,
     }

@@ -94,7 +94,7 @@ def test_an_error_is_a_difference_and_the_next_step_goes_on(
 def test_a_peak_over_the_estimate_is_a_difference(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cuda_proof, "SLACK", 0)  # the pretended card tells 34 MB
+    monkeypatch.setattr(cuda_proof, "SLACK", 0)  # the pretended card tells 101 MB
     out = tmp_path / "proof.json"
     assert cuda_proof.main(["--dry-run", "--only", "full-size", "--out", str(out)]) == 1
     rows = {row["name"]: row["passed"] for row in json.loads(out.read_text("utf-8"))["rows"]}
