@@ -145,9 +145,8 @@ def _load(factory: Any, files: BaseFiles, *, config: Any, device: str, dtype: to
             hint="d2l reads model.safetensors (or its shards), not pickled weights",
         )
     family = find_family(str(config.model_type))
-    if devices.is_cuda(
-        device
-    ):  # off in the public evaluation (SakanaAI/doc-to-lora, eval_utils.py)
+    if devices.is_cuda(device):
+        # Sums stay in fp32, as in the public evaluation (SakanaAI/doc-to-lora, eval_utils.py).
         torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
     announce(f"loading the base {files.name}")
     read = log_time(_log, "loaded the base %s from %s, %s", files.name, files.folder, dtype)

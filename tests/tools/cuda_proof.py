@@ -28,7 +28,6 @@ Code that runs on CUDA alone has a row here, and a test on the CPU unless "-" st
 """
 
 import argparse
-import gc
 import json
 import os
 import subprocess
@@ -37,7 +36,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from importlib import metadata, util
 from pathlib import Path
 from typing import Any
@@ -45,89 +44,28 @@ from unittest import mock
 from xml.etree import ElementTree
 
 import torch
-import transformers
 from safetensors.torch import load_file
 
 from d2l.adapters.peft_folder import read_adapter
-from d2l.adapters.weights import LoraWeights
-from d2l.api.compiler import Compiler
-from d2l.bases import attention, devices, models
-from d2l.bases.families import FAMILIES
+from d2l.bases import devices, models
 from d2l.batch.rows import BatchRow
 from d2l.batch.work import Job, Worker
 from d2l.commands import console
-from d2l.compiler.plan import CompilePlan
-from d2l.errors import D2LError, OutOfMemoryError
+from d2l.errors import D2LError
 from d2l.evaluation.bench.run import metered
 from d2l.hypernets.options import CompileOptions
-from d2l.inference.adapted_model import AdaptedModel
-from d2l.inference.options import AskOptions
 from d2l.version import __version__
 from tests import tiny
 from tests.compiled import write_files
 from tests.hypernets import loading
 from tests.processes import ROOT, run_python
 from tests.test_pipeline import document_of
+from tests.tools.cuda_full_size import plan_chunk, prove_full_size, write_layout
+from tests.tools.cuda_machine import BOUNDS, Machine, Row, free_memory, measure_distance, multiply
 
-#: Largest distance from the recorded deltas, beside their norm. Measured on CPUs: 7e-6 and 0.054.
-BOUNDS = {"fp32": 1e-4, "bf16": 0.1}
-#: A peak may exceed the estimate by a tenth, and by the work space of cuBLAS.
-OVER, SLACK = 1.1, 64 << 20
-LENGTHS = (512, 6_600, 8_192)
-LAYOUT: dict[str, Any] = {
-    "n_layers": 26, "feature_size": 2304, "d_in": (9216,), "d_out": (2304,), "rank": 8,
-    "latent_size": 512, "n_latent_queries": 8, "n_blocks": 9,
-}  # fmt: skip
 SMALL_BASE, SMALL_NETWORK = "HuggingFaceTB/SmolLM2-135M-Instruct", "smollm2-135m"
 NOTE = "The Harn bridge opened in 1931 and is green."
 QUESTION = "What color is the Harn bridge?"
-
-
-@dataclass(frozen=True)
-class Row:
-    """Row of the table: `passed` is None for what was skipped."""
-
-    step: str
-    name: str
-    passed: bool | None
-    note: str
-    facts: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Cards under test, and a folder for files; in a dry run the CPU is taken for a card."""
-
-    cards: tuple[str, ...]
-    folder: Path
-    is_dry: bool
-
-    @property
-    def lengths(self) -> tuple[int, ...]:
-        """Tokens of the chunks of the full size."""
-        return (40, 60, 80) if self.is_dry else LENGTHS
-
-    def make_compiler(self, files: tuple[Path, Path], **options: Any) -> Compiler:
-        """A compiler on the first card, of a base and a network."""
-        values = {"device": self.cards[0], "offline": True} | options
-        return Compiler(CompileOptions(str(files[1]), str(files[0]), **values))
-
-    def load(self, adapter: Path, base: Path) -> AdaptedModel:
-        """An adapter on its base on the first card."""
-        return AdaptedModel.load(adapter, AskOptions(str(base), self.cards[0], 8, offline=True))
-
-
-def multiply(weights: LoraWeights) -> torch.Tensor:
-    return torch.cat([(f.b @ f.a).flatten() for f in weights.factors.values()])
-
-
-def measure_distance(got: torch.Tensor, wanted: torch.Tensor) -> float:
-    return float((got - wanted).norm() / wanted.norm())
-
-
-def free_memory() -> None:
-    gc.collect()
-    torch.cuda.empty_cache()
 
 
 # ---- goldens and pipelines ----------------------------------------------------------------------
@@ -189,90 +127,6 @@ def prove_pipelines(machine: Machine) -> Iterator[Row]:
     facts = {"failed": bad, "skipped": len(listed) - len(run)}
     facts["output"] = "" if passed else done.stdout[-9_000:] + done.stderr[-999:]
     yield Row("pipelines", "", passed, note, facts)
-
-
-# ---- the full size ------------------------------------------------------------------------------
-
-
-def write_layout(machine: Machine) -> tuple[Path, Path]:
-    """Write a base with the layout of Gemma 2 2B and a network for it, both of random weights."""
-    base, network = machine.folder / "base", machine.folder / "network"
-    if base.exists():
-        return base, network
-    if machine.is_dry:
-        return write_files(machine.folder / "gemma2", "gemma2")
-    config = transformers.Gemma2Config()  # its sizes are those of the 2B model
-    with torch.device(machine.cards[0]):
-        model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
-    tiny.write_base(base, "gemma2", model)
-    tiny.write_doc_to_lora(network, "gemma2", **LAYOUT)
-    return base, network
-
-
-@contextmanager
-def running(name: str) -> Iterator[None]:
-    """Let bases run with one implementation of attention, whatever d2l would pick."""
-    with ExitStack() as stack:
-        for module in [m for n, m in sys.modules.items() if n.startswith("d2l.")]:
-            if hasattr(module, "pick_attention"):
-                pick = mock.patch.object(module, "pick_attention", return_value=name)
-                stack.enter_context(pick)
-        yield
-
-
-def plan_chunk(compiler: Compiler, n_tokens: int) -> CompilePlan:
-    """Plan a document of one chunk of so many tokens."""
-
-    def plan(n_words: int) -> CompilePlan:
-        return compiler.plan(document_of("pump" + " pump" * (n_words - 1)))
-
-    found = plan(n_tokens - len(plan(8).chunks[0].token_ids) + 8)  # less the template's
-    assert [len(chunk.token_ids) for chunk in found.chunks] == [n_tokens]
-    return found
-
-
-def measure_length(compiler: Compiler, kind: str, n_tokens: int) -> Row:
-    """Compile one chunk twice; seconds and memory are the second time's."""
-    name, found = f"{kind} {n_tokens:,}", compiler.network
-    own = found.format.find_weights(found.files.path).stat().st_size
-    needed = own + found.estimate_memory(n_tokens, compiler.options.device)
-    free, _ = torch.cuda.mem_get_info(compiler.options.device)
-    plan = plan_chunk(compiler, n_tokens)
-    try:
-        compiler(plan)
-        with metered(torch.device(plan.device)) as costs:
-            compiler(plan)
-    except OutOfMemoryError as error:  # the estimate is that of attention which d2l picks
-        passed = None if kind == "eager" or needed > free else False
-        return Row("full size", name, passed, error.describe())
-    peak = costs[0].peak_bytes or 0
-    told = "none" if kind == "eager" else f"{needed / 1e9:.1f} GB"
-    note = f"{costs[0].seconds:.2f} s, peak {peak / 1e9:.1f} GB, estimate {told}"
-    passed = kind == "eager" or peak <= OVER * needed + SLACK
-    return Row("full size", name, passed, note, asdict(costs[0]) | {"estimated_bytes": needed})
-
-
-def prove_full_size(machine: Machine) -> Iterator[Row]:
-    """Seconds and memory of three lengths, and the distance of tiny adapters from eager's."""
-    full, small = write_layout(machine), write_files(machine.folder / "gemma2", "gemma2")
-    family, deltas = FAMILIES["gemma2"], list[torch.Tensor]()
-    picked = attention.pick_attention(family, device=machine.cards[0], dtype=torch.bfloat16)
-    for kind, name in {"eager": "eager", "blocks": family.attention, "flash": picked}.items():
-        if kind not in name:
-            yield Row("full size", kind, None, "not installed, or not for this card")
-            continue
-        with running(name):
-            compiler = machine.make_compiler(small, base_dtype="bf16", chunk_tokens=1 << 20)
-            deltas.append(multiply(compiler(plan_chunk(compiler, 300)).weights))
-            if kind != "eager":
-                far, bound = measure_distance(deltas[-1], deltas[0]), BOUNDS["bf16"]
-                note = f"{far:.1e} from eager's adapter, bound {bound:.0e}"
-                yield Row("full size", kind, far <= bound, note)
-            compiler = machine.make_compiler(full, base_dtype="bf16", chunk_tokens=1 << 20)
-            for n_tokens in machine.lengths:
-                yield measure_length(compiler, kind, n_tokens)
-        del compiler
-        free_memory()
 
 
 # ---- use ----------------------------------------------------------------------------------------

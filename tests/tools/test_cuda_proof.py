@@ -16,7 +16,8 @@ from tests.compiled import write_files
 from tests.hypernets import loading
 from tests.processes import ROOT, run_python
 from tests.test_pretend_gpu import has_python_backends
-from tests.tools import cuda_proof
+from tests.tools import cuda_full_size, cuda_proof
+from tests.tools.cuda_machine import Machine, Row
 
 PROVEN = ["goldens fp32", "goldens bf16", "pipelines "]
 PROVEN += [f"full size eager {n}" for n in (40, 60, 80)]
@@ -81,7 +82,7 @@ def test_an_error_is_a_difference_and_the_next_step_goes_on(
 
     monkeypatch.setitem(cuda_proof.STEPS, "goldens", fail)
     monkeypatch.setitem(
-        cuda_proof.STEPS, "cards", lambda _: iter([cuda_proof.Row("cards", "", None, "one card")])
+        cuda_proof.STEPS, "cards", lambda _: iter([Row("cards", "", None, "one card")])
     )
     words = ["--dry-run", "--only", "goldens", "--only", "cards"]
     assert cuda_proof.main([*words, "--out", str(tmp_path / "proof.json")]) == 1
@@ -94,7 +95,7 @@ def test_an_error_is_a_difference_and_the_next_step_goes_on(
 def test_a_peak_over_the_estimate_is_a_difference(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cuda_proof, "SLACK", 0)  # the pretended card tells 101 MB
+    monkeypatch.setattr(cuda_full_size, "SLACK", 0)  # the pretended card tells 101 MB
     out = tmp_path / "proof.json"
     assert cuda_proof.main(["--dry-run", "--only", "full-size", "--out", str(out)]) == 1
     rows = {row["name"]: row["passed"] for row in json.loads(out.read_text("utf-8"))["rows"]}
@@ -112,7 +113,7 @@ def test_full_memory_is_a_difference_where_the_estimate_says_that_it_fits(
     def fill(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0")
 
-    compiler = cuda_proof.Machine(("cpu",), tmp_path, True).make_compiler(
+    compiler = Machine(("cpu",), tmp_path, True).make_compiler(
         write_files(tmp_path, "gemma2"), chunk_tokens=1 << 20
     )
     monkeypatch.setattr("d2l.bases.activations.ActivationEncoder._run", fill)
@@ -122,7 +123,7 @@ def test_full_memory_is_a_difference_where_the_estimate_says_that_it_fits(
         (10**9, "eager", None),
     ):
         monkeypatch.setattr("torch.cuda.mem_get_info", lambda _, free=free: (free, free))
-        row = cuda_proof.measure_length(compiler, kind, 40)
+        row = cuda_full_size.measure_length(compiler, kind, 40)
         assert (row.passed, row.note.startswith("the memory of cuda:0 is full")) == (passed, True)
 
 

@@ -49,7 +49,7 @@ class LoadedText:
     def write(
         self, chunk: Chunk, activations: Activations, ranks: Sequence[int]
     ) -> list[ChunkWeights]:
-        """Refuse, like `read`."""
+        """Refuse: `read` does, and nothing else makes activations."""
         raise NotImplementedError(f"{type(self).__name__} writes for descriptions alone")
 
     def _write(self, embedding: Tensor) -> LoraWeights:

@@ -31,9 +31,10 @@ _WHOLE = re.compile(
 )
 #: Words beside them that are no content.
 _FILLER = re.compile(
-    r"main|key|major|list|table|show|give|deals?|brief(?:ly)?|short|sentences?|paragraphs?|lines?|words?|quick|general"
-    r"|entire|whole|explain|describe[sd]?|write|written|meant|kinds?|sorts?|types?|number|chapter"
-    r"|section|part|parts|point|bullet|\d|kurz|geht|worum|fasse?|quoi|bref|waar|gaat|vat"
+    r"main|key|major|list|table|show|give|deals?|brief(?:ly)?|short|sentences?|paragraphs?|lines?"
+    r"|words?|quick|general|entire|whole|explain|describe[sd]?|write|written|meant|kinds?|sorts?"
+    r"|types?|number|chapter|section|part|parts|point|bullet|\d|kurz|geht|worum|fasse?|quoi|bref"
+    r"|waar|gaat|vat"
 )
 #: Questions of stop words, and of a name alone.
 _ABOUT = re.compile(
