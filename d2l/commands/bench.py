@@ -79,7 +79,7 @@ def check(
 ) -> None:
     """Try a network on this machine: ten questions on a page.
 
-    Of a network that reads chunks of two lengths it also says which of them recalls more.
+    Says which of two lengths of chunks recalls more, if the network reads both.
     """
     del checkpoint  # one of the options
     from d2l.evaluation.bench.cases import draw_page

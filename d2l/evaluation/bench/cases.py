@@ -55,8 +55,8 @@ QUESTIONS = (
 )
 
 
-#: Set of the page in noise, whose `length` is that of the chunks; more tokens than any public
-#: network saw in one chunk.
+#: Set of the page in noise; its `length` is that of the chunks. The text has more tokens than any
+#: public network learned from in one chunk.
 CHUNKS, _NOISE_TOKENS = "page in noise, chunks of", 2_500
 
 

@@ -47,8 +47,8 @@ _N_ROUTED = 4
 #: Documents that are compiled before they are asked: the base is loaded again for so many.
 _TOGETHER = 16
 _PACKAGES = ("torch", "transformers", "tokenizers", "peft")
-#: Reports a step by its label.
-Tell = Callable[[str], None]
+#: Reports a step of a case by its label.
+Tell = Callable[[Case, str], None]
 
 
 @dataclass(frozen=True)
@@ -84,17 +84,14 @@ def run_bench(
     rows = {n: row for n, case in enumerate(cases) for row in kept if _is_of(row, case, run)}
     missing, steps = [n for n in range(len(cases)) if n not in rows], itertools.count()
     n_steps = len(missing) * (1 + len(BENCH_ARMS[options.name]))
+
+    def tell(case: Case, label: str) -> None:
+        progress(next(steps), n_steps, f"{case.asked.document.name}: {label}")
+
     for some in batched(missing, _TOGETHER):
-        told = [_tell(progress, steps, n_steps, cases[n].asked.document.name) for n in some]
-        measured = _measure(compiler, [cases[n] for n in some], run, options, told)
-        for n, row in zip(some, measured, strict=True):
-            rows[n] = row
+        measured = _measure(compiler, [cases[n] for n in some], run, options, tell)
+        rows |= zip(some, measured, strict=True)
     return [rows[n] for n in range(len(cases))]
-
-
-def _tell(progress: Steps, steps: Iterator[int], n_steps: int, name: str) -> Tell:
-    """Report each step of one case as a step of the run."""
-    return lambda label: progress(next(steps), n_steps, f"{name}: {label}")
 
 
 def _measure(
@@ -102,17 +99,17 @@ def _measure(
     cases: Sequence[Case],
     run: RunFacts,
     options: BenchOptions,
-    told: Sequence[Tell],
+    tell: Tell,
 ) -> Iterator[DocumentRow]:
     """Compile documents, let go of the compiler's base, and ask: memory holds one base."""
     with tempfile.TemporaryDirectory(prefix="d2l-bench-") as folder:
         adapters, compiled = [Path(folder, f"{n}.lora") for n in range(len(cases))], []
-        for case, adapter, tell in zip(cases, adapters, told, strict=True):
-            tell("compiling")
+        for case, adapter in zip(cases, adapters, strict=True):
+            tell(case, "compiling")
             compiled.append(_compile(compiler, case, run, adapter))
         compiler.unload()
         asker = AdaptedModel.load(adapters[0], options.asking)
-        for case, adapter, row, tell in zip(cases, adapters, compiled, told, strict=True):
+        for case, adapter, row in zip(cases, adapters, compiled, strict=True):
             if adapter is not adapters[0]:
                 asker.set_adapter(adapter)
             answered = ask_document(asker, case, row, tell)
@@ -174,7 +171,7 @@ def ask_document(asker: AdaptedModel, case: Case, row: DocumentRow, tell: Tell) 
         with asker.reading([user_turn("?")], options):
             pass
     for arm in [Arm.ADAPTER] if case.compiling else arms or [Arm.ADAPTER]:
-        tell(arm)
+        tell(case, arm)
         asked = [n for n in range(len(questions)) if arm is not Arm.RIGHT or right[n]]
         if not asked:
             continue
