@@ -17,8 +17,8 @@ from d2l.bases.families import Reading
 
 Hook = Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]
 _PADDING = 0  # any token that every base has
-#: Most tokens that a GPU reads side by side in several chunks. Of 512 tokens, each chunk then takes
-#: 1,100 operations in place of 2,500 (counted, for Gemma 2 2B); to start them takes most of the time
+#: Most tokens that a GPU reads side by side in several chunks. A chunk of 512 then takes 1,100
+#: operations in place of 2,500 (counted, for Gemma 2 2B); to start them takes most of the time
 #: (estimated). On a CPU four chunks of 240 or 400 tokens take 1.0 to 1.2 times as long side by side
 #: as one by one (measured).
 _TOGETHER = 2048
