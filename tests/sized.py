@@ -36,6 +36,15 @@ def assert_linear(
     raise AssertionError(f"{grown:.1f} times as long at {2 * n:,} as at {n:,}")
 
 
+def assert_four_times(take: Callable[[int], float], n: int) -> None:
+    """Fail if 4n of something take more than eight times the seconds of n: 16 is a square law.
+
+    The least of three runs counts; what else the machine does doubles a time at worst.
+    """
+    few, many = (min(take(size) for _ in range(3)) for size in (n, 4 * n))
+    assert many < 8 * few, f"{many / few:.1f} times as long at {4 * n:,} as at {n:,}"
+
+
 def measure(parse: Callable[[bytes], object], data: bytes) -> float:
     """Seconds of this process, without what Python spends on collecting garbage."""
     gc.disable()

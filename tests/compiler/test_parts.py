@@ -21,6 +21,7 @@ from d2l.readers.parsing import Heading, Section
 from tests import tiny
 from tests.adapters.test_parts import written
 from tests.compiler.test_chunk_cache import document, make_compiler, plan_for, saved
+from tests.sized import assert_four_times
 
 pytestmark = pytest.mark.usefixtures("one_thread", "cache")
 PAGES = (
@@ -214,6 +215,4 @@ def test_cutting_takes_time_in_proportion_to_the_pages(repeated: bool, tmp_path:
         assert len(plan_document(tmp_path, made).chunks) >= n_pages
         return time.process_time() - start
 
-    # The least of three runs: what else the machine does must not count.
-    few, many = (min(cut(n_pages) for _ in range(3)) for n_pages in (75, 300))
-    assert many < 2 * 4 * few
+    assert_four_times(cut, 75)

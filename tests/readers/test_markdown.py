@@ -150,4 +150,4 @@ def test_cutting_takes_the_time_of_one_pass(text: str) -> None:
     list(cut(text))
     if "<" not in text:  # else it takes a parser of markup, too
         remove_hidden(text, ParseRequest("a", b""))
-    assert time.process_time() - began < 5
+    assert time.process_time() - began < 30

@@ -127,7 +127,7 @@ def test_ten_thousand_parts_are_searched_in_fifty_milliseconds() -> None:
     router, seconds = Router(texts), []
     for _ in range(20):
         question = f"How often is the {' '.join(draw.choices(words, k=8))}?"
-        start = time.perf_counter()
+        start = time.process_time()
         router.score(question)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
     assert median(seconds) <= 0.05

@@ -1,6 +1,5 @@
 """Text that a reader of a PDF cannot see is left out and counted, and nothing else is."""
 
-import time
 from collections.abc import Callable
 
 import pytest
@@ -11,6 +10,7 @@ from d2l.readers.findings import Finding
 from d2l.readers.pdf import viewer
 from tests.documents.samples import HALF_EM, encrypt_pdf, make_pdf, parse_here, read_bytes
 from tests.readers.pdf.pages import build, form, stream
+from tests.sized import assert_four_times, measure
 
 SEEN = "BT /F1 10 Tf 72 700 Td (Seen.) Tj ET"
 HIDDEN = "BT /F1 10 Tf 72 600 Td (hidden words) Tj ET"
@@ -353,11 +353,9 @@ def test_the_end_of_a_line_far_off_the_page_is_hidden() -> None:
 def test_four_times_as_much_on_a_page_takes_about_four_times_as_long(
     make: Callable[[int], str], n: int
 ) -> None:
-    def measure(n: int) -> float:
-        start = time.process_time()
-        read(f"{SEEN} {make(n)}", include_hidden=True)
-        return time.process_time() - start
+    def take(n: int) -> float:
+        data = build(f"{SEEN} {make(n)}", resources=RESOURCES, extra=EXTRA)
+        return measure(lambda data: parse_here(data, "a.pdf", include_hidden=True), data)
 
-    measure(10)
-    # A square law would take 16 times as long; a busy machine doubles a time at worst.
-    assert min(measure(2 * n) for _ in range(3)) < 8 * min(measure(n // 2) for _ in range(3))
+    take(10)
+    assert_four_times(take, n // 2)
