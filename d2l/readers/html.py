@@ -54,7 +54,8 @@ END_CELL, NEXT_PART, LIST_PART = "\x01", "\x02", "\x04"  # between the texts of 
 #: Signs of formulas that are drawn: before elements, and between the elements inside others.
 MATH_BEFORE = {"msqrt": "√", "mroot": "√", "mtext": " ", "mtd": " ", "mspace": " "}
 MATH_BETWEEN = {"mfrac": "/", "msup": "^"}
-MAX_NUMBER_DIGITS = 9  # of the first number of a list; with more it begins at 1
+MAX_NUMBER_DIGITS = 9  # of an attribute; with more the default counts
+N_LETTERS = 26
 MIN_MAIN_CHARS = 200  # a shorter main element is not the page's text
 
 
@@ -224,11 +225,9 @@ class _Flow:
         elif tag == "pre":
             self._pre += 1
         elif tag in ("ul", "ol"):
-            start = element.get("start", "1")
-            number = int(start) if start.isdecimal() and len(start) <= MAX_NUMBER_DIGITS else 1
-            self._lists.append(number if tag == "ol" else None)
+            self._lists.append(read_number(element, "start", 1) if tag == "ol" else None)
         elif tag == "li":
-            self._item = self._next_mark()
+            self._item = self._next_mark(element)
         elif tag == "tr" and not is_layout(element):
             self._rows.append([])
             self._cells.append([])
@@ -260,13 +259,16 @@ class _Flow:
         elif tag == "label":
             self._inline.append(" ")
 
-    def _next_mark(self) -> str:
+    def _next_mark(self, item: Any) -> str:
         depth = max(0, len(self._lists) - 1)
         number = self._lists[-1] if self._lists else None
         if number is None:
             return "  " * depth + "- "
+        number = read_number(item, "value", number)
         self._lists[-1] = number + 1
-        return "  " * depth + f"{number}. "
+        first = item.getparent().get("type", "1")  # a letter or a number
+        is_letter = first in ("a", "A") and 0 < number <= N_LETTERS
+        return "  " * depth + f"{chr(ord(first) + number - 1) if is_letter else number}. "
 
     def _add(self, text: str | None) -> None:
         if text:
@@ -306,7 +308,8 @@ class _Flow:
         # The blocks of a cell are separate texts: this mark ends the cell.
         self._rows[-1].append(END_CELL)
         is_first = not self._tables or self._tables[-1].n_rows == 0
-        n_columns, n_rows = (read_span(element, name) for name in ("colspan", "rowspan"))
+        n_columns = max(1, read_number(element, "colspan", 1))
+        n_rows = max(1, read_number(element, "rowspan", 1))
         self._cells[-1].append(Cell("", is_head(element, is_first), n_columns, n_rows))
 
     def _end_row(self) -> None:
@@ -357,10 +360,11 @@ def is_head(cell: Any, is_first: bool) -> bool:
     return 0 < len(cell.text_content().strip()) <= bold
 
 
-def read_span(cell: Any, name: str) -> int:
-    """Read how many columns or rows a cell spans."""
-    number = cell.get(name, "1")
-    return max(1, int(number)) if number.isascii() and number.isdecimal() and len(number) < 6 else 1
+def read_number(element: Any, name: str, default: int) -> int:
+    """Read an attribute that is a number."""
+    number = element.get(name, "")
+    is_number = number.isascii() and number.isdecimal() and len(number) <= MAX_NUMBER_DIGITS
+    return int(number) if is_number else default
 
 
 def sign_math(element: Any) -> str:

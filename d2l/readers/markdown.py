@@ -1,25 +1,44 @@
 """Markdown without hidden text: comments, unused definitions, hidden markup.
 
-Bytes in, sections by heading and findings out. Markup is judged as on HTML pages; visible text,
-code and tags stay unchanged.
+Bytes in, sections by heading and findings out. Markup is judged as on HTML pages; code stays
+unchanged, tables become rows, and tags of site generators leave their titles.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
+from functools import partial
 
 from d2l.readers.findings import Finding, gather
 from d2l.readers.markdown_pieces import DEFINITION, TAG, MarkupPiece, cut
 from d2l.readers.parsing import Parsed, ParseRequest, bound_text
 from d2l.readers.sniff import decode
-from d2l.readers.text import drop_encoded, encoding_notes, name_cells, split_markdown
+from d2l.readers.text import PIPES, drop_encoded, encoding_notes, name_cells, split_markdown
 
 IN_COMMENT, UNUSED, NOT_DISPLAYED = "in a comment", "in an unused definition", "not displayed"
 #: Elements whose text is never shown.
 NOT_SHOWN = ("head", "script", "style", "template", "title")
 # The number of a piece in the markup that is judged.
 _MARK = re.compile("\ue000(\\d{1,9})\ue001")
-# Imports of components at the top of MDX, behind its front matter.
-_IMPORTS = re.compile(r"\A(---\n(?s:.*?)\n---\n)?\s*+(?:(?:import|export)\s[^\n]*\n\s*+)++")
+# Comments and code of Liquid, Hugo and MDX; they become those of Markdown.
+_COMMENT = re.compile(
+    r"(?:\{%-?\s*comment\s*-?%\}|\{/\*)((?:[^{]|\{(?!/\*|%))*?)(?:\{%-?\s*endcomment\s*-?%\}|\*/\})"
+)
+_CODE = re.compile(
+    r"^([ \t]*)\{[{%][%<-]?\s*(?:end|/)?highlight\b[ \t]*([\w+-]*)[^{}\n]*\}{1,2}[ \t]*$", re.M
+)
+#: Tags of Liquid, Hugo, kramdown and JSX, imports and exports of MDX.
+_GENERATOR = re.compile(
+    r"\{%[^{}]*%\}|\{\{[%<][^{}]*[%>]\}\}|\{:\s*(?:[.#]|toc|[\w-]+=)[^{}\n]*\}"
+    r"|[ \t]\{#[\w. -]+\}[ \t]*$|</?(?P<name>[A-Z](?=\w*[a-z])\w*+)(?:\s(?:=>|[^<>])*)?/?>"
+    r"|^import [\w*${}, \n]{0,999}[\"'][^\"'\n]+[\"'];?[ \t]*$"
+    r"|^export (?:const|let|function|default) .+(?:\n.+)*",
+    re.M,
+)
+_TITLE = re.compile(  # in a tag
+    r"(?:\b(?:title|label|caption|summary|text)(?:=|: )|\b(?:tab|expand|details)\s+)"
+    r"([\"'])([^\n]+?)\1"
+)
+_TABLE = re.compile(r"<table\b(?:[^<]|<(?!table\b))*?</table>")
 _PARAGRAPH = "d2l-paragraph"
 _LABEL = re.compile(r"\[((?:[^\[\]\\]|\\.){1,999})\]")
 _MAY_HIDE = re.compile("=|hidden|popover", re.I)  # in a tag
@@ -37,13 +56,45 @@ def parse_markdown(request: ParseRequest) -> Parsed:
     includes it."""
     decoded = decode(request.data, request.name, request.encoding)
     plain, encoded = drop_encoded(decoded.text)
-    if request.name.endswith(".mdx"):
-        plain = _IMPORTS.sub(r"\1", plain)
+    plain = replace(replace(plain, _COMMENT, r"<!--\1-->"), _CODE, r"\1```\2")
     text, findings, notes = remove_hidden(plain, request)
-    if "|" in text:
-        text = "\n".join(name_cells(text.split("\n")))
+    text = replace(
+        text, _GENERATOR, partial(write_titles, closed=set(re.findall(r"</(\w+)>", text)))
+    )
+    text = replace(text, PIPES, name_cells, in_lines=True)
+    text = replace(text, _TABLE, partial(write_table, request=request))
     sections = bound_text(split_markdown(text), request)
     return Parsed(tuple(sections), (*encoding_notes(decoded), *encoded, *notes), findings)
+
+
+def replace(
+    text: str, tag: re.Pattern[str], written: str | Callable[..., str], *, in_lines: bool = False
+) -> str:
+    """Replace tags outside of code; `in_lines`: also around and in the code of a paragraph."""
+    stretches, at, is_line = list[str](), 0, False
+    for piece in cut(text) if tag.search(text) else ():
+        is_line = piece.kind == "start" or (is_line and piece.kind != "end")
+        if piece.kind == "code" and not (in_lines and is_line):
+            stretches += [tag.sub(written, text[at : piece.start]), text[piece.start : piece.end]]
+            at = piece.end
+    return "".join([*stretches, tag.sub(written, text[at:])])
+
+
+def write_titles(tag: re.Match[str], closed: Container[str]) -> str:
+    """Write the titles in a tag; a name in angle brackets that nothing closes is text."""
+    if tag["name"] and not tag[0].endswith("/>") and tag["name"] not in closed:
+        return tag[0]
+    titles = ", ".join(title for _, title in _TITLE.findall(tag[0]))
+    return titles and f"{titles} "
+
+
+def write_table(table: re.Match[str], request: ParseRequest) -> str:
+    """Write the rows of a table in markup as in every format."""
+    from d2l.readers.html import parse_tree, split_page
+
+    tree = parse_tree(table[0], request)
+    page = split_page(tree, sheets=(), include_hidden=request.include_hidden)
+    return table[0] if page.dropped else "\n\n".join(section.text for section in page.sections)
 
 
 def remove_hidden(

@@ -83,11 +83,15 @@ def join_heads(above: str, text: str) -> str:
 
 
 def write_rows(rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Write the rows of a table; the first of several cells is its head if each has a letter."""
-    table, is_open = Table(), True
+    """Write the rows of a table; the first of several cells is its head if each has a letter, and a
+    second one that names columns between them."""
+    table, is_open, head = Table(), True, list[str]()
     for row in rows:
         texts = [" ".join(text.split()) for text in row]
         named = [any(map(str.isalpha, text)) for text in texts if text]
-        if line := table.write([Cell(text, is_open and all(named)) for text in texts]):
+        pairs = {(bool(above), bool(text)) for above, text in zip(head, texts, strict=False)}
+        is_head = (is_open or pairs >= {(True, False), (False, True)}) and all(named)
+        if line := table.write([Cell(text, is_head) for text in texts]):
             yield line
         is_open = is_open and len(named) < 2
+        head = texts if is_head and not head and len(named) > 1 else []

@@ -5,6 +5,7 @@ Bytes in any encoding in, their text out, unchanged but for line ends and a byte
 
 import re
 from collections.abc import Iterator
+from html import unescape
 
 from d2l.readers.parsing import Heading, Parsed, ParseRequest, Section, bound_text
 from d2l.readers.sniff import Decoded, decode
@@ -14,8 +15,9 @@ ATX = re.compile(r" {0,3}#{1,6}(?=[ \t]|$)")
 FENCE = re.compile(r" {0,3}(?P<mark>`{3,}(?=[^`]*$)|~{3,})")
 UNDERLINE = re.compile(r" {0,3}(=+|-+)[ \t]*$")
 # Lines that cannot be a paragraph above a setext underline.
-RULE_SIGNS = frozenset("|-: \t>")  # of the line below the head of a table
-STYLE = re.compile(r"</?[ibu]>")  # in subtitles
+# In subtitles: tags, times of words, places on the screen; the tag of a voice has its name.
+STYLE = re.compile(r"</?[a-z][^<>]{0,99}>|<[\d:.]+>|\{\\[^{}]*\}")
+VOICE = re.compile(r"<v(?:\.[^\s<>]*)?\s+([^<>]{1,99})>")
 #: Base64: long runs of letters of both cases and digits, in one line or many.
 ENCODED = re.compile(
     r"(?=[a-zA-Z+/]{0,59}\d)(?=[\dA-Z+/]{0,59}[a-z])(?=[\da-z+/]{0,59}[A-Z])[\da-zA-Z+/]{60,}+"
@@ -23,6 +25,8 @@ ENCODED = re.compile(
 )
 QUOTED = re.compile(r"=[C-F][0-9A-F]=[89AB][0-9A-F]|=3D\"")  # quoted-printable
 LEAST_ENCODED, LEAST_QUOTED = 1000, 5
+#: A head, a rule with both signs, rows.
+PIPES = re.compile(r"^[^|\n]*\|.*\n(?=.*-)(?=.*\|)[-|: \t>]+$(?:\n[^|\n]*\|.*)*", re.M)
 BORDER = re.compile(r"(?<!\\)\|")
 NOT_PARAGRAPH = re.compile(r"[ \t]*([-*+>|]|\d+[.)])|( {4}|\t)|[ \t]*$")
 
@@ -49,7 +53,8 @@ def parse_subtitles(request: ParseRequest) -> Parsed:
     """Read the words of subtitles, a line for each, without numbers and times."""
     decoded = decode(request.data, request.name, request.encoding)
     cues = (block.partition("-->")[2].split("\n")[1:] for block in decoded.text.split("\n\n"))
-    texts = (STYLE.sub("", " ".join(lines)).strip() for lines in cues)
+    spoken = (VOICE.sub(r"\1: ", " ".join(lines)) for lines in cues)
+    texts = (unescape(STYLE.sub("", text)).strip() for text in spoken)
     section = Section("\n".join(filter(None, texts)))
     return Parsed(tuple(bound_text([section], request)), encoding_notes(decoded))
 
@@ -73,29 +78,11 @@ def split_markdown(text: str) -> Iterator[Section]:
             yield Section(body, heading=title, headings=headings)
 
 
-def name_cells(lines: list[str]) -> Iterator[str]:
-    """Yield the lines of a Markdown text, with rows of its tables as in every format."""
-    fence = ""
-    rows: list[list[str]] = []  # of the open table
-    is_rule = [
-        *(set(line) <= RULE_SIGNS and "-" in line and "|" in line for line in lines[1:]),
-        False,
-    ]
-    for line, starts in zip(lines, is_rule, strict=True):
-        mark = opening["mark"] if (opening := FENCE.match(line)) else ""
-        if fence and mark.startswith(fence) and not line.strip().strip(fence[0]):
-            fence = ""
-        elif not fence and "|" in line and (rows or starts):
-            rows.append(
-                [cell.replace("\\|", "|") for cell in BORDER.split(line.strip().strip("|"))]
-            )
-            continue
-        elif not fence:
-            fence = mark
-        yield from write_rows([*rows[:1], *rows[2:]])
-        rows = []
-        yield line
-    yield from write_rows([*rows[:1], *rows[2:]])
+def name_cells(table: re.Match[str]) -> str:
+    """Write the rows of a Markdown table as in every format."""
+    lines = (BORDER.split(line.strip().strip("|")) for line in table[0].split("\n"))
+    rows = [[cell.replace("\\|", "|") for cell in cells] for cells in lines]
+    return "\n".join(write_rows([rows[0], *rows[2:]]))
 
 
 def find_headings(lines: list[str]) -> Iterator[tuple[int, int, str | None]]:

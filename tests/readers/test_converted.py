@@ -166,3 +166,12 @@ def test_a_saved_page_is_read_without_its_pictures() -> None:
 def test_subtitles_are_read_without_numbers_and_times() -> None:
     text = "1\n00:00:01,000 --> 00:00:04,000\n<i>Open</i> the\nvalve.\n\n2\n00:00:05,000 --> x\n7\n"
     assert read_bytes(text.encode(), "a.srt").text == "Open the valve.\n7"
+
+
+def test_subtitles_are_read_without_signs_for_the_player_and_name_the_voice() -> None:
+    cues = (
+        "<v.loud Kari>Open <c.red>the</c><00:01.500> valve.</v>",
+        "{\\an8}<font color='#ff0'>3 &lt; 4 &amp; x<4</font>",
+    )
+    text = "WEBVTT\n\n" + "\n\n".join(f"00:01.000 --> 00:02.000\n{cue}" for cue in cues)
+    assert read_bytes(text.encode(), "a.vtt").text == "Kari: Open the valve.\n3 < 4 & x<4"

@@ -67,11 +67,13 @@ def test_main_element_is_the_page_if_it_holds_text() -> None:
 def test_blocks_lists_and_code_keep_their_shape() -> None:
     body = """<h1>A</h1><p>One
       two<br>three</p><ul><li>x<ul><li>y</li></ul></li><li><p>z</p></li></ul>
-      <ol start="3"><li>c</li><li>d</li></ol><pre>if a:
+      <ol start="3"><li>c</li><li>d</li><li value="7">e</li></ol>
+      <ol type="a"><li>f</li><li>g</li></ol><pre>if a:
     b = 1
 </pre><blockquote>Quote</blockquote>tail"""
     assert read_bytes(page(body), "a.html").text == (
-        "A\n\nOne two\nthree\n\n- x\n  - y\n- z\n3. c\n4. d\n\nif a:\n    b = 1\n\nQuote\n\ntail"
+        "A\n\nOne two\nthree\n\n- x\n  - y\n- z\n3. c\n4. d\n7. e\n"
+        "a. f\nb. g\n\nif a:\n    b = 1\n\nQuote\n\ntail"
     )
 
 

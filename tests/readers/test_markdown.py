@@ -5,13 +5,15 @@ import time
 import pytest
 
 from d2l.errors import DocumentError
+from d2l.readers import markdown
 from d2l.readers.findings import Finding
-from d2l.readers.markdown import remove_hidden
+from d2l.readers.markdown import remove_hidden, replace
 from d2l.readers.markdown_pieces import cut
 from d2l.readers.parsing import ParseRequest
 from tests.documents.samples import parse_here, read_bytes
 
 COMMENT, UNUSED = "in a comment", "in an unused definition"
+TAGS = (markdown._COMMENT, markdown._CODE, markdown._GENERATOR, markdown._TABLE, markdown.PIPES)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +87,6 @@ SEEN = [
     "Words\n[//]: # (after words it is no definition)",
     "<details><summary>More</summary>\n\nFolded words.\n\n</details>",
     "<p align=center><img src=a.png alt='A picture'><br><kbd>Ctrl</kbd></p>",
-    "<table><tr><td>one</td><td style='color:red'>two</td></tr></table>",
     "Words <span style='display:none'></span> and words",
     "---\ntitle: '<!-- x -->'\n---\n\nWords",
     "a | b\n\n1 <br> 2 | `<b hidden>`",
@@ -99,6 +100,63 @@ def test_text_that_is_shown_stays_as_it_is(text: str) -> None:
     assert [found for found in document.findings if found.kind == "hidden"] == []
 
 
+SITE_TAGS = [
+    ("{% hint style='info' %}\nShown.\n{% endhint %}", "Shown."),
+    ('{% tab title="Web" %}\nShown.\n{% endtab %}', "Web\nShown."),
+    ("{{< hint warning >}}\nShown.\n{{% /notice %}}", "Shown."),
+    ('{{< tab "Linux" >}}Shown.{{< /tab >}}', "Linux Shown."),
+    ('See {{< figure\nsrc="a.png" caption="The front" >}}.', "See The front ."),
+    ("## Parts {#parts .wide}\n{: .no_toc }\nShown.", "## Parts\nShown."),
+    (
+        "<Tabs values={[\n  {label: 'Mac'},\n]}>\n<TabItem>\n\nShown.\n\n</TabItem>\n</Tabs>",
+        "Mac\nShown.",
+    ),
+    ('<Badge text="New" go={() => x} /> Shown.', "New Shown."),
+    ("export const A = () => (\n  <b>x</b>\n);\n\nShown.", "Shown."),
+    ("import {\n  A,\n} from 'a';\n\nShown.", "Shown."),
+    ("{% highlight sh %}\n# code {{ x }}\n{% endhighlight %}", "```sh\n# code {{ x }}\n```"),
+    ("{{< highlight go >}}\n# code\n{{< /highlight >}}", "```go\n# code\n```"),
+    ("<table><tr><td>one<tr><td>two</td></tr></table>", "one\ntwo"),
+    (
+        "<table>\n<tr><th>Pin</th><th>To</th></tr>\n<tr><td><code>A</code></td><td>B</td></tr>\n</table>",
+        "Pin | To\nPin: A | To: B",
+    ),
+    ("| a | b |\n|---|---|\n| `x|y` | 2 |", "a | b\na: `x | b: y` | 2"),
+]
+
+
+@pytest.mark.parametrize(("text", "kept"), SITE_TAGS)
+def test_tags_of_site_generators_leave_their_titles(text: str, kept: str) -> None:
+    document = parse_here(f"First.\n\n{text}\n\nLast.".encode(), "a.md")
+    assert [" ".join(line.split()) for line in document.text.split("\n") if line.strip()] == [
+        "First.",
+        *kept.split("\n"),
+        "Last.",
+    ]
+    assert document.findings == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "```jsx\nimport a from 'b'\n<Tabs>{/* x */}</Tabs>\n```",
+        "`{% raw %}`, `{{< toc >}}` and `<Tabs></Tabs>`",
+        "    {% comment %}code{% endcomment %}",
+        "~~~md\n{% highlight sh %}\n| a | b |\n|---|---|\n| 1 | 2 |\n<table></table>\n~~~",
+        "{{ site.version }}, {:ok, 1}, {#each}, {a: 1}, 5 {%} and Map<Key, Value>",
+    ],
+)
+def test_tags_of_site_generators_in_code_and_braces_in_words_stay(text: str) -> None:
+    assert parse_here(f"{text}\n\nLast.".encode(), "a.md").text == f"{text}\n\nLast."
+
+
+@pytest.mark.parametrize("text", ["{/* SECRET {x} */}", "{% comment %}\nSECRET\n{% endcomment %}"])
+def test_comments_of_site_generators_are_hidden_text(text: str) -> None:
+    document = parse_here(f"First.\n\n{text}\n\nLast.".encode(), "a.mdx")
+    assert "SECRET" not in document.text
+    assert [found.what for found in document.findings] == [COMMENT]
+
+
 def test_what_is_left_open_in_a_paragraph_ends_with_it() -> None:
     text = "One <span style='display:none'>two\n\nthree\n\n- <b hidden>four\n- five"
     document = parse_here(text.encode(), "a.md")
@@ -108,7 +166,7 @@ def test_what_is_left_open_in_a_paragraph_ends_with_it() -> None:
 
 
 def test_many_unclosed_elements_in_prose_do_not_nest() -> None:
-    text = "List<String> <your name> <a name='x'>\n\n<your name>\n\n<Item a='b' />\n\n" * 400
+    text = "List<String> <your name> <a name='x'>\n\n<your name>\n\n<item a='b' />\n\n" * 400
     assert parse_here(text.encode(), "a.md").text == text.strip("\n")
 
 
@@ -142,6 +200,12 @@ def test_markup_is_parsed_under_the_limits_of_a_child() -> None:
         "- " * 100_000 + "<!--",
         "```\n<\n" * 40_000,
         "    <\n" * 40_000,
+        "{/* " * 60_000,
+        "{% comment %}" * 20_000,
+        "import a\n" * 30_000,
+        "<A" + "a" * 200_000,
+        "|" * 200_000 + "\n",
+        "<table> " * 30_000,
     ],
 )
 def test_cutting_takes_the_time_of_one_pass(text: str) -> None:
@@ -150,4 +214,6 @@ def test_cutting_takes_the_time_of_one_pass(text: str) -> None:
     list(cut(text))
     if "<" not in text:  # else it takes a parser of markup, too
         remove_hidden(text, ParseRequest("a", b""))
+    for tag in TAGS:
+        replace(text, tag, "")
     assert time.process_time() - began < 30

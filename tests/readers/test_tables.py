@@ -63,6 +63,18 @@ def test_what_is_no_table_with_heads_stays(name: str, text: str) -> None:
     assert parse_here(text.encode(), name).text == text
 
 
+def test_a_second_row_of_heads_names_the_columns_between() -> None:
+    text = b"Prices\nModel,Price,,Since\n,net,gross,\nP10,1,2,2024\nP20,,4,\n"
+    assert parse_here(text, "a.csv").text.split("\n")[3:] == [
+        "Model: P10 | Price net: 1 | gross: 2 | Since: 2024",
+        "Model: P20 | gross: 4",
+    ]
+    text = b"Name,,City\nIda,x,Rome\n,y,Oslo\n"
+    assert (
+        parse_here(text, "a.csv").text == "Name | City\nName: Ida | x | City: Rome\ny | City: Oslo"
+    )
+
+
 def test_rows_without_heads_keep_their_cells() -> None:
     assert parse_here(b"Sold\n1,2\n3,4\n", "a.csv").text == "Sold\n1 | 2\n3 | 4"
 
