@@ -66,9 +66,11 @@ class PartRecord(Record):
 
     @property
     def place(self) -> str:
-        """Place in the document, for people: "p. 17, Maintenance > Filter"."""
+        """Place in the document, for people: "p. 17, Maintenance > Filter", "Filter … Lamps"."""
         page = self.source if self.page is not None else ""
-        path = " > ".join(self.headings) or self.source.removeprefix("§ ").removeprefix(page)
+        own = self.source.removeprefix("§ ").removeprefix(page)
+        last = "".join(own.partition(" … ")[1:])
+        path = " > ".join(self.headings) + last if self.headings else own
         return ", ".join(filter(None, (page, path)))
 
     @property

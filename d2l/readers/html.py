@@ -83,7 +83,7 @@ def tell_pages(pages: Sequence[Page]) -> tuple[tuple[Finding, ...], tuple[str, .
     dropped = [piece for page in pages for piece in page.dropped]
     findings = [finding for page in pages for finding in page.findings]
     counts = (
-        (sum(len(piece.words) for piece in dropped), "menus and page furniture"),
+        (sum(len(words) for words, prose in dropped if not prose), "menus and page furniture"),
         (sum(page.n_drawn for page in pages), "drawings and buttons"),
     )
     present = [(n, kind) for n, kind in counts if n]

@@ -22,12 +22,13 @@ DRAWN = frozenset(("svg", "select", "textarea", "object"))  # visible, but not t
 MARK_CLASSES = frozenset((
     "mw-editsection", "headerlink", "anchorjs-link", "skip-link", "mw-jump-link",
     "mw-indicators", "mw-cite-backlink", "copiable-link", "copiable-anchor",  # Texinfo
-    "hash-link", "header-anchor", "theme-edit-this-page",  # Docusaurus, VuePress
+    "hash-link", "header-anchor", "theme-edit-this-page", "top-link",  # Docusaurus, VuePress, man7
 ))  # fmt: skip
 MENU_CLASSES = frozenset((
     "noprint", "navbox", "navbox-styles", "catlinks", "printfooter", "vector-toc", "sphinxsidebar",
     "navbar", "breadcrumbs", "breadcrumb", "navheader", "navfooter", "nav-panel", "pagination-nav",
-    "navpath", "sharedaddy", "share-buttons", "addtoany_share_save_container",
+    "navpath", "nav-bar", "sec-table", "sharedaddy", "share-buttons",
+    "addtoany_share_save_container",
 ))  # fmt: skip
 MENU_ROLES = frozenset(("navigation", "search", "menu", "menubar"))
 NUMBER_CLASSES = frozenset(("linenos", "lineno", "gutter", "hljs-ln-numbers"))  # of lines of code

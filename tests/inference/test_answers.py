@@ -56,6 +56,18 @@ def test_a_page_of_an_adapter_without_parts_is_refused(compiled: Compile) -> Non
         load(compiled("llama")).ask(QUESTION, page="p. 1")
 
 
+def test_the_place_of_a_part_with_several_headings_names_the_last_too() -> None:
+    part = make_part("Rinse it.")
+    for source, place in (
+        ("§ Filter", "Mill > Filter"),
+        ("§ Filter … Lamps", "Mill > Filter … Lamps"),
+        ("p. 3-5", "p. 3-5, Mill > Filter"),
+    ):
+        titled = part.model_copy(update={"source": source, "headings": ("Mill", "Filter")})
+        assert titled.place == place
+    assert part.model_copy(update={"source": "§ Filter … Lamps"}).place == "Filter … Lamps"
+
+
 def test_the_part_with_the_passage_comes_first() -> None:
     parts = [make_part("The hopper is emptied on Monday."), make_part("The key hangs there.", 2)]
     cited = [Citation(n, part, 1.0, 0.5) for n, part in enumerate(parts)]

@@ -67,6 +67,9 @@ FURNITURE = (
     f"<div><p>{COOKIES} <a href=m>Learn more</a> <a href=#>OK</a></p></div>",
     "<div class=signup><h3>Sign up for our newsletter</h3><button>Subscribe</button></div>",
     "<div><a href=x>Share on X</a> <a href=f>Share on Facebook</a></div>",
+    "<div class=nav-bar><table><tr><td><a href=m>man7.org</a> &gt; Linux</table></div>",
+    "<table class=sec-table><tr><td><a href=#n>NAME</a> | <a href=#s>SYNOPSIS</a></table>",
+    "<a href=#t><span class=top-link>top</span></a>",
     "<div>Advertisement</div>", "<a href=#c>Skip to content</a>",
     "<p><a href=e>Edit this page</a></p>",
     "<form><fieldset><legend>Was this page helpful?</legend></fieldset></form>",
@@ -113,7 +116,9 @@ def test_prose_that_looks_like_such_lines_stays(piece: str) -> None:
 def test_prose_beside_the_main_text_is_told() -> None:
     main = f"<main><h1>Pump</h1><p>{'The pump is rinsed every day. ' * 10}</main>"
     body = f"<!doctype html><body>{main}<div><p>{SENTENCE}</p></div><div>Imprint</div>"
-    dropped, furniture = parse_here(body.encode(), "a.html").findings
+    document = parse_here(body.encode(), "a.html")
+    dropped, furniture = document.findings
+    assert document.remarks[0].startswith(f"{furniture.count} characters of menus")
     assert (dropped.kind, dropped.count) == ("dropped", len(SENTENCE))
     assert dropped.what == "Set the valve to 3.7 bar before you …"
     assert (furniture.kind, furniture.what) == ("furniture", "Imprint")
