@@ -44,7 +44,7 @@ def test_a_manual_has_title_length_chapters_and_intended_use() -> None:
     written = overview(read(ROOT / "examples" / "manual.pdf"), 400)
     title, length, *_ = written.splitlines()
     assert title == "Title: Pellen D7 Drum Coffee Roaster – User manual"
-    assert length == "Length: 12 pages, 12 chapters, 37 sections, about 3,200 words"
+    assert length == "Length: 12 pages, 12 chapters, 37 sections, about 3,500 words"
     assert "The Pellen D7 roasts green coffee in an electrically heated steel drum." in written
     assert "- 1 Before you begin (p. 3)" in written
     assert "- 12 Warranty and service (p. 12)" in written

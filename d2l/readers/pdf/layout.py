@@ -61,7 +61,7 @@ class Line(NamedTuple):
     mono: bool = False
     cells: int = 1  # more than one: a row of a table
     end: float | None = None  # position of its end; None: unknown
-    last_cell: float | None = None  # position of the last cell of a row
+    starts: tuple[float, ...] = ()  # positions of the cells of a row, if they are known
 
     @property
     def right(self) -> float:
@@ -125,7 +125,7 @@ def merge_rows(lines: Sequence[Line]) -> list[Line]:
                 mono=last.mono and line.mono,
                 cells=last.cells + far,
                 end=line.end,
-                last_cell=line.x if far else line.last_cell or last.last_cell,
+                starts=(last.starts or (last.x,)) + (line.starts or (line.x,))[not far :],
             )
         else:
             merged.append(line)
@@ -222,7 +222,7 @@ def runs_on(paragraph: Sequence[Line], edge: float, leading: dict[int, float]) -
     above, below = paragraph[-2:]
     if below.cells > 1 or HAS_LEADER.search(above.text):
         return False
-    if above.cells > 1 and (above.last_cell is None or abs(below.x - above.last_cell) > SAME_X):
+    if above.cells > 1 and (len(above.starts) < 2 or abs(below.x - above.starts[-1]) > SAME_X):
         return False
     if above.mono != below.mono and abs(below.x - above.x) > INDENT * above.size:
         return False

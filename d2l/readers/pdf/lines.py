@@ -239,13 +239,17 @@ def make_line(row: _Row, columns: frozenset[int], uneven: frozenset[int]) -> Lin
     """Join the pieces of a row, with marks between table cells."""
     inked = [piece for piece in row.pieces if piece.text.strip()]
     is_mono = all(MONO.search(piece.font) for piece in inked)
-    text, last_cell, begun = "", None, None  # pieces without a move between have the same start
+    text, starts, begun = (
+        "",
+        [inked[0].x],
+        None,
+    )  # pieces without a move between have the same start
     for before, piece in pairwise((_Piece(""), *row.pieces)):
         x, mark = round(piece.x), clean_line(text) if len(text) < LONGEST_MARK else text
         is_sure = x in uneven and not is_mono and not HEADING_MARK.match(mark)
         is_cell = (x in columns or is_sure) and x != begun and not ITEM_MARK.match(mark)
         if is_cell and mark and piece.text.strip():
-            last_cell = piece.x
+            starts.append(piece.x)
             text = text.rstrip() + CELL
         text += "^" if is_power(before, piece) else ""
         text += piece.text.lstrip() if text.endswith(CELL) else piece.text
@@ -263,7 +267,7 @@ def make_line(row: _Row, columns: frozenset[int], uneven: frozenset[int]) -> Lin
         mono=is_mono,
         cells=2 if CELL in text or row.has_wide_move else 1,
         end=row.end,
-        last_cell=last_cell,
+        starts=tuple(starts),
     )
 
 

@@ -39,6 +39,7 @@ from d2l.readers.pdf.lines import read_lines
 from d2l.readers.pdf.margins import Bounds, drop_running_lines, measure_page
 from d2l.readers.pdf.runs import Runs
 from d2l.readers.pdf.strings import Path, parse_content, spell_out_strings
+from d2l.readers.pdf.tables import name_columns
 from d2l.readers.pdf.viewer import Viewer, ViewError
 from d2l.readers.pdf.visible import find_hidden
 from d2l.readers.pdf.widths import Measure, find_measures
@@ -237,7 +238,8 @@ def make_sections(reader: PdfReader, bodies: Sequence[Sequence[Line]]) -> Iterat
     bookmarks = read_bookmarks(reader)
     words = gather_words(bodies)
     mono = is_monospaced(bodies)
-    flowed = [list(flow_page(lines, words, monospaced=mono)) for lines in bodies]
+    pages = (list(flow_page(lines, words, monospaced=mono)) for lines in bodies)
+    flowed = list(name_columns(pages))
     recognized = {} if bookmarks else recognize_headings(flowed)
     above = None
     waiting: list[Bookmark] = []  # bookmarks of pages without text move to the next page

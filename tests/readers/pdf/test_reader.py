@@ -328,7 +328,11 @@ def test_columns_are_read_one_after_the_other() -> None:
 
 def test_rows_of_a_table_without_rules_keep_their_cells() -> None:
     document = samples.read_shared("invoice-borderless-table.pdf")
-    assert "\nSKU-8847 | Electronics | $45.00 | $13,005.00 | 2024-10-15\n" in document.text
+    assert (
+        "\nProduct Code: SKU-8847 | Category: Electronics | Unit Cost: $45.00 | "
+        "Total Value: $13,005.00 | Last Audit: 2024-10-15\n"
+    ) in document.text
+    assert "\nLocation: B-07 | Actual: 289 | Variance: -23\n" in document.text  # empty cells
     assert "\nReport ID: SPARSE-2024-INV-1234\nWarehouse: Distribution" in document.text
 
 
