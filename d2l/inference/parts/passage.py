@@ -32,6 +32,7 @@ _COUNT = re.compile(
     re.I,
 )
 _MARK = re.compile(r"^\s*\d+[.)]\s", re.MULTILINE)  # of an item
+_LEAD = re.compile(r"^The (?:document|text|manual) (?:states|says|mentions) that ")
 
 Grams = NDArray[np.uint64]
 
@@ -89,7 +90,8 @@ def find_passage(
         return None
     weight, first, last = best
     shown = _write(text, units, first, last)
-    near = text[max(units[first][0] - len(answer), 0) : units[last][1] + len(answer)]
+    reach = 2 * len(answer)  # the rows of a list that it tells repeat their heads
+    near = text[max(units[first][0] - reach, 0) : units[last][1] + reach]
     return Passage(shown, weight, is_supported(question, answer, near, text))
 
 
@@ -127,7 +129,7 @@ def _write(text: str, units: Sequence[tuple[int, int]], first: int, last: int) -
     head = first
     while head and _CELL in shown[first] and _CELL in shown[head - 1]:
         head -= 1
-    is_head = head < first and ": " not in shown[head]
+    is_head = head < first and ": " not in shown[first]
     written = shown[head] + "\n" if is_head else ""
     for n in range(first, last + 1):
         is_line = "\n" in text[units[n - 1][1] - 1 : units[n][0]] if n > first else False
@@ -141,7 +143,7 @@ def is_supported(question: str, answer: str, near: str, text: str) -> bool:
     stops = find_stop_words(f"{question} {answer}")
     asked, said = split_content(question, stops), _WORD.findall(near.casefold())
     given = _WORD.findall(question.casefold())
-    words = _WORD.findall(_MARK.sub("", answer).casefold())
+    words = _WORD.findall(_MARK.sub("", _LEAD.sub("", answer)).casefold())
     own = split_content(" ".join(word for word in words if word not in given), stops)
     numbers = {word for word in own if word[0].isdigit()}
     if _COUNTS.search(question) and not _COUNT.search(answer):

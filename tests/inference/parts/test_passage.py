@@ -47,8 +47,24 @@ def test_a_row_stands_below_the_head_of_its_table() -> None:
 
 
 def test_a_row_that_names_its_columns_stands_alone() -> None:
-    text = "Ring: steady white | Sound: none\nRing: pulsing amber | Sound: one chime\n"
-    assert find("Which sound has amber?", "one chime", text)[0] == text.splitlines()[1]
+    rows = (
+        "Ring | Sound\nRing: steady white | Sound: none\nRing: pulsing amber | Sound: one chime\n"
+    )
+    assert find("Which sound has amber?", "one chime", rows)[0] == rows.splitlines()[2]
+
+
+def test_a_list_of_all_rows_is_supported_though_they_repeat_their_heads() -> None:
+    states = ["ready", "preheating", "waiting", "roasting", "cooling", "faulty", "empty", "locked"]
+    rows = "".join(
+        f"Color of the ring: c{n} | State of the drum: {s}\n" for n, s in enumerate(states)
+    )
+    answer = "".join(f"- c{n}: {state}\n" for n, state in enumerate(states))
+    assert find("What do the colors of the ring mean?", answer, rows)[1]
+
+
+def test_the_words_before_a_statement_are_no_words_of_the_answer() -> None:
+    answer = "The document states that the drum takes 350 g."
+    assert find("How much coffee fits into the drum?", answer)[1]
 
 
 @pytest.mark.parametrize(
