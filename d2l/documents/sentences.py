@@ -11,7 +11,7 @@
 import re
 from collections.abc import Iterator
 
-_SENTENCE_END = re.compile(r"(?<=[.!?])[\"'”’)\]]*\s+(?![a-z])")
+_SENTENCE_END = re.compile(r"(?<=[.!?])(?<!\bp\.)(?<!\bFig\.)[\"'”’)\]]*\s+(?![a-z])")
 _CUT = re.compile(r"(?<=[.!?])\s+|\n+")
 _DRAWN = re.compile(r"[^.!?\n]+[.!?]?")
 _DRAWN_WHOLE = re.compile(r"[^.!?\n]+(?:[.!?](?=\S)[^.!?\n]*)*[.!?]?")

@@ -115,3 +115,8 @@ def test_long_lines_are_cut() -> None:
     assert found is not None
     assert "pump hall" in found.text
     assert len(found.text) <= LONGEST
+
+
+def test_the_point_before_the_number_of_a_page_ends_no_line() -> None:
+    chapters = "- 1 Safety (p. 3)\n- 2 Care (p. 8): 2.1 Filter\n- 3 Errors (p. 12)\n"
+    assert find("What topics are there?", "Care", chapters)[0] == "2 Care (p. 8): 2.1 Filter"
