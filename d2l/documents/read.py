@@ -8,7 +8,9 @@ import hashlib
 import logging
 import re
 import sys
+from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,10 +20,8 @@ from d2l.documents.screening.screen import screen
 from d2l.errors import DocumentError
 from d2l.progress import Steps, ignore_steps, log_time
 from d2l.readers.findings import describe
-from d2l.readers.markdown import parse_markdown
 from d2l.readers.parsing import Parsed, Parser, ParseRequest, all_hidden
 from d2l.readers.sniff import BINARY, Content, sniff
-from d2l.readers.text import parse_subtitles, parse_text
 
 _log = logging.getLogger(__name__)
 
@@ -33,10 +33,11 @@ PROVABLE = frozenset(("pdf", "docx", "epub", "pptx", "xlsx", "odt", "rtf"))  # b
 
 
 class Reader(NamedTuple):
-    """A format: its suffixes, its name for people, and the process that parses it."""
+    """A format: its suffixes, its name for people, its parser, and the process that parses it."""
 
     suffixes: tuple[str, ...]
     description: str
+    parser: str  # module of `readers`, and function
     sandboxed: bool  # parse in a child process whatever the size, under limits of time and memory
 
 
@@ -207,48 +208,37 @@ def refuse_content(
 def find_parser(format: str) -> Parser:
     """Import the parser of a format. Slow imports happen in the child process alone: they take
     longer than to read a page."""
-    if format == "pdf":
-        from d2l.readers.pdf.reader import parse_pdf as parse
-    elif format == "docx":
-        from d2l.readers.docx import parse_docx as parse
-    elif format == "epub":
-        from d2l.readers.epub import parse_epub as parse
-    elif format == "html":
-        from d2l.readers.html import parse_html as parse
-    elif format == "csv":
-        from d2l.readers.sheets import parse_delimited as parse
-    elif format == "eml":
-        from d2l.readers.mail import parse_mail as parse
-    elif format == "xlsx":
-        from d2l.readers.sheets import parse_xlsx as parse
-    elif format in ("pptx", "odt", "rtf", "ipynb"):
-        from d2l.files.child_side import run_program
-        from d2l.readers.converted import parse_converted
+    module, name = READERS[format].parser.split(":")
+    parser: Callable[..., Parsed] = getattr(import_module(f"d2l.readers.{module}"), name)
+    if module != "converted":
+        return parser
+    from d2l.files.child_side import run_program
 
-        return partial(parse_converted, format=format, run=run_program)
-    else:
-        texts = {"markdown": parse_markdown, "srt": parse_subtitles}
-        return texts.get(format, parse_text)
-    return parse
+    return partial(parser, format=format, run=run_program)
 
 
 READERS: dict[str, Reader] = {
-    "pdf": Reader((".pdf",), "a PDF document", sandboxed=True),
-    "docx": Reader((".docx",), "a DOCX document", sandboxed=True),
-    "epub": Reader((".epub",), "an EPUB book", sandboxed=True),
-    "html": Reader((".html", ".htm", ".xhtml"), "an HTML page", sandboxed=True),
-    "markdown": Reader((".md", ".markdown", ".mdx"), "Markdown text", sandboxed=False),
-    "csv": Reader((".csv", ".tsv"), "a table in text", sandboxed=False),
-    "srt": Reader((".srt", ".vtt"), "subtitles", sandboxed=False),
-    "eml": Reader((".eml", ".mhtml", ".mht"), "an e-mail", sandboxed=True),
-    "pptx": Reader((".pptx",), "a PowerPoint presentation", sandboxed=True),
-    "xlsx": Reader((".xlsx",), "an Excel workbook", sandboxed=True),
-    "odt": Reader((".odt",), "an OpenDocument text", sandboxed=True),
-    "rtf": Reader((".rtf",), "an RTF document", sandboxed=True),
-    "ipynb": Reader((".ipynb",), "a Jupyter notebook", sandboxed=True),
+    "pdf": Reader((".pdf",), "a PDF document", "pdf.reader:parse_pdf", sandboxed=True),
+    "docx": Reader((".docx",), "a DOCX document", "docx:parse_docx", sandboxed=True),
+    "epub": Reader((".epub",), "an EPUB book", "epub:parse_epub", sandboxed=True),
+    "html": Reader((".html", ".htm", ".xhtml"), "an HTML page", "html:parse_html", sandboxed=True),
+    "markdown": Reader(
+        (".md", ".markdown", ".mdx"), "Markdown text", "markdown:parse_markdown", sandboxed=False
+    ),
+    "csv": Reader((".csv", ".tsv"), "a table in text", "sheets:parse_delimited", sandboxed=False),
+    "srt": Reader((".srt", ".vtt"), "subtitles", "text:parse_subtitles", sandboxed=False),
+    "eml": Reader((".eml", ".mhtml", ".mht"), "an e-mail", "mail:parse_mail", sandboxed=True),
+    "pptx": Reader(
+        (".pptx",), "a PowerPoint presentation", "converted:parse_converted", sandboxed=True
+    ),
+    "xlsx": Reader((".xlsx",), "an Excel workbook", "sheets:parse_xlsx", sandboxed=True),
+    "odt": Reader((".odt",), "an OpenDocument text", "converted:parse_converted", sandboxed=True),
+    "rtf": Reader((".rtf",), "an RTF document", "converted:parse_converted", sandboxed=True),
+    "ipynb": Reader((".ipynb",), "a Jupyter notebook", "converted:parse_converted", sandboxed=True),
     "text": Reader(
         (".txt", ".text", ".rst", ".log", ".adoc", ".asciidoc", ".org", ".tex"),
         "plain text in any encoding",
+        "text:parse_text",
         sandboxed=False,
     ),
 }

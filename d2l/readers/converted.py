@@ -27,10 +27,14 @@ Run = Callable[[Sequence[str], bytes], tuple[int, bytes]]
 
 def parse_converted(request: ParseRequest, format: str, run: Run) -> Parsed:
     """Convert a document to a page, and read it."""
+    n_unread = 0
     if format in ARCHIVES:
-        open_archive(request, CONVERTED[format]).close()
+        with open_archive(request, CONVERTED[format]) as archive:
+            n_unread = sum(name.startswith("ppt/notesSlides/n") for name in archive.namelist())
     page = split_page(parse_tree(convert(request, format, run), request), sheets=())
-    return Parsed(tuple(bound_text(page.sections, request)), page.notes, *tell_pages([page]))
+    unread = (f"speaker notes of slides, which are not read: {n_unread}",) if n_unread else ()
+    sections = tuple(bound_text(page.sections, request))
+    return Parsed(sections, (*page.notes, *unread), *tell_pages([page]))
 
 
 def convert(request: ParseRequest, format: str, run: Run) -> str:

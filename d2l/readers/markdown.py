@@ -34,9 +34,8 @@ _GENERATOR = re.compile(
     r"|^export (?:const|let|function|default) .+(?:\n.+)*",
     re.M,
 )
-_TITLE = re.compile(  # in a tag
-    r"(?:\b(?:title|label|caption|summary|text)(?:=|: )|\b(?:tab|expand|details)\s+)"
-    r"([\"'])([^\n]+?)\1"
+_TITLE = re.compile(
+    r"\b(?:(?:title|label|caption|summary|text)(?:=|: )|(?:tab|expand|details) )([\"'])([^\n]+?)\1"
 )
 _TABLE = re.compile(r"<table\b(?:[^<]|<(?!table\b))*?</table>")
 _PARAGRAPH = "d2l-paragraph"
@@ -58,9 +57,8 @@ def parse_markdown(request: ParseRequest) -> Parsed:
     plain, encoded = drop_encoded(decoded.text)
     plain = replace(replace(plain, _COMMENT, r"<!--\1-->"), _CODE, r"\1```\2")
     text, findings, notes = remove_hidden(plain, request)
-    text = replace(
-        text, _GENERATOR, partial(write_titles, closed=set(re.findall(r"</(\w+)>", text)))
-    )
+    closed = set(re.findall(r"</(\w+)>", text))
+    text = replace(text, _GENERATOR, partial(write_titles, closed=closed))
     text = replace(text, PIPES, name_cells, in_lines=True)
     text = replace(text, _TABLE, partial(write_table, request=request))
     sections = bound_text(split_markdown(text), request)

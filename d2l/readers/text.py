@@ -14,7 +14,6 @@ from d2l.readers.tables import write_rows
 ATX = re.compile(r" {0,3}#{1,6}(?=[ \t]|$)")
 FENCE = re.compile(r" {0,3}(?P<mark>`{3,}(?=[^`]*$)|~{3,})")
 UNDERLINE = re.compile(r" {0,3}(=+|-+)[ \t]*$")
-# Lines that cannot be a paragraph above a setext underline.
 # In subtitles: tags, times of words, places on the screen; the tag of a voice has its name.
 STYLE = re.compile(r"</?[a-z][^<>]{0,99}>|<[\d:.]+>|\{\\[^{}]*\}")
 VOICE = re.compile(r"<v(?:\.[^\s<>]*)?\s+([^<>]{1,99})>")

@@ -32,12 +32,12 @@ Clean it weekly.
 ROWS = "Pin: 15 | Signal: trigger output\nPin: 16 | Signal: ground"
 
 
-def write(format: str) -> bytes:
+def write(format: str, source: bytes = SOURCE) -> bytes:
     """The sample in a format, by the extra's own writer."""
     pypandoc = pytest.importorskip("pypandoc")
     program = Path(pypandoc.__file__).parent / "files" / "pandoc"
     words = [str(program), "--from=markdown", f"--to={format}", "--standalone", "--output=-"]
-    return subprocess.run(words, input=SOURCE, capture_output=True, check=True).stdout
+    return subprocess.run(words, input=source, capture_output=True, check=True).stdout
 
 
 def make_xlsx(rows: list[list[object]]) -> bytes:
@@ -61,6 +61,14 @@ def test_a_converted_document_keeps_headings_and_rows(format: str) -> None:
     ]
     assert "The pump moves water." in document.text
     assert ("15 | trigger output\n16 | ground" if format == "rtf" else ROWS) in document.text
+
+
+def test_speaker_notes_are_counted() -> None:
+    slides = b"# Pump\n\nIt moves water.\n\n::: notes\nSay hello.\n:::\n"
+    document = read_bytes(write("pptx", slides), "a.pptx")
+    assert "Say hello." not in document.text
+    assert document.notes == ("speaker notes of slides, which are not read: 1",)
+    assert read_bytes(write("pptx"), "a.pptx").notes == ()
 
 
 def test_a_workbook_is_read_row_by_row() -> None:
