@@ -55,7 +55,6 @@ END_CELL, NEXT_PART, LIST_PART = "\x01", "\x02", "\x04"  # between the texts of 
 MATH_BEFORE = {"msqrt": "√", "mroot": "√", "mtext": " ", "mtd": " ", "mspace": " "}
 MATH_BETWEEN = {"mfrac": "/", "msup": "^"}
 MAX_NUMBER_DIGITS = 9  # of an attribute; with more the default counts
-N_LETTERS = 26
 MIN_MAIN_CHARS = 200  # a shorter main element is not the page's text
 
 
@@ -218,6 +217,7 @@ class _Flow:
             self._end_block()
         if tag in HEADINGS and not self._rows:
             self._end_section()
+            self._item = "" if self._item.endswith("- ") else self._item  # no bullet in a title
         elif tag == "br":
             self._inline.append("\n")
         elif tag == "sup" and is_power("".join(self._inline[-1:]), element):
@@ -267,7 +267,7 @@ class _Flow:
         number = read_number(item, "value", number)
         self._lists[-1] = number + 1
         first = item.getparent().get("type", "1")  # a letter or a number
-        is_letter = first in ("a", "A") and 0 < number <= N_LETTERS
+        is_letter = first in ("a", "A") and 0 < number <= 26
         return "  " * depth + f"{chr(ord(first) + number - 1) if is_letter else number}. "
 
     def _add(self, text: str | None) -> None:

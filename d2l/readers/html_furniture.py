@@ -27,8 +27,7 @@ MARK_CLASSES = frozenset((
 MENU_CLASSES = frozenset((
     "noprint", "navbox", "navbox-styles", "catlinks", "printfooter", "vector-toc", "sphinxsidebar",
     "navbar", "breadcrumbs", "breadcrumb", "navheader", "navfooter", "nav-panel", "pagination-nav",
-    "navpath", "nav-bar", "sec-table", "sharedaddy", "share-buttons",
-    "addtoany_share_save_container",
+    "navpath", "nav-bar", "sharedaddy", "share-buttons", "addtoany_share_save_container",
 ))  # fmt: skip
 MENU_ROLES = frozenset(("navigation", "search", "menu", "menubar"))
 NUMBER_CLASSES = frozenset(("linenos", "lineno", "gutter", "hljs-ln-numbers"))  # of lines of code
@@ -42,7 +41,7 @@ EDIT = re.compile(
     r" (?:x|twitter|facebook|linkedin|reddit|whatsapp|e-?mail))\W*",
     re.I,
 )  # text of a link
-BACK = re.compile("[↩↵⏎⤴↑^]\ufe0e? ?\\d*")  # text of a link from a note to its mark
+BACK = re.compile("[↩↵⏎⤴↑^◆]\ufe0e? ?\\d*")  # text of a link from a note to its mark, or to itself
 COOKIES = re.compile(r"(?i)(?:cookie|consent|gdpr).?(?:banner|bar|notice|popup|modal|overlay|sdk)")
 USES_COOKIES = re.compile(r"\b(?:we|site|website)\b.{0,20} uses? (?:\w+ ){0,3}cookies", re.I)
 ACCEPT = re.compile(r"(?:i )?(?:accept|agree|allow|ok|okay|got it)(?: all)?(?: cookies)?\W*", re.I)

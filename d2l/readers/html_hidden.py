@@ -208,7 +208,9 @@ def compute(element: Any, declared: Declarations, parent: Look) -> Look:
 
 
 def is_displayed(element: Any, declared: Declarations) -> bool:
-    """True if an element is displayed."""
+    """True if an element is displayed, or a click on its tab displays it."""
+    if element.get("role") == "tabpanel":
+        return True
     display = declared.get("display", "revert")
     if display.startswith("revert"):  # browsers decide, by attributes
         return element.get("hidden") is None and element.get("popover") is None

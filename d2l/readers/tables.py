@@ -83,8 +83,7 @@ def join_heads(above: str, text: str) -> str:
 
 
 def write_rows(rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Write the rows of a table; the first of several cells is its head if each has a letter, and a
-    second one that names columns between them."""
+    """Write rows; the first with several cells, all with letters, is the head, maybe of two."""
     table, is_open, head = Table(), True, list[str]()
     for row in rows:
         texts = [" ".join(text.split()) for text in row]

@@ -77,6 +77,12 @@ def test_blocks_lists_and_code_keep_their_shape() -> None:
     )
 
 
+def test_a_heading_in_a_list_has_its_number_and_no_bullet() -> None:
+    body = "<ul><li><h2>start</h2><p>It starts.</p></li></ul><ol><li><h3>Open</h3></li></ol>"
+    document = read_bytes(page(body), "a.html")
+    assert [section.heading for section in document.sections] == ["start", "1. Open"]
+
+
 def test_table_rows_keep_their_cells_in_order() -> None:
     body = """<table><caption>Prices</caption><tr><th>Part</th><th>Price</th></tr>
       <tr><td rowspan="2">Seal</td><td><p>4</p><p>EUR</p></td></tr><tr><td>5</td></tr>

@@ -303,6 +303,8 @@ def test_furniture_that_is_seen_is_counted(body: str, remark: str) -> None:
         ("<dialog open>one</dialog>two<hgroup>three</hgroup>four", "one\n\ntwo\n\nthree\n\nfour"),
         ("<x-y><template shadowrootmode=open><style>p{display:none}</style>one</template><p>two",
          "one\n\ntwo"),
+        ("<div role=tabpanel>one</div><div role=tabpanel hidden>two</div>"
+         "<div role=tabpanel style=display:none><p hidden>x<p>three</div>", "one\n\ntwo\n\nthree"),
         ("<div role=main><h1>one</h1><aside class=footnote>two</aside></div>", "one\n\ntwo"),
         ("<math><mfrac><mn>1</mn><mn>2</mn></mfrac><msqrt><mi>h</mi></msqrt><mtext>if</mtext>"
          "<msup><mi>v</mi><mn>2</mn></msup></math>", "1/2√h if v^2"),
