@@ -124,6 +124,10 @@ class Document:
         if pages:
             return "p. " + "-".join(map(str, sorted({min(pages), max(pages)})))
         headings = [section.heading for section in hit if section.heading]
+        if not headings:  # a plain text is one section
+            starts, paths = self._paths
+            inside = slice(bisect_right(starts, start), bisect_left(starts, stop) + 1)
+            headings = [path[-1] for path in paths[inside] if path]
         return "§ " + " … ".join(dict.fromkeys((headings[0], headings[-1]))) if headings else ""
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from html import unescape
 
 from d2l.readers.parsing import Heading, Parsed, ParseRequest, Section, bound_text
+from d2l.readers.plain_headings import find_plain_headings
 from d2l.readers.sniff import Decoded, decode
 from d2l.readers.tables import write_rows
 
@@ -31,11 +32,11 @@ NOT_PARAGRAPH = re.compile(r"[ \t]*([-*+>|]|\d+[.)])|( {4}|\t)|[ \t]*$")
 
 
 def parse_text(request: ParseRequest) -> Parsed:
-    """Read the whole text as one section."""
+    """Read the whole text as one section, with the headings in it."""
     decoded = decode(request.data, request.name, request.encoding)
     text, notes = drop_encoded(decoded.text)
-    sections = bound_text([Section(text)], request)
-    return Parsed(tuple(sections), (*encoding_notes(decoded), *notes))
+    section = Section(text, headings=tuple(find_plain_headings(text)))
+    return Parsed(tuple(bound_text([section], request)), (*encoding_notes(decoded), *notes))
 
 
 def drop_encoded(text: str) -> tuple[str, tuple[str, ...]]:
