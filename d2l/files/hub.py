@@ -20,7 +20,8 @@ from d2l.files.atomic import is_disk_full
 _NAME = re.compile(
     r"(?P<repo>\w[\w.-]*/\w[\w.-]*)"
     r"(?:@(?P<revision>[\w./-]+))?"
-    r"(?::(?P<subfolder>[\w.-][\w./-]*))?"
+    r"(?::(?P<subfolder>[\w.-][\w./-]*))?",
+    re.ASCII,
 )
 #: Message and hint of the hub's refusals, by status.
 _REFUSALS = {

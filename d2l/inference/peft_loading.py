@@ -124,9 +124,9 @@ def apply_adapter(content: AdapterContent, model: Any, adapter_name: str = "defa
             tuned = peft.PeftModelForCausalLM(model, config, adapter_name=adapter_name)
         state = content.to_state_dict()
         result: Any = peft.set_peft_model_state_dict(tuned, state, adapter_name=adapter_name)
-        tuned.set_adapter(adapter_name, inference_mode=True)
+        tuned.set_adapter(adapter_name)
     assert not result.unexpected_keys, result.unexpected_keys  # the fit was checked
-    return tuned.eval()
+    return tuned.eval().requires_grad_(False)
 
 
 def _refuse_misfit(

@@ -12,7 +12,7 @@ import yaml
 from d2l.files import leftovers
 from tests.command import Command
 from tests.compiled import Compile, compile_tiny, make_document
-from tests.files.hub_server import COMMIT, REPO, Hub, serve_hub
+from tests.files.hub_server import COMMIT, REPO, Hub, close_sessions, serve_hub
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -179,6 +179,7 @@ def test_what_hinders_an_upload_is_one_line_and_what_to_do(
     again = "hint: check the network and HF_HUB_OFFLINE, and push again"
     assert refuse()[1] == again
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    close_sessions()
     assert refuse() == [
         f"error: {REPO}: the hub cannot be reached (OfflineModeIsEnabled)",
         again,

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 import huggingface_hub
 import pytest
-from huggingface_hub import constants
+from huggingface_hub import constants, file_download, utils
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 REPO = "org/repo"
@@ -149,6 +149,11 @@ class _Answer(BaseHTTPRequestHandler):
         """Keep the log of requests off stderr."""
 
 
+def close_sessions() -> None:
+    """Let the client library begin again: in its oldest allowed version, too."""
+    (getattr(huggingface_hub, "close_session", None) or utils.reset_sessions)()
+
+
 @contextmanager
 def serve_hub(
     files: Mapping[str, bytes], cache: Path, monkeypatch: pytest.MonkeyPatch
@@ -159,17 +164,19 @@ def serve_hub(
     template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(constants, "ENDPOINT", endpoint)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    copied = "HUGGINGFACE_CO_URL_TEMPLATE"  # in the oldest allowed version
+    monkeypatch.setattr(file_download, copied, template, raising=False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
-    huggingface_hub.close_session()
+    close_sessions()
     thread = threading.Thread(target=hub.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
         yield hub
     finally:
-        huggingface_hub.close_session()
+        close_sessions()
         hub.shutdown()
         thread.join()
         hub.server_close()

@@ -1,5 +1,6 @@
 import errno
 import hashlib
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -110,6 +111,7 @@ def test_names_are_taken_apart(text: str, parsed: HubName) -> None:
         "repo",
         "org/repo/more",
         "/org/repo",
+        "ö/ü",
         "org/",
         "/repo",
         "org/repo@",
@@ -143,7 +145,7 @@ def test_what_is_no_hub_name_is_not_found() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["org/repo-", "org/a--b", "o/" + "x" * 200, "ö/ü"])
+@pytest.mark.parametrize("name", ["org/repo-", "org/a--b", "o/" + "x" * 200])
 @pytest.mark.usefixtures("cache", "no_sockets")
 def test_names_that_the_hub_cannot_have_are_refused(name: str) -> None:
     assert refusal(fetch_model, name, offline=True) == (f"{name}: not found on the hub", FORM)
@@ -296,12 +298,14 @@ def test_a_cache_that_cannot_be_written_is_told(
 
 
 @pytest.mark.parametrize(
-    ("broken", "kind"), [("drop", "RemoteProtocolError"), ("portal", "JSONDecodeError")]
+    ("broken", "kind"),
+    [("drop", "(RemoteProtocol|Connection)Error"), ("portal", "JSONDecodeError")],
 )
 def test_broken_connection_is_one_line(server: Hub, broken: str, kind: str) -> None:
     server.broken = broken
-    message = f"org/repo: the hub cannot be reached ({kind})"
-    assert refusal(fetch_model, REPO, offline=False) == (message, NO_NETWORK)
+    message, hint = refusal(fetch_model, REPO, offline=False)
+    assert re.fullmatch(rf"org/repo: the hub cannot be reached \({kind}\)", message)
+    assert hint == NO_NETWORK
 
 
 def test_file_that_cannot_be_had_is_one_line(server: Hub) -> None:
@@ -314,8 +318,9 @@ def test_file_that_cannot_be_had_is_one_line(server: Hub) -> None:
 def test_closed_port_is_one_line(server: Hub) -> None:
     server.shutdown()
     server.server_close()
-    message = "org/repo: the hub cannot be reached (ConnectError)"
-    assert refusal(fetch_model, REPO, offline=False) == (message, NO_NETWORK)
+    message, hint = refusal(fetch_model, REPO, offline=False)
+    assert re.fullmatch(r"org/repo: the hub cannot be reached \(Connect(ion)?Error\)", message)
+    assert hint == NO_NETWORK
 
 
 def test_without_a_network_the_cache_is_used(server: Hub) -> None:

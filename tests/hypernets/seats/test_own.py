@@ -170,7 +170,9 @@ def test_own_without_a_base_is_refused() -> None:
 
 def load_causal(base: Path) -> Any:
     """Load a base by transformers."""
-    return AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    return AutoModelForCausalLM.from_pretrained(
+        base, dtype=torch.float32, attn_implementation="eager"
+    )
 
 
 def read_whole(base: Path, ids: list[int]) -> torch.Tensor:
