@@ -21,7 +21,7 @@ from d2l.adapters.provenance import Opening, Provenance, Record, explain
 from d2l.adapters.record_values import Count, Line, Rows, Text
 from d2l.adapters.rounding import describe_rounded, digest_rounded, restore_memory, round_memory
 from d2l.errors import AdapterError, ShapeError
-from d2l.files.tensors import CHANGED, FILE_ERRORS, TensorFile, TensorInfo
+from d2l.files.tensors import CHANGED, FILE_ERRORS, TensorFile, TensorInfo, read_header
 
 if TYPE_CHECKING:
     import torch
@@ -282,10 +282,11 @@ def _open_values(info: AdapterInfo, parts: Sequence[PartRecord]) -> "Callable[[i
     """Return a function that reads one memory of a file; both raise AdapterError."""
     path = info.folder / PART_VALUES
     try:
+        read_header(path)  # explains damage better than safetensors does
         file = TensorFile(path)
     except AdapterError as error:
         raise AdapterError(error.message, hint=_AGAIN) from error
-    except (OSError, ValueError) as error:  # ValueError: it is being written
+    except (*FILE_ERRORS, ValueError) as error:  # ValueError: it is being written
         raise AdapterError(f"{path}: cannot be read ({error})", hint=_AGAIN) from error
     infos = file.infos
     bits = [4 if f"{n}.keys_fine" in infos else 8 for n in range(len(parts))]

@@ -8,7 +8,8 @@ import json
 import math
 import os
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -31,8 +32,10 @@ CHANGED = "was changed, or belongs to another adapter"
 
 #: Most bytes of a header, and the share of the file beyond: a tensor takes some 150 bytes of it.
 _MOST_HEADER_BYTES, _HEADER_SHARE = 1 << 20, 4
-#: The format's names of the types that d2l writes.
-_DTYPES = {"torch.bfloat16": "BF16", "torch.float16": "F16", "torch.float32": "F32"}
+#: Torch's names of the types that d2l reads, by the format's names.
+_TYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64", "BOOL": "bool"}
+_TYPES |= {"I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64", "U8": "uint8"}
+_NAMES = {f"torch.{name}": dtype for dtype, name in _TYPES.items()}
 _AGAIN = "compile the document again"
 
 
@@ -94,13 +97,11 @@ def read_tensors(
     """Read all tensors of a file to the CPU; raises the `error` given for a damaged file, or one of
     another digest. The file is not mapped: if somebody cuts a mapped file, reading it ends the
     process with SIGBUS."""
-    from safetensors.torch import load
-
     try:
-        data = path.read_bytes()
-        if sha256 not in (None, hashlib.sha256(data).hexdigest()):
+        file = TensorFile(path)
+        if sha256 is not None and sha256 != file.digest():
             raise error(f"{path}: {CHANGED}", hint=hint)
-        return dict(sorted(load(data).items()))  # `load` has no order of its own
+        return file.read(sorted(file.infos))
     except FILE_ERRORS as problem:
         refuse_shortage(problem)
         reason = getattr(problem, "strerror", None) or problem
@@ -149,7 +150,7 @@ def compare_written(
 
 def describe_tensor(tensor: "Tensor") -> TensorInfo:
     """Describe a tensor of bf16, fp16 or fp32 as a header does."""
-    return TensorInfo(_DTYPES[str(tensor.dtype)], tuple(tensor.shape))
+    return TensorInfo(_NAMES[str(tensor.dtype)], tuple(tensor.shape))
 
 
 def view_bytes(tensor: "Tensor") -> Any:
@@ -163,40 +164,44 @@ class TensorFile:
     """An open safetensors file, whose tensors are read one by one; it is not mapped either."""
 
     def __init__(self, path: Path) -> None:
-        """Raises AdapterError for a damaged header, and OSError."""
-        read_header(path)
+        """Raises SafetensorError for a damaged header, and OSError."""
         self._file = path.open("rb")
         weakref.finalize(self, self._file.close)
+        with safetensors.safe_open(path, framework="np"):
+            pass  # the header was checked
         length = int.from_bytes(self._file.read(8), "little")
         self._header: dict[str, Any] = json.loads(self._file.read(length))
         self._header.pop("__metadata__", None)  # of a stranger it may be large
         self._start = 8 + length
         self._stamp = self._read_stamp()
 
-    @property
+    @cached_property
     def infos(self) -> dict[str, TensorInfo]:
         """Types and shapes of the tensors, by name."""
         rows = self._header.items()
         return {name: TensorInfo(row["dtype"], tuple(row["shape"])) for name, row in rows}
 
-    def read(self, names: Sequence[str]) -> "dict[str, Tensor]":
-        """Read tensors to the CPU, by name; raises OSError or SafetensorError, also if the file was
-        changed since it was opened."""
-        from safetensors.torch import load
+    def digest(self) -> str:
+        """SHA-256 of the file, in hex."""
+        self._file.seek(0)
+        return hashlib.file_digest(self._file, "sha256").hexdigest()
 
-        header, data = {}, b""
+    def read(self, names: Iterable[str]) -> "dict[str, Tensor]":
+        """Read tensors to the CPU, by name, each into memory of its own; raises OSError or
+        SafetensorError, also if the file was changed since it was opened."""
+        import torch
+
+        tensors = {}
         for name in names:
-            start, end = self._header[name]["data_offsets"]
-            self._file.seek(self._start + start)
-            header[name] = {
-                **self._header[name],
-                "data_offsets": (len(data), len(data) + end - start),
-            }
-            data += self._file.read(end - start)
+            dtype, shape = self.infos[name]
+            if dtype not in _TYPES:
+                raise SafetensorError(f"{name} has the type {dtype}")
+            tensors[name] = torch.empty(shape, dtype=getattr(torch, _TYPES[dtype]))
+            self._file.seek(self._start + self._header[name]["data_offsets"][0])
+            self._file.readinto(view_bytes(tensors[name]))
         if self._read_stamp() not in (self._stamp, None):
             raise OSError(f"{self._file.name} was changed")
-        text = json.dumps(header).encode()
-        return load(len(text).to_bytes(8, "little") + text + data)
+        return tensors
 
     def _read_stamp(self) -> tuple[int, int] | None:
         """Size and time of change; None for a removed file, which nobody else can change."""

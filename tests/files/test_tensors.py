@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from d2l.errors import AdapterError, BaseModelError, CheckpointError
 from d2l.files.tensors import TensorInfo, find_tensors, read_header, read_tensors
 from tests.adapters.test_info import HINT_AGAIN, change_header, write_adapter
-from tests.processes import list_imported
+from tests.processes import list_imported, run_python
 
 
 @pytest.mark.parametrize("keep", [0, 7, 8, 9, 60])
@@ -173,3 +173,26 @@ def test_what_was_kept_is_found_whole_or_not_at_all(tmp_path: Path) -> None:
     for damaged in (path.read_bytes()[:-1], b"", b"\0" * 99):
         path.write_bytes(damaged)
         assert find_tensors(path) is None
+
+
+def test_reading_tensors_takes_no_more_memory_than_they_have(tmp_path: Path) -> None:
+    save_file({name: torch.ones(1 << 22) for name in "abcd"}, tmp_path / "a.safetensors")
+    (tmp_path / "run.py").write_text(READING)
+    done = run_python("run.py", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 1.2 * (1 << 26)
+
+
+#: Prints the bytes by which reading a file raises the peak.
+READING = """
+import re
+from pathlib import Path
+import torch
+from d2l.errors import AdapterError
+from d2l.files.tensors import read_tensors
+def peak(): return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", status.read_text())[1])
+status, kept = Path("/proc/self/status"), torch.ones(1 << 20)
+before = peak()
+tensors = read_tensors(Path("a.safetensors"), AdapterError)
+print(peak() - before)
+"""

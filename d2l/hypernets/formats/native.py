@@ -59,7 +59,7 @@ def read_fields(folder: Path, kind: str) -> dict[str, object]:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read every tensor of a safetensors file onto the CPU; the bytes stay memory-mapped."""
+    """Read every tensor of a safetensors file onto the CPU, not mapped."""
     with naming(path):
         if not path.is_file():
             raise CheckpointError("no such file", hint="is this the folder of a checkpoint?")
