@@ -72,8 +72,11 @@ def test_handbook_is_what_its_script_makes(tmp_path: Path) -> None:
     for section in content["sections"]:
         for text in (section["heading"], *section.get("text", ())):
             assert " ".join(text.split()) in " ".join(committed.text.split())
-        for row in section.get("table", ()):
-            assert " | ".join(row) in committed.text
+        heads, *rows = section.get("table", [[]])
+        assert " | ".join(heads) in committed.text
+        for row in rows:
+            named = (f"{head}: {cell}" for head, cell in zip(heads, row, strict=True))
+            assert " | ".join(named) in committed.text
     assert content["footer"] not in committed.text  # it repeats on every page
 
 

@@ -24,14 +24,14 @@ _COMMENT = re.compile(
     r"(?:\{%-?\s*comment\s*-?%\}|\{/\*)((?:[^{]|\{(?!/\*|%))*?)(?:\{%-?\s*endcomment\s*-?%\}|\*/\})"
 )
 _CODE = re.compile(
-    r"^([ \t]*)\{[{%][%<-]?\s*(?:end|/)?highlight\b[ \t]*([\w+-]*)[^{}\n]*\}{1,2}[ \t]*$", re.M
+    r"^([ \t]*)\{[{%][%<-]?\s*(?:end|/)?highlight\b[ \t]*+([\w+-]*+)[^{}\n]*+\}{1,2}[ \t]*$", re.M
 )
 #: Tags of Liquid, Hugo, kramdown and JSX, imports and exports of MDX.
 _GENERATOR = re.compile(
     r"\{%[^{}]*%\}|\{\{[%<][^{}]*[%>]\}\}|\{:\s*(?:[.#]|toc|[\w-]+=)[^{}\n]*\}"
     r"|[ \t]\{#[\w. -]+\}[ \t]*$|</?(?P<name>[A-Z](?=\w*[a-z])\w*+)(?:\s(?:=>|[^<>])*)?/?>"
     r"|^import [\w*${}, \n]{0,999}[\"'][^\"'\n]+[\"'];?[ \t]*$"
-    r"|^export (?:const|let|function|default) .+(?:\n.+)*",
+    r"|^export (?:const|let|function|default) .+(?>\n.+)*+",
     re.M,
 )
 _TITLE = re.compile(

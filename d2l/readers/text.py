@@ -26,7 +26,7 @@ ENCODED = re.compile(
 QUOTED = re.compile(r"=[C-F][0-9A-F]=[89AB][0-9A-F]|=3D\"")  # quoted-printable
 LEAST_ENCODED, LEAST_QUOTED = 1000, 5
 #: A head, a rule with both signs, rows.
-PIPES = re.compile(r"^[^|\n]*\|.*\n(?=.*-)(?=.*\|)[-|: \t>]+$(?:\n[^|\n]*\|.*)*", re.M)
+PIPES = re.compile(r"^[^|\n]*\|.*\n(?=.*-)(?=.*\|)[-|: \t>]+$(?>\n[^|\n]*+\|.*)*+", re.M)
 BORDER = re.compile(r"(?<!\\)\|")
 NOT_PARAGRAPH = re.compile(r"[ \t]*([-*+>|]|\d+[.)])|( {4}|\t)|[ \t]*$")
 

@@ -20,7 +20,9 @@ NUMBERED = re.compile(
     r"|(?P<bare>\d{1,3}(?:\.\d{1,3})*|[A-Z](?:\.\d{1,3})+)\.?(?= ))[.:]? ?(?P<title>.*)"
 )
 #: Beginnings of captions, ends of sentences, and page numbers; a heading may be a question.
-NOT_HEADING = re.compile(r"^(?:Fig\.|Figure|Table|Listing) ?\d|[.:;,。：；，…]$|[^\W\d].* \d{1,4}$")
+NOT_HEADING = re.compile(
+    r"^(?:Fig\.|Figure|Table|Listing) ?\d|[.:;,。：；，…]$|^[\W\d]*+[^\W\d].* \d{1,4}$"
+)
 
 
 class Bookmark(NamedTuple):
