@@ -99,9 +99,10 @@ def read_tensors(
     process with SIGBUS."""
     try:
         file = TensorFile(path)
-        if sha256 is not None and sha256 != file.digest():
+        tensors = file.read(sorted(file.infos))
+        if sha256 is not None and sha256 != file.digest(tensors):
             raise error(f"{path}: {CHANGED}", hint=hint)
-        return file.read(sorted(file.infos))
+        return tensors
     except FILE_ERRORS as problem:
         refuse_shortage(problem)
         reason = getattr(problem, "strerror", None) or problem
@@ -169,10 +170,12 @@ class TensorFile:
         weakref.finalize(self, self._file.close)
         with safetensors.safe_open(path, framework="np"):
             pass  # the header was checked
-        length = int.from_bytes(self._file.read(8), "little")
-        self._header: dict[str, Any] = json.loads(self._file.read(length))
+        head = self._file.read(8)
+        text = self._file.read(int.from_bytes(head, "little"))
+        self._sha256 = hashlib.sha256(head + text)
+        self._start = 8 + len(text)
+        self._header: dict[str, Any] = json.loads(text)
         self._header.pop("__metadata__", None)  # of a stranger it may be large
-        self._start = 8 + length
         self._stamp = self._read_stamp()
 
     @cached_property
@@ -181,26 +184,31 @@ class TensorFile:
         rows = self._header.items()
         return {name: TensorInfo(row["dtype"], tuple(row["shape"])) for name, row in rows}
 
-    def digest(self) -> str:
-        """SHA-256 of the file, in hex."""
-        self._file.seek(0)
-        return hashlib.file_digest(self._file, "sha256").hexdigest()
+    def digest(self, tensors: "Mapping[str, Tensor]") -> str:
+        """SHA-256 of the file, in hex, by all of its tensors as they were read."""
+        digest = self._sha256.copy()
+        for name in sorted(tensors, key=lambda name: self._header[name]["data_offsets"]):
+            digest.update(view_bytes(tensors[name]))
+        return digest.hexdigest()
 
     def read(self, names: Iterable[str]) -> "dict[str, Tensor]":
         """Read tensors to the CPU, by name, each into memory of its own; raises OSError or
         SafetensorError, also if the file was changed since it was opened."""
         import torch
 
-        tensors = {}
+        tensors, is_whole = {}, True
         for name in names:
             dtype, shape = self.infos[name]
             if dtype not in _TYPES:
                 raise SafetensorError(f"{name} has the type {dtype}")
             tensors[name] = torch.empty(shape, dtype=getattr(torch, _TYPES[dtype]))
-            self._file.seek(self._start + self._header[name]["data_offsets"][0])
-            self._file.readinto(view_bytes(tensors[name]))
+            start, stop = self._header[name]["data_offsets"]
+            self._file.seek(self._start + start)
+            is_whole &= self._file.readinto(view_bytes(tensors[name])) == stop - start
         if self._read_stamp() not in (self._stamp, None):
             raise OSError(f"{self._file.name} was changed")
+        if not is_whole:
+            raise SafetensorError(f"{self._file.name} is cut short")
         return tensors
 
     def _read_stamp(self) -> tuple[int, int] | None:

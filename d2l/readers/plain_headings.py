@@ -25,13 +25,13 @@ def find_plain_headings(text: str) -> Iterator[Heading]:
     in the contents.
     """
     lines = text.split("\n")
-    starts = accumulate((len(line) + 1 for line in lines), initial=0)
+    starts = accumulate((len(line) + 1 for line in lines[:-1]), initial=0)
     filled = [line for line in lines if line.strip()]
     indented = sum(line[0] in " \t" for line in filled) >= MOST_INDENTED * len(filled)
     chapters = {number[1] for line in filled if (number := SUBSECTION.match(line))}
     found = [
         Heading(start, *heading)
-        for at, start in zip(range(len(lines)), starts, strict=False)
+        for at, start in enumerate(starts)
         if (heading := _read(lines, at, chapters, indented=indented))
     ]
     last = {_key(title): start for start, _, title in found}

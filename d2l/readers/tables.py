@@ -88,6 +88,7 @@ def write_rows(rows: Iterable[Sequence[str]]) -> Iterator[str]:
     for row in rows:
         texts = [" ".join(text.split()) for text in row]
         named = [any(map(str.isalpha, text)) for text in texts if text]
+        # Two rows are one head if each has cells where the other has none; rows may be ragged.
         pairs = {(bool(above), bool(text)) for above, text in zip(head, texts, strict=False)}
         is_head = (is_open or pairs >= {(True, False), (False, True)}) and all(named)
         if line := table.write([Cell(text, is_head) for text in texts]):

@@ -1,5 +1,6 @@
 """What is said of weights files that are cut short, padded, damaged or something else."""
 
+import hashlib
 import json
 import os
 import struct
@@ -9,10 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from d2l.errors import AdapterError, BaseModelError, CheckpointError
-from d2l.files.tensors import TensorInfo, find_tensors, read_header, read_tensors
+from d2l.files.tensors import TensorFile, TensorInfo, find_tensors, read_header, read_tensors
 from tests.adapters.test_info import HINT_AGAIN, change_header, write_adapter
 from tests.processes import list_imported, run_python
 
@@ -159,6 +161,28 @@ def test_tensors_are_whole_though_their_file_is_cut_afterwards(tmp_path: Path) -
     tensors = read_tensors(path, AdapterError)
     os.truncate(path, 0)
     assert float(tensors["a"].sum()) == 999 * 99
+
+
+def test_a_removed_file_that_was_cut_before_is_no_tensor_of_chance(tmp_path: Path) -> None:
+    """Nobody else can change a removed file, so only the number of bytes tells."""
+    path = tmp_path / "a.safetensors"
+    save_file({"a": torch.ones(999, 99)}, path)
+    file = TensorFile(path)
+    os.truncate(path, 5_000)
+    path.unlink()
+    with pytest.raises(SafetensorError, match="is cut short"):
+        file.read(["a"])
+
+
+def test_the_digest_is_of_what_was_read(tmp_path: Path) -> None:
+    """The file has its tensors in another order than that of their names."""
+    path = tmp_path / "a.safetensors"
+    save_file({"b": torch.ones(3), "a": torch.zeros(0), "c": torch.ones(5).half()}, path)
+    file = TensorFile(path)
+    tensors = file.read(sorted(file.infos))
+    assert file.digest(tensors) == hashlib.sha256(path.read_bytes()).hexdigest()
+    tensors["b"][1] = 2
+    assert file.digest(tensors) != hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_what_was_kept_is_found_whole_or_not_at_all(tmp_path: Path) -> None:

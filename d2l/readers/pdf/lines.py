@@ -239,11 +239,8 @@ def make_line(row: _Row, columns: frozenset[int], uneven: frozenset[int]) -> Lin
     """Join the pieces of a row, with marks between table cells."""
     inked = [piece for piece in row.pieces if piece.text.strip()]
     is_mono = all(MONO.search(piece.font) for piece in inked)
-    text, starts, begun = (
-        "",
-        [inked[0].x],
-        None,
-    )  # pieces without a move between have the same start
+    text, starts = "", [inked[0].x]
+    begun = None  # pieces without a move between have the same start
     for before, piece in pairwise((_Piece(""), *row.pieces)):
         x, mark = round(piece.x), clean_line(text) if len(text) < LONGEST_MARK else text
         is_sure = x in uneven and not is_mono and not HEADING_MARK.match(mark)

@@ -87,12 +87,10 @@ def find_heads(rows: Sequence[_Row | None]) -> set[int]:
     Several rows in bold are heads together, if a row in plain type follows.
     """
     heads: set[int] = set()
-    places = [index for index, row in enumerate(rows) if row]
-    for index, after in reversed([*pairwise(places)]):
-        row, below = rows[index], rows[after]
-        if row is None or below is None or not place_cells(below, row):
-            continue
-        if after > index + 1 + row.line.bold:  # a name may stand between
+    found = [(index, row) for index, row in enumerate(rows) if row]
+    for (index, row), (after, below) in reversed([*pairwise(found)]):
+        # The name of a group may stand below a head in bold.
+        if after > index + 1 + row.line.bold or not place_cells(below, row):
             continue
         if row.line.bold:
             is_head = not below.line.bold or after in heads
@@ -123,7 +121,7 @@ def place_cells(row: _Row, head: _Row) -> list[str] | None:
     placed = [""] * (1 + len(head.texts))
     last = 0
     for text, (left, right) in zip(row.texts, row.spans, strict=True):
-        if text is row.texts[0] and right < head.spans[0][0]:
+        if not any(placed) and right < head.spans[0][0]:
             placed[0] = text
             continue
         gaps = [

@@ -11,7 +11,7 @@ def read(*pages: str) -> str:
         "\n".join(
             pdf_line(cell.strip(), x, 700 - 12 * n, font="F2" if row.startswith("*") else "F1")
             for n, row in enumerate(page.split("\n"))
-            for cell, x in zip(row.strip("*").split("|"), COLUMNS, strict=False)
+            for cell, x in zip(row.strip("*").split("|"), COLUMNS, strict=False)  # fewer cells
             if cell.strip()
         )
         for page in pages
