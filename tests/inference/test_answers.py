@@ -97,6 +97,7 @@ def test_a_greeting_has_no_place() -> None:
         assert (answer.place, answer.passage, answer.to_json()["part"]) == (None, None, None)
         assert refuse(greeting, SILENCE, cited, "stop").place is None
     assert explain("Which hopper?", "I see.", cited, n_read=1).place == "p. 1"
+    assert explain("List the bins.", "The hopper.", cited, n_read=1).place == "p. 1"
 
 
 def test_a_refusal_shows_the_closest_lines_and_is_no_statement_about_the_document() -> None:

@@ -100,7 +100,7 @@ def explain(
     named: bool = False,
 ) -> Answer:
     """Find the passage of an answer in the first `n_read` parts, whose part then comes first. A
-    greeting has none: it shares no word with a part that is not `named`."""
+    greeting has none: it shares no word with a part that is not `named`, nor does its answer."""
     texts = [
         (c, find_passage(question, text, c.part.text, c.part.headings)) for c in cited[:n_read]
     ]
@@ -108,7 +108,8 @@ def explain(
     if not texts or (passage := texts[0][1]) is None:
         return Answer(text, finish, cited)
     first = texts[0][0].part
-    if not (named or passage.supported or _shares(question, first)):
+    stands_there = passage.supported or is_supported("", text, first.text, first.text)
+    if not (named or stands_there or _shares(question, first)):
         return Answer(text, finish)
     order = [*(citation for citation, _ in texts), *cited[n_read:]]
     read = "\n".join(citation.part.text for citation in cited[:n_read])
