@@ -1,4 +1,4 @@
-"""Sums, slices and differences of adapters' deltas, from their factors alone.
+"""Sums, slices and norms of adapters' deltas, from their factors alone.
 
 Weights in, weights or numbers out. Modules and ranks may differ.
 """
@@ -74,17 +74,6 @@ def fill_gaps(weights: LoraWeights) -> LoraWeights:
     return replace(weights, factors=factors)
 
 
-def scale_ranks(weights: LoraWeights, ranks: Tensor, factor: float | Tensor) -> LoraWeights:
-    """Multiply the shares of some ranks (indices) in the delta by a factor, or by one each
-    (ranks,)."""
-    factors = {}
-    for name, f in weights.factors.items():
-        b = f.b.clone()  # (d_out, rank)
-        b[:, ranks] = (b[:, ranks].double() * factor).to(b.dtype)
-        factors[name] = LoraFactors(f.a, b)
-    return replace(weights, factors=factors)
-
-
 def keep_ranks(weights: LoraWeights, ranks: Tensor) -> LoraWeights:
     """Leave out all but some ranks (indices, in order), with their shares in the delta."""
     if not len(ranks):
@@ -100,7 +89,7 @@ def product_norm(a: Tensor, b: Tensor) -> float:
     """Frobenius norm of b @ a, (d_out, rank) by (rank, d_in), without forming it.
 
     ‖B A‖ = ‖R_b R_aᵀ‖ with B = Q_b R_b and Aᵀ = Q_a R_a, in float64: unlike the sum over BᵀB ∘ AAᵀ
-    it stays exact where the product nearly cancels, as in differences.
+    it stays exact where the product nearly cancels.
     """
     _, r_a = torch.linalg.qr(a.double().T)  # (min(d_in, rank), rank)
     _, r_b = torch.linalg.qr(b.double())  # (min(d_out, rank), rank)
@@ -116,22 +105,3 @@ def norms_by_layer(weights: LoraWeights) -> list[float]:
             norm = weights.scale * product_norm(factors.a, factors.b)
             squares[module.layer] = squares.get(module.layer, 0.0) + norm**2
     return [math.sqrt(squares.get(n, 0.0)) for n in range(max(squares, default=-1) + 1)]
-
-
-def difference_norms(first: LoraWeights, second: LoraWeights) -> dict[str, tuple[float, float]]:
-    """Compute (‖ΔW₁‖, ‖ΔW₁ − ΔW₂‖) by module; the delta of a missing module is 0."""
-    norms = {}
-    for name in sorted({*first.factors, *second.factors}):
-        stacked_a, stacked_b = [], []
-        for weights, sign in ((first, 1.0), (second, -1.0)):
-            factors = weights.factors.get(name)
-            if factors is not None:
-                stacked_a.append(factors.a.double())
-                stacked_b.append(factors.b.double() * (sign * weights.scale))
-        sizes = {(b.shape[0], a.shape[1]) for a, b in zip(stacked_a, stacked_b, strict=True)}
-        if len(sizes) > 1:
-            raise MergeError(f"{name} has different sizes (d_out, d_in): {sorted(sizes)}")
-        difference = product_norm(torch.cat(stacked_a, dim=0), torch.cat(stacked_b, dim=1))
-        own = product_norm(stacked_a[0], stacked_b[0]) if name in first.factors else 0.0
-        norms[name] = (own, difference)
-    return norms

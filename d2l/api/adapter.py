@@ -143,11 +143,6 @@ class Adapter(AdapterContent):
         """Return a new adapter of some chunks alone."""
         return self._edit(options, keep=selectors)
 
-    @show_keywords(ChangeOptions)
-    def rescale(self, factors: Mapping[str, float], **options: Any) -> "Adapter":
-        """Return a new adapter with some chunks stronger or weaker: factors by selector."""
-        return self._edit(options, scale=factors)
-
     def _edit(self, options: Mapping[str, Any], **edits: Any) -> "Adapter":
         plan = prepare_edit(self, **edits)
         return Adapter.of(run_edit(plan, from_keywords(ChangeOptions, options)))

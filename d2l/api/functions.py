@@ -3,7 +3,7 @@
 Heavy libraries come with a call.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,16 +120,12 @@ def merge(
 
 
 def plan_edit(
-    adapter: AdapterLike,
-    *,
-    drop: Sequence[str] = (),
-    keep: Sequence[str] = (),
-    rescale: Mapping[str, float] | None = None,
+    adapter: AdapterLike, *, drop: Sequence[str] = (), keep: Sequence[str] = ()
 ) -> "EditPlan":
     """Plan an edit without reading weights: the chunks that stay, and warnings."""
     from d2l.change import edit as editing
 
-    return editing.prepare(find_content(adapter), drop=drop, keep=keep, scale=rescale)
+    return editing.prepare(find_content(adapter), drop=drop, keep=keep)
 
 
 @show_keywords(ChangeOptions)
@@ -138,14 +134,13 @@ def edit(
     *,
     drop: Sequence[str] = (),
     keep: Sequence[str] = (),
-    rescale: Mapping[str, float] | None = None,
     **options: Any,
 ) -> "Adapter":
-    """Drop, keep or rescale chunks of an adapter, and return a new one; or do what `plan_edit`
-    planned. No document is read again.
+    """Drop or keep chunks of an adapter, and return a new one; or do what `plan_edit` planned. No
+    document is read again.
 
-    drop, keep: selectors of chunks: "manual.pdf", "manual.pdf:p. 12-14", "manual.pdf:#3". rescale:
-    factors of the strength, by selector. Further keywords: fields of `ChangeOptions`.
+    drop, keep: selectors of chunks: "manual.pdf", "manual.pdf:p. 12-14", "manual.pdf:#3". Further
+    keywords: fields of `ChangeOptions`.
 
     Raises AdapterError for unknown selectors and for adapters whose chunks cannot be told apart,
     CheckpointError or BaseModelError where seats cannot be seated again.
@@ -154,7 +149,7 @@ def edit(
     from d2l.change import edit as editing
 
     if not isinstance(adapter, editing.EditPlan):
-        adapter = plan_edit(adapter, drop=drop, keep=keep, rescale=rescale)
+        adapter = plan_edit(adapter, drop=drop, keep=keep)
     return Adapter.of(editing.run(adapter, from_keywords(ChangeOptions, options)))
 
 

@@ -1,1 +1,1 @@
-"""Change: adapters to an adapter: merged, edited, compared."""
+"""Change: adapters to an adapter: merged and edited."""

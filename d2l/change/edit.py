@@ -1,10 +1,9 @@
-"""Edits of an adapter: chunks dropped, kept alone, or made stronger or weaker.
+"""Edits of an adapter: chunks dropped or kept alone.
 
 The provenance names the ranks, or seats, of each chunk; no document is read. The bias, which
 belongs to no document, stays.
 """
 
-import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from typing import Any
 
 import torch
 
-from d2l.adapters.deltas import keep_ranks, scale_ranks
+from d2l.adapters.deltas import keep_ranks
 from d2l.adapters.peft_folder import AdapterContent
 from d2l.adapters.provenance import ChunkRecord
 from d2l.adapters.selectors import select
@@ -30,14 +29,13 @@ from d2l.hypernets.seats.config import SeatsConfig
 class EditPlan:
     """Plan of an edit, made before weights are read.
 
-    `values`: the user's selectors, for d2l.json; `stays`: indices of chunks that stay; `factors`:
-    by indices of rescaled chunks; `rank`: the ranks (or seats) that are left.
+    `values`: the user's selectors, for d2l.json; `stays`: indices of chunks that stay; `rank`: the
+    ranks (or seats) that are left.
     """
 
     parent: Parent
     values: Mapping[str, Any]
     stays: tuple[int, ...]
-    factors: Mapping[int, float]
     rank: int
     warnings: tuple[str, ...] = ()
 
@@ -63,27 +61,19 @@ class EditPlan:
 
 
 def prepare(
-    adapter: AdapterContent | Path,
-    *,
-    drop: Sequence[str] = (),
-    keep: Sequence[str] = (),
-    scale: Mapping[str, float] | None = None,
+    adapter: AdapterContent | Path, *, drop: Sequence[str] = (), keep: Sequence[str] = ()
 ) -> EditPlan:
     """Plan edits of an adapter, in memory or in a folder; raises D2LError.
 
-    Selectors (`adapters.selectors`) name chunks to drop, to keep alone, and to rescale by a factor.
+    Selectors (`adapters.selectors`) name chunks to drop or to keep alone.
     Exact for adapters whose chunks were concatenated; compressed and averaged ones are refused.
     """
-    values = {"drop": list(drop), "keep": list(keep), "scale": dict(scale or {})}
+    values = {"drop": list(drop), "keep": list(keep)}
     parent = read_parent(adapter)
     _refuse_mixed(parent)
     chunks = parent.chunks
     records = parent.parts.records if parent.parts is not None else ()
-    stays, factors, remarks = _choose(values, chunks, [record.headings for record in records])
-    if factors and parent.parts is not None:
-        remarks.append(
-            "factors change the one memory that other engines load; parts are asked as they are"
-        )
+    stays, remarks = _choose(values, chunks, [record.headings for record in records])
     if parent.has_seats and parent.parts is not None and len(stays) < len(chunks):
         left = sum(fill_opening(parent, stays))
     elif parent.has_seats:
@@ -96,7 +86,7 @@ def prepare(
     else:
         gone = set(range(len(chunks))) - set(stays)
         left = parent.rank - len(set(_indices([chunks[n] for n in sorted(gone)]).tolist()))
-    return EditPlan(parent, values, tuple(stays), factors, left, tuple(remarks))
+    return EditPlan(parent, values, tuple(stays), left, tuple(remarks))
 
 
 def run(plan: EditPlan, options: ChangeOptions) -> AdapterContent:
@@ -104,12 +94,7 @@ def run(plan: EditPlan, options: ChangeOptions) -> AdapterContent:
     if plan.gone and plan.parent.has_seats and plan.parent.parts is not None:
         plan = replace(plan, parent=join_memories_of(plan.parent, plan.stays))
     parent, chunks = plan.parent, plan.parent.chunks
-    left = [
-        chunks[n].model_copy(update={"scale": float(chunks[n].scale) * plan.factors[n]})
-        if plan.factors.get(n, 1.0) != 1
-        else chunks[n]
-        for n in plan.stays
-    ]
+    left = [chunks[n] for n in plan.stays]
     memory = seats = None
     if parent.has_seats:
         weights, memory, config = _edit_seats(plan, options)
@@ -130,9 +115,7 @@ def run(plan: EditPlan, options: ChangeOptions) -> AdapterContent:
         parts=parent.content.parts and parent.content.parts.select(plan.stays),
         records=tuple(r for n, r in enumerate(parent.content.records) if n in stays),
     )
-    scales = plan.values["scale"].values()
-    exact = all(factor == 0 or math.frexp(abs(factor))[0] == 0.5 for factor in scales)
-    dtype = pick_dtype([parent], options.dtype, exact=exact)
+    dtype = pick_dtype([parent], options.dtype, exact=True)
     return describe([parent], change, dtype=dtype, name="edited.lora")
 
 
@@ -174,35 +157,23 @@ def _refuse_mixed(parent: Parent) -> None:
 
 def _choose(
     values: Mapping[str, Any], chunks: Sequence[ChunkRecord], headings: Sequence[Sequence[str]]
-) -> tuple[list[int], dict[int, float], list[str]]:
-    """Choose chunks: (indices of those that stay, factors of rescaled ones, remarks)."""
+) -> tuple[list[int], list[str]]:
+    """Choose chunks: (indices of those that stay, remarks)."""
     if not any(values.values()):
-        raise AdapterError("nothing to edit", hint="give --drop, --keep or --rescale")
+        raise AdapterError("nothing to edit", hint="give --drop or --keep")
     dropped = [select(text, chunks, headings) for text in values["drop"]]
     alone = [select(text, chunks, headings) for text in values["keep"]]
     remarks = [remark for _, own in (*dropped, *alone) for remark in own]
-    factors: dict[int, float] = {}
-    for text, factor in values["scale"].items():
-        if not math.isfinite(factor):
-            raise AdapterError(f"{text}: the factor is not a finite number")
-        for n in select(text, chunks, headings)[0]:
-            factors[n] = factors.get(n, 1.0) * factor
     keep = {n for indices, _ in alone for n in indices} if alone else set(range(len(chunks)))
     stays = sorted(keep.difference(*(indices for indices, _ in dropped)))
     if not stays:
         raise AdapterError("no chunk would be left", hint="drop less")
-    return stays, factors, remarks
+    return stays, remarks
 
 
 def _edit_ranks(plan: EditPlan) -> LoraWeights:
     """Leave out the ranks of dropped chunks; all others stay, the bias's among them."""
     weights, chunks = plan.parent.weights, plan.parent.chunks
-    factors = torch.ones(weights.rank, dtype=torch.double)
-    for n in set(plan.factors).intersection(plan.stays):
-        factors[_indices([chunks[n]])] *= plan.factors[n]
-    ranks = torch.nonzero(factors != 1).flatten()
-    if len(ranks):
-        weights = scale_ranks(weights, ranks, factors[ranks])
     dropped = set(_indices([chunks[n] for n in plan.gone]).tolist())
     left = [rank for rank in range(weights.rank) if rank not in dropped]
     return keep_ranks(weights, torch.tensor(left, dtype=torch.long))
@@ -211,10 +182,8 @@ def _edit_ranks(plan: EditPlan) -> LoraWeights:
 def _edit_seats(plan: EditPlan, options: ChangeOptions) -> tuple[LoraWeights, Memory, SeatsConfig]:
     """Select the seats of the chunks that stay from the memory, and seat them again."""
     parent = plan.parent
-    chunks, memory, factors = parent.chunks, parent.memory, parent.seat_factors()
-    for n, factor in plan.factors.items():
-        factors[_indices([chunks[n]])] *= factor
-    stay = _indices([chunks[n] for n in plan.stays])
+    memory, factors = parent.memory, parent.seat_factors()
+    stay = _indices([parent.chunks[n] for n in plan.stays])
     left = Memory(memory.keys[:, stay].contiguous(), memory.values[:, stay].contiguous())
     seats = load_seats_of(parent, options)
     strength = float(parent.options.bias_scale)

@@ -1,4 +1,4 @@
-"""Parents of a new adapter, for `d2l merge`, `d2l edit` and `d2l diff`.
+"""Parents of a new adapter, for `d2l merge` and `d2l edit`.
 
 Folders or values in, their facts out. Needs no torch before weights are read.
 """

@@ -59,7 +59,7 @@ def split_parts(
         owner = Parent(replace(parent.content, provenance=alone, parts=None))
         change = Change(
             verb="edit",
-            values={"drop": [], "keep": [f"#{n}"], "scale": {}},
+            values={"drop": [], "keep": [f"#{n}"]},
             title=_name_part(parts, n),
             weights=weights,
             chunks=[chunk.model_copy(update={"ranks": (0, n_own)})],

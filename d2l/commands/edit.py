@@ -1,4 +1,4 @@
-"""The command `d2l edit`: pages and files of an adapter dropped, kept alone or rescaled."""
+"""The command `d2l edit`: pages and files of an adapter dropped or kept alone."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,10 +23,6 @@ def edit(
     keep: Annotated[
         list[str] | None, typer.Option(help="Keep these alone, named as for --drop; repeatable.")
     ] = None,
-    rescale: Annotated[
-        list[str] | None,
-        typer.Option(help='Multiply the strength of these: "FILE:p. 3=0.5"; repeatable.'),
-    ] = None,
     checkpoint: Checkpoint = None,
     base: Base = None,
     device: Device = "auto",
@@ -34,7 +30,7 @@ def edit(
     force: Force = False,
     offline: Offline = False,
 ) -> None:
-    """Drop, keep or rescale pages of an adapter.
+    """Drop or keep pages of an adapter.
 
     The document is not read again.
     """
@@ -42,9 +38,7 @@ def edit(
 
     if not dry_run:
         refuse_adapter(out, force=force)
-    plan = d2l.plan_edit(
-        adapter, drop=drop or (), keep=keep or (), rescale=_read_factors(rescale or [])
-    )
+    plan = d2l.plan_edit(adapter, drop=drop or (), keep=keep or ())
     for message in plan.warnings:
         console.warn(message)
     if dry_run:
@@ -95,14 +89,3 @@ def _list_places(plan: "EditPlan") -> list[str]:
 def _unit(plan: "EditPlan") -> str:
     """Name the unit of chunks: seats are known before they are solved for, ranks are not."""
     return "seats" if plan.parent.has_seats else "rank"
-
-
-def _read_factors(texts: list[str]) -> dict[str, float]:
-    factors = {}
-    for text in texts:
-        try:
-            name, number = text.rsplit("=", 1)
-            factors[name] = float(number)
-        except ValueError as error:
-            raise typer.BadParameter(f"{text!r}: expected SELECTOR=NUMBER") from error
-    return factors

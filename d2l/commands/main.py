@@ -41,7 +41,7 @@ COMMANDS: Groups = {
             "docs/ --out-dir adapters/"),
         Row("merge", "Merge adapters of one base into one.",
             "a.lora b.lora -o both.lora --weight 1 --weight 0.5"),
-        Row("edit", "Drop, keep or rescale pages of an adapter.",
+        Row("edit", "Drop or keep pages of an adapter.",
             "manual.lora --drop 'manual.pdf:p. 12-14' -o new.lora"),
     ],
     "Use and manage adapters": [
@@ -53,7 +53,6 @@ COMMANDS: Groups = {
         Row("export", "Export an adapter for another runtime.", "manual.lora --to gguf"),
         Row("ls", "List the adapters in a folder.", "adapters/", "adapters:list_adapters"),
         Row("inspect", "Show an adapter's contents and origin.", "manual.lora", "adapters:inspect"),
-        Row("diff", "Show how two adapters differ.", "old.lora new.lora"),
         Row("probe", "Measure how much of its document an adapter recalls.",
             "manual.lora --qa questions.jsonl"),
         Row("push", "Upload an adapter to the Hugging Face hub.", "manual ORG/manual --private",

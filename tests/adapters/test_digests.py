@@ -76,8 +76,6 @@ def list_commands(done: Compiled, adapter: Path, name: str) -> Iterator[list[obj
     seats = [*on, "--checkpoint", done.checkpoint, "-o", adapter.parent / "out", "--force"]
     yield ["inspect", adapter]
     yield ["check", adapter, "--runtime", "peft", *on]
-    yield ["diff", done.adapter, adapter]
-    yield ["diff", adapter, done.adapter]
     if name != WEIGHTS or not (adapter / PARTS).is_file():  # parts answer without them
         yield ["merge", adapter, done.adapter, *seats]
     yield ["edit", adapter, "--drop", "#0", *seats]

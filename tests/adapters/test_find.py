@@ -85,7 +85,7 @@ def test_an_unknown_name_is_told_with_the_places_and_a_near_one(
 @pytest.mark.parametrize(
     "words",
     [
-        *(("ask", "bok", "?"), ("check", "bok"), ("inspect", "bok"), ("diff", "book", "bok")),
+        *(("ask", "bok", "?"), ("check", "bok"), ("inspect", "bok")),
         *(("merge", "book", "bok", "-o", "x"), ("edit", "bok", "-o", "x"), ("serve", "bok")),
         *(("probe", "bok"), ("export", "bok", "--to", "gguf")),
     ],

@@ -95,7 +95,7 @@ def test_plans_and_models_print_one_short_line(compiled: Compile, tmp_path: Path
         done.plan,
         *done.plan.documents,
         d2l.plan_merge([done.adapter, done.adapter]),
-        d2l.plan_edit(done.adapter, rescale={":#0": 0.5}),
+        d2l.plan_edit(done.adapter, keep=[":#0"]),
         d2l.plan_export(done.adapter, tmp_path / "a.gguf", to="gguf", base=str(done.base)),
         d2l.AdaptedModel.from_pretrained(done.adapter, **where),
     ):
@@ -112,11 +112,10 @@ def test_plans_and_models_print_one_short_line(compiled: Compile, tmp_path: Path
     "call",
     [
         lambda adapter, **wrong: d2l.merge([adapter, adapter], **wrong),
-        lambda adapter, **wrong: d2l.edit(adapter, rescale={":#0": 0.5}, **wrong),
+        lambda adapter, **wrong: d2l.edit(adapter, keep=[":#0"], **wrong),
         lambda adapter, **wrong: d2l.export(adapter, "a.gguf", to="gguf", **wrong),
         lambda adapter, **wrong: d2l.plan_export(adapter, "a.gguf", to="gguf", **wrong),
         lambda adapter, **wrong: adapter.export("a.gguf", to="gguf", **wrong),
-        lambda adapter, **wrong: adapter.rescale({":#0": 0.5}, **wrong),
         lambda adapter, **wrong: adapter.drop(":#0", **wrong),
         lambda adapter, **wrong: adapter.keep(":#0", **wrong),
         lambda adapter, **wrong: adapter.push_to_hub("org/name", **wrong),
@@ -205,9 +204,8 @@ def test_editing_in_memory_is_editing_the_folder(tmp_path: Path) -> None:
         where: Any = {"checkpoint": str(done.checkpoint), "base": str(done.base), "device": "cpu"}
         adapter = d2l.Adapter.from_pretrained(done.adapter)
         before = adapter.to_state_dict()
-        wanted = d2l.edit(done.adapter, drop=["1.txt"], rescale={"0.txt": 0.5}, **where)
-        half = adapter.rescale({"0.txt": 0.5}, **where)
-        got = half.drop("1.txt", **where)
+        wanted = d2l.edit(done.adapter, drop=["1.txt"], **where)
+        got = adapter.drop("1.txt", **where)
         assert got.weights.rank == wanted.weights.rank
         for name, tensor in wanted.to_state_dict().items():
             torch.testing.assert_close(got.to_state_dict()[name], tensor, rtol=1e-5, atol=1e-6)

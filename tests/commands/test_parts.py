@@ -173,7 +173,7 @@ def test_damaged_parts_are_refused_by_ask_and_check_and_the_rest_still_answers(
     expect_fault(f"wrong: {values}: is missing")
 
 
-def test_parts_are_counted_and_compared(command: Command, kept: Compiled, tmp_path: Path) -> None:
+def test_parts_are_counted(command: Command, kept: Compiled, tmp_path: Path) -> None:
     n_parts = len(kept.plan.chunks)
     files = [kept.adapter / "parts.json", kept.adapter / VALUES]
     size = sum(path.stat().st_size for path in files)
@@ -190,10 +190,6 @@ def test_parts_are_counted_and_compared(command: Command, kept: Compiled, tmp_pa
     edited = command("edit", kept.adapter, "--drop", "p. 2", "-o", left, *network, "--json")
     dropped = json.loads(edited.out)["n_left_out"]
     assert json.loads(command("inspect", left, "--json").out)["n_parts"] == n_parts - dropped
-    found = json.loads(command("diff", kept.adapter, left, "--json").out)
-    assert list(found["parts"].values()) == ["removed"] * dropped
-    assert all(name.startswith("handbook.txt: p. 2") for name in found["parts"])
-    assert "part removed: handbook.txt: p. 2" in command("diff", kept.adapter, left).out
 
 
 def test_a_compilation_says_what_parts_it_keeps(
