@@ -35,7 +35,7 @@ KNOWS_NOTHING = """\
   the memory hangs on the first tokens of the prompt, which are then not there. Take both from this
   folder; give servers its `chat_template.jinja` (`d2l check ADAPTER` prints every engine's line).
 
-Else compare: `d2l ask ADAPTER --compare`, and measure: `d2l probe ADAPTER`.
+Else compare: `d2l ask ADAPTER --compare`, and measure: `d2l probe ADAPTER --qa QUESTIONS`.
 """
 
 

@@ -6,11 +6,10 @@ changed since, an error says so, and `--document` names them again.
 
 import os.path
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 
 from d2l.adapters.info import AdapterInfo
-from d2l.adapters.provenance import Input, Provenance
+from d2l.adapters.provenance import Input
 from d2l.documents.document import Document, Source
 from d2l.documents.inputs import may_hold, printable
 from d2l.documents.read import read_document
@@ -21,37 +20,14 @@ _HINT = "name the document, or a copy of it, with --document FILE"
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """Characters [start, stop) of a document's text that belong to one chunk of the adapter;
-    `chunk` is None if the adapter does not say which."""
-
-    document: Document
-    chunk: int | None
-    start: int
-    stop: int
-
-    @property
-    def place(self) -> str:
-        """Place of the stretch in its document: "p. 3-5", "§ Filters", or ""."""
-        return self.document.where(self.start, self.stop)
-
-
-@dataclass(frozen=True)
 class Originals:
-    """The documents of an adapter; `made` has its chunks, None of a document that it does not know.
+    """The documents of an adapter; `remarks` are for the user.
 
-    `remarks` are for the user. A document given with `--document` stands alone, under the name that
-    the adapter knows.
+    A document given with `--document` stands alone, under the name that the adapter knows.
     """
 
     documents: tuple[Document, ...]
-    made: Provenance | None
     remarks: tuple[str, ...] = ()
-
-    @cached_property
-    def stretches(self) -> tuple[Stretch, ...]:
-        """Compiled stretches in the order of the chunks."""
-        return tuple(s for document in self.documents for s in _find_stretches(self.made, document))
 
     @property
     def text(self) -> str:
@@ -79,7 +55,7 @@ def read_originals(info: AdapterInfo, given: str | None = None) -> Originals:
             hint="name the document with --document FILE",
         )
     entries = {entry.name: entry for entry in made.inputs}  # a file may be given twice
-    return Originals(tuple(_read_again(info, entry) for entry in entries.values()), made)
+    return Originals(tuple(_read_again(info, entry) for entry in entries.values()))
 
 
 def find_originals(info: AdapterInfo) -> Originals | None:
@@ -129,26 +105,10 @@ def _take_given(info: AdapterInfo, document: Document) -> Originals:
     """Take a document given by the user: known by its digest, else with a remark."""
     made = info.provenance
     for entry in () if made is None else made.inputs:
-        if made is not None and entry.sha256 == document.digest:
-            known = replace(document, name=entry.name)
-            return Originals((known,), made)
+        if entry.sha256 == document.digest:
+            return Originals((replace(document, name=entry.name),))
     remark = (
         f"{document.name} is not byte for byte what {info.folder} was compiled from: "
         "what differs counts as forgotten"
     )
-    return Originals((document,), None, (remark,))
-
-
-def _find_stretches(made: Provenance | None, document: Document) -> list[Stretch]:
-    """Find the document's chunks.
-
-    Gives the whole document if they do not name its characters, or name others than it has (after
-    reading with another --encoding, for example).
-    """
-    length = len(document.text)
-    known = () if made is None else made.chunks
-    chunks = [chunk for chunk in known if chunk.document == document.name]
-    spans = [(chunk.index, *chunk.characters) for chunk in chunks if chunk.characters is not None]
-    if not spans or len(spans) < len(chunks) or any(stop > length for _, _, stop in spans):
-        return [Stretch(document, None, 0, length)]
-    return [Stretch(document, *span) for span in spans]
+    return Originals((document,), (remark,))

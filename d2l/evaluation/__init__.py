@@ -1,1 +1,1 @@
-"""Evaluation: recall of adapters and networks, scores on tasks, harm, adapters on servers."""
+"""Evaluation: recall of adapters and networks, scores on tasks, adapters on servers."""

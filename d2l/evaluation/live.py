@@ -6,7 +6,7 @@ document is gone). PEFT answers the same here in every state of `STATES`; the ne
 
 import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
 
@@ -15,16 +15,18 @@ from peft.helpers import rescale_adapter_scale
 from d2l.adapters.info import read_info
 from d2l.compiler.originals import find_originals
 from d2l.datasets.prompts import read_harm_prompts
+from d2l.documents.sentences import find_sentences
 from d2l.evaluation.endpoint import Endpoint, EndpointReply
-from d2l.evaluation.metrics import Row
-from d2l.evaluation.probe.passages import choose_passages, find_passages
-from d2l.evaluation.probe.selftest import ask
+from d2l.evaluation.metrics import Row, pick_evenly
 from d2l.inference.adapted_model import AdaptedModel
 from d2l.inference.likelihood import GenerationSettings, answer_greedily, token_distributions
 from d2l.inference.options import AskOptions
 from d2l.progress import Progress, silent
 
 N_QUESTIONS = 5
+WORDING = "How does this go on? {}"
+#: Shortest sentence whose first half is asked about, and how much of a long one is used, in words.
+MIN_WORDS, MAX_WORDS = 8, 40
 #: Tokens of an answer, and alternatives of its first token: as many as OpenAI's interface tells.
 N_TOKENS, N_TOP = 8, 20
 #: Distances, from 0 to 1: beyond the first no state is recognized, within the second two are alike.
@@ -60,9 +62,9 @@ def check_live(
     nearest: none where all are far, several where they are alike. Raises D2LError.
     """
     originals = find_originals(read_info(adapter))
-    passages = [] if originals is None else find_passages(originals.stretches)
-    questions = [*map(ask, choose_passages(passages, N_QUESTIONS)), *read_harm_prompts()]
-    questions = questions[:N_QUESTIONS]
+    halves = [] if originals is None else list(dict.fromkeys(_halve_sentences(originals.text)))
+    asked = [WORDING.format(half) for half in pick_evenly(halves, N_QUESTIONS)]
+    questions = [*asked, *read_harm_prompts()][:N_QUESTIONS]
     replies = [endpoint.ask(question, N_TOKENS) for question in watch(questions, "asking")]
     by = "answers" if any(reply.top is None for reply in replies) else "token probabilities"
     measure = _compare_answers if by == "answers" else _compare_tops
@@ -84,6 +86,14 @@ def check_live(
         "by": by,
         "distances": distances,
     }
+
+
+def _halve_sentences(text: str) -> Iterator[str]:
+    """Yield the first half of every long sentence."""
+    for start, stop in find_sentences(text):
+        words = text[start:stop].split()
+        if sum(any(map(str.isalpha, word)) for word in words) >= MIN_WORDS:  # no rows of numbers
+            yield " ".join(words[: min(len(words), MAX_WORDS) // 2])
 
 
 def find_nearest(distances: Mapping[str, float]) -> list[str]:

@@ -87,7 +87,7 @@ def test_an_unknown_name_is_told_with_the_places_and_a_near_one(
     [
         *(("ask", "bok", "?"), ("check", "bok"), ("inspect", "bok")),
         *(("merge", "book", "bok", "-o", "x"), ("edit", "bok", "-o", "x"), ("serve", "bok")),
-        *(("probe", "bok"), ("export", "bok", "--to", "gguf")),
+        *(("probe", "bok", "--qa", "x"), ("export", "bok", "--to", "gguf")),
     ],
     ids=lambda words: words[0],
 )

@@ -77,7 +77,7 @@ def test_why_a_cuda_device_is_not_there(
     "words",
     [
         ("ask", "org/adapter", "Where?"),
-        ("probe", "org/adapter"),
+        ("probe", "org/adapter", "--qa", "notes.txt"),
         ("serve", "org/adapter"),
         ("compile", "notes.txt", "--checkpoint", "org/network"),
     ],

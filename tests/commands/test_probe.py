@@ -1,15 +1,10 @@
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from d2l.commands.probe import show_selftest
 from d2l.documents.document import Source
 from d2l.documents.read import read_document
-from d2l.evaluation.harm import Harm
-from d2l.evaluation.probe.passages import HalvedSentence, Place
-from d2l.evaluation.probe.selftest import Gain, PlaceGain, Recited, SelfReport, SelfTest
 from tests import tiny
 from tests.command import Command
 from tests.compiled import Compiled, compile_tiny
@@ -46,7 +41,7 @@ def list_options(done: Compiled) -> list[object]:
     ("arguments", "reason"),
     [
         ([], "missing argument 'adapter'"),
-        ([".", "--at-least", "0.5"], "--at-least cannot be given without --qa"),
+        (["."], "missing option '--qa'"),
         ([".", "--qa", "q", "--at-least", "50"], "Input should be less than or equal to 1"),
     ],
 )
@@ -119,65 +114,3 @@ def test_false_answers_stand_beside_false_silences(
     assert head.split()[-4:] == ["false", "answers", "false", "silences"]
     # Random weights never refuse.
     assert last.endswith("1 of 1 (1.00)   0 of 2 (0.00 ± 0.00)")
-
-
-def test_an_adapter_alone_is_tested_with_its_own_sentences(
-    done: Compiled, command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Two prompts of our own instead of 24: the time, not the measure, is the point here.
-    monkeypatch.setattr(
-        "d2l.evaluation.harm.read_harm_prompts", lambda: ["Why?", "Count to three."]
-    )
-    outcome = command("probe", done.adapter, "--json", *list_options(done))
-    assert (outcome.code, outcome.err) == (0, "")
-    found = json.loads(outcome.out)
-    assert found["selftest"]["n"] > 0
-    assert found["harm"]["n"] == 2
-    shown = command("probe", done.adapter, *list_options(done))
-    assert (shown.code, shown.err) == (0, "")
-    assert shown.out.startswith(f"adapter    {done.adapter} on tiny-org/llama-tiny\n")
-    assert "\nharm       KL " in shown.out
-
-
-# ---- the self-test as text ----------------------------------------------------------------------
-
-
-def make_report() -> SelfReport:
-    """A report made by hand."""
-    pages = (
-        PlaceGain(Place("a.pdf", "p. 1", page=1), Gain(2, 5.0, 3.0, 2.0, 0.5)),
-        PlaceGain(Place("a.pdf", "p. 2", page=2), Gain(1, 5.0, 6.0, -1.0)),
-        PlaceGain(Place("b.pdf", "p. 1", page=1), Gain(0)),
-    )
-    worst = (Recited(HalvedSentence("a.pdf", 0, 2, "given", "wanted"), 5.0, 6.0, "said"),)
-    test = SelfTest(Gain(3, 5.0, 3.5, 1.5, 0.25), 9, pages, worst)
-    harm = Harm(18, 200, 0.48, 0.75, {"kl": 0.02, "unchanged": 0.01})
-    return SelfReport("a.lora", "org/base", test, harm)
-
-
-def test_totals_pages_and_worst_passages_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    show_selftest(make_report())
-    lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip("─ ")]
-    assert [" ".join(words) for words in lines] == [
-        "adapter a.lora on org/base",
-        "self-test second halves of 3 of 9 sentences",
-        "gain 1.50 ± 0.25 nats a token over the base alone",
-        "nll 3.50 with the adapter, 5.00 without",
-        "document place gain sentences",
-        "a.pdf p. 1 +2.00 2",
-        "a.pdf p. 2 -1.00 1",
-        "b.pdf p. 1 – 0",
-        "worst passages",
-        "-1.00 a.pdf, p. 2: given …",
-        "wanted wanted",
-        "said said",
-        "harm KL 0.48 ± 0.02 nats a token, 75.0% of most likely tokens unchanged "
-        "(200 general prompts, 18 seats)",
-    ]
-
-
-def test_the_worst_are_few_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    report = make_report()
-    test = replace(report.selftest, worst=report.selftest.worst * 10)
-    show_selftest(replace(report, selftest=test))
-    assert capsys.readouterr().out.count("wanted  wanted") == 3

@@ -58,18 +58,11 @@ def refuse(info: AdapterInfo, given: str | None = None) -> D2LError:
     return caught.value
 
 
-def test_documents_come_back_with_their_chunks(info: AdapterInfo, tmp_path: Path) -> None:
+def test_documents_come_back(info: AdapterInfo, tmp_path: Path) -> None:
     found = read_originals(info)
     assert [one.name for one in found.documents] == [f"{tmp_path}/a.pdf", f"{tmp_path}/b.txt"]
     assert found.remarks == ()
-    assert info.provenance is not None
-    chunks = info.provenance.chunks
-    assert [s.chunk for s in found.stretches] == [chunk.index for chunk in chunks]
-    assert [s.place for s in found.stretches] == [chunk.source for chunk in chunks]
-    texts = [" ".join(s.document.text[s.start : s.stop].split()) for s in found.stretches]
-    n_first = sum(chunk.document.endswith("a.pdf") for chunk in chunks)
-    assert " ".join(texts[:n_first]) == f"{FIRST} {SECOND}"
-    assert " ".join(texts[n_first:]) == tiny.DOCUMENT
+    assert " ".join(found.text.split()) == f"{FIRST} {SECOND} {tiny.DOCUMENT}"
 
 
 def test_a_document_that_is_gone_is_one_clear_line(info: AdapterInfo, tmp_path: Path) -> None:
@@ -127,8 +120,7 @@ def test_an_adapter_of_another_tool_does_not_know_its_document(
         error = refuse(unknown)
         assert isinstance(error, AdapterError)
         assert error.message == f"{info.folder}: does not say what it was compiled from"
-    given = read_originals(foreign, f"{tmp_path}/b.txt")
-    assert [(s.chunk, s.start, s.stop) for s in given.stretches] == [(None, 0, len(tiny.DOCUMENT))]
+    assert read_originals(foreign, f"{tmp_path}/b.txt").text == tiny.DOCUMENT
 
 
 def test_a_copy_of_a_document_is_known_by_its_bytes(info: AdapterInfo, tmp_path: Path) -> None:
@@ -137,8 +129,6 @@ def test_a_copy_of_a_document_is_known_by_its_bytes(info: AdapterInfo, tmp_path:
     found = read_originals(info, str(moved))
     assert [one.name for one in found.documents] == [f"{tmp_path}/b.txt"]
     assert found.remarks == ()
-    assert found.stretches
-    assert all(s.chunk is not None for s in found.stretches)
 
 
 def test_another_document_is_taken_with_a_remark(info: AdapterInfo, tmp_path: Path) -> None:
@@ -148,25 +138,12 @@ def test_another_document_is_taken_with_a_remark(info: AdapterInfo, tmp_path: Pa
         f"{tmp_path}/c.txt is not byte for byte what {info.folder} was compiled from: what "
         "differs counts as forgotten",
     )
-    assert [(s.chunk, s.start, s.stop) for s in found.stretches] == [(None, 0, 15)]
-
-
-@pytest.mark.parametrize("characters", [None, [0, 9999]])
-def test_adapters_that_name_no_such_characters_are_one_stretch_a_document(
-    characters: object, info: AdapterInfo
-) -> None:
-    changed = change_record(info, lambda record: record["chunks"][-1].update(characters=characters))
-    found = read_originals(changed)
-    assert found.stretches[-1].chunk is None
-    assert (found.stretches[-1].start, found.stretches[-1].stop) == (0, len(tiny.DOCUMENT))
-    assert found.stretches[0].chunk == 0
+    assert found.text == "Something else."
 
 
 def test_a_file_that_was_given_twice_is_one_document(info: AdapterInfo) -> None:
     changed = change_record(info, lambda record: record["inputs"].append(record["inputs"][0]))
-    again = read_originals(changed)
-    assert len(again.documents) == 2
-    assert [s.chunk for s in again.stretches] == [s.chunk for s in read_originals(info).stretches]
+    assert len(read_originals(changed).documents) == 2
 
 
 def test_hidden_text_that_was_compiled_is_read_again(info: AdapterInfo, tmp_path: Path) -> None:

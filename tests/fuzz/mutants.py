@@ -209,6 +209,8 @@ def list_commands(place: Path, base: Path, checkpoint: Path) -> dict[str, list[s
     on = ["--base", str(base), "--offline"]
     on_gguf = ["--base", str(write_gguf(place / "base.gguf")), "--offline"]
     written = [*on, "--checkpoint", str(checkpoint), "-o", out, "--force"]
+    qa = place / "qa.jsonl"
+    qa.write_text('{"question": "Where is the pump?", "answers": ["harbor"]}\n', "utf-8")
     return {
         "inspect": ["inspect", a],
         "inspect --json": ["inspect", a, "--json"],
@@ -222,7 +224,7 @@ def list_commands(place: Path, base: Path, checkpoint: Path) -> dict[str, list[s
         "export parts": ["export", a, "--to", "parts", *written],
         "export ollama": ["export", a, "--to", "ollama", "-o", out, "--force", *on_gguf],
         "ask": ["ask", a, "Who?", "--max-tokens", "1", "--device", "cpu", "--compare", *on],
-        "probe": ["probe", a, "--device", "cpu", *on],
+        "probe": ["probe", a, "--qa", str(qa), "--device", "cpu", *on],
     }
 
 
