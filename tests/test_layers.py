@@ -28,7 +28,6 @@ FLOORS: tuple[dict[str, str], ...] = (
     {"hypernets": "documents datasets adapters bases files"},
     {"inference": "documents datasets adapters bases", "runtimes": "adapters bases files"},
     {
-        "questions": "documents bases adapters hypernets inference",
         "serve": "datasets adapters inference",
         "training": "documents datasets bases adapters hypernets inference files",
     },
@@ -38,11 +37,11 @@ FLOORS: tuple[dict[str, str], ...] = (
     {
         "batch": "documents adapters hypernets compiler api files",
         "evaluation": "readers documents datasets bases adapters hypernets inference serve "
-        "compiler questions api files",
+        "compiler api files",
     },
     {
         "commands": "documents datasets bases adapters hypernets inference serve runtimes "
-        "compiler change questions api batch training evaluation files"
+        "compiler change api batch training evaluation files"
     },
 )
 #: Modules at the root that every room may use.

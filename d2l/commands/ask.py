@@ -50,10 +50,6 @@ def ask(
     document: Annotated[
         str | None, typer.Option(help="Compare with this document in the base's prompt, too.")
     ] = None,
-    questions: Annotated[
-        str | None,
-        typer.Option(help="Only print questions to this document, and answers."),
-    ] = None,
     parts: Annotated[
         int | None,
         typer.Option(
@@ -118,13 +114,7 @@ def ask(
     if server is None:
         adapter = find_adapter(adapter)
     else:
-        refuse_local(options, {"--questions": questions, "--document": document})
-    if questions is not None:
-        if question is not None or compare or (document or parts or page) is not None:
-            hint = "leave the question out"
-            raise OptionError("--questions prints questions and asks none", hint=hint)
-        print_questions(adapter, questions, options, as_lines=as_lines)
-        return
+        refuse_local(options, document)
     given = take_questions(question, as_lines=as_lines)
     compare = compare or document is not None
     asker: Asker
@@ -146,10 +136,10 @@ def ask(
         suggest_server(adapter, loaded - start, time.monotonic() - loaded)
 
 
-def refuse_local(options: AskOptions, given: dict[str, str | None]) -> None:
+def refuse_local(options: AskOptions, document: str | None) -> None:
     """Refuse options that need the adapter and its base in this process."""
     local = {
-        **given,
+        "--document": document,
         "--base": options.base,
         "--base-dtype": options.dtype,
         "--device": options.device != "auto",
@@ -170,35 +160,6 @@ def suggest_server(adapter: Path, start: float, answer: float) -> None:
             f"d2l serve {adapter.resolve().parent} & "
             f'd2l ask {name_manual(adapter)} "..." --server http://127.0.0.1:8000'
         )
-
-
-def print_questions(adapter: Path, document: str, options: AskOptions, *, as_lines: bool) -> None:
-    """Print questions that a document answers, with answers and pages; JSON lines as `d2l probe
-    --qa` reads them."""
-    from d2l.compiler.originals import read_originals
-    from d2l.evaluation.probe.written import write_questions
-    from d2l.questions.writer import explain_silence
-
-    originals = read_originals(read_info(adapter), document)
-    for remark in originals.remarks:
-        console.note(remark)
-    model = d2l.AdaptedModel.load(adapter, options)
-    asked, _ = write_questions(model, originals, offline=options.offline, watch=console.watch)
-    rows = [question.to_json() for question in asked]
-    no_question: dict[str, str] = {}
-    if not asked:
-        reason, hint = explain_silence(str(model.info.config.get("base_model_name_or_path")))
-        no_question = {"reason": reason, "hint": hint}
-        console.warn(f"no question: {reason} ({hint})")
-    if console.wants_json():
-        console.result_json({"adapter": str(adapter), "questions": rows, **no_question})
-    elif as_lines:
-        for row in rows:
-            console.result_json(row)
-    else:
-        for question in asked:
-            place = question.place or question.document
-            console.result(f"{place}  {question.question}  {question.answer}")
 
 
 def _is_terminal() -> bool:

@@ -10,7 +10,7 @@ from d2l.commands import console
 from d2l.commands.options import INPUT, AdapterPath, Base, Device, Offline, in_panel
 
 if TYPE_CHECKING:
-    from d2l.evaluation.probe.asked import QuestionsReport
+    from d2l.evaluation.probe import QuestionsReport
 
 #: Tokens of the longest answer.
 _MOST_TOKENS = 24
@@ -37,7 +37,7 @@ def probe(
 
     Compares it with the document in the prompt, and with the base alone.
     """
-    from d2l.evaluation.probe.asked import probe_questions
+    from d2l.evaluation.probe import probe_questions
     from d2l.inference.options import AskOptions
 
     asking = AskOptions(base, device, _MOST_TOKENS, offline=offline)

@@ -80,19 +80,6 @@ class Document:
                 return section.page
         return None
 
-    def is_margin(self, position: int) -> bool:
-        """True if a character of `text` stands in the header or footer of the only page.
-
-        These are the first and the last line, if they are no sentences. The reader leaves them out
-        of documents with several pages.
-        """
-        if [section.page for section in self.sections] != [1]:
-            return False
-        text = self.text.strip()
-        line = self.text[:position].rpartition("\n")[2] + self.text[position:].partition("\n")[0]
-        ends = (text.partition("\n")[0], text.rpartition("\n")[2])
-        return line.strip() in ends and not line.rstrip().endswith((".", "!", "?"))
-
     def heading_path(self, position: int) -> tuple[str, ...]:
         """Titles of the headings above a character of `text`, or around it, outermost first."""
         starts, paths = self._paths

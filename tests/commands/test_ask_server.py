@@ -305,7 +305,7 @@ def test_the_token_goes_to_the_named_host_alone(
 
 @pytest.mark.parametrize(
     "words",
-    [("--base", "b"), ("--device", "cpu"), ("--document", "d"), ("--questions", "d")],
+    [("--base", "b"), ("--device", "cpu"), ("--document", "d")],
     ids=lambda words: words[0],
 )
 def test_what_only_this_process_can_do_is_refused(words: tuple[str, str], ask: Ask) -> None:

@@ -172,11 +172,3 @@ def test_places_at_the_edges_of_sections() -> None:
 def test_pages_are_found_by_character() -> None:
     document = paged("one", "two")
     assert [document.find_page(at) for at in (0, 3, 5, 7, 99)] == [1, 1, 2, 2, None]
-
-
-def test_the_first_and_last_line_of_an_only_page_are_its_margin() -> None:
-    text = "3/26/2023, 10:15 The Constitution\n\nA vote takes 14 days.\n\nPage 1 of 1"
-    page = paged(text)
-    margins = {part: page.is_margin(text.index(part)) for part in ("10:15", "14 days", "1 of 1")}
-    assert margins == {"10:15": True, "14 days": False, "1 of 1": True}
-    assert not paged(text, "b").is_margin(text.index("10:15"))

@@ -1,1 +1,0 @@
-"""Questions: what a person might ask about a text, with answers, and where these stand."""
