@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from d2l.change.parents import Parent, read_parent
 from d2l.errors import AdapterError, MergeError, OptionError
-from d2l.hypernets.registry import OWN, find_checkpoint, name_known
+from d2l.hypernets.registry import find_on_disk, name_known
 from d2l.hypernets.seats.config import SeatsConfig, read_config
 from d2l.hypernets.seats.sharing import (
     SeatShare,
@@ -111,13 +111,12 @@ def _read_config(parent: Parent, checkpoint: str | None, offline: bool) -> Seats
     assert provenance is not None  # it has seats
     made_by = provenance.checkpoint
     name = checkpoint or name_known(made_by.name, made_by.sha256)
-    if name == OWN:  # it is no longer here; imports torch
-        from d2l.hypernets.networks import find_files
+    path = find_on_disk(name)
+    if path is None:  # imports torch
+        from d2l.hypernets.networks import find_checkpoint
 
-        files = find_files(name, base=provenance.base.name, offline=offline)
-    else:
-        files = find_checkpoint(name, offline=offline)
-    return read_config(files.path / "config.json")
+        path = find_checkpoint(name, base=provenance.base.name, offline=offline).path
+    return read_config(path / "config.json")
 
 
 def _check_shares(

@@ -56,7 +56,7 @@ def export_checkpoint(
 ) -> None:
     """Write a run or a released checkpoint as a folder."""
     from d2l.hypernets.checkpoints import convert
-    from d2l.hypernets.registry import find_checkpoint
+    from d2l.hypernets.networks import find_checkpoint
     from d2l.training.run_export import export_run
     from d2l.training.run_folder import RunFolder
 
@@ -99,7 +99,7 @@ def _show_checkpoint(values: dict[str, Any]) -> None:
 
 def describe_aliases() -> list[dict[str, Any]]:
     """Describe the checkpoints that have a short name; opens no socket."""
-    from d2l.hypernets.registry import list_aliases
+    from d2l.hypernets.networks import list_aliases
 
     return [
         {
@@ -121,8 +121,7 @@ def describe_checkpoint(name: str, *, offline: bool) -> dict[str, Any]:
     from dataclasses import asdict
 
     from d2l.files.hub import find_commit
-    from d2l.hypernets.networks import find_format
-    from d2l.hypernets.registry import ask_checkpoint, find_checkpoint
+    from d2l.hypernets.networks import ask_checkpoint, find_checkpoint, find_format
 
     missing = None if offline else ask_checkpoint(name)
     files = find_checkpoint(name, offline=offline, weights=False)

@@ -97,8 +97,8 @@ def _describe_machine() -> dict[str, Any]:
 def _describe_network() -> dict[str, Any]:
     """Describe the default network, with the fault that keeps it from compiling, if any."""
     from d2l.bases.catalog import locate_base
-    from d2l.hypernets.networks import read_config
-    from d2l.hypernets.registry import default_checkpoint, find_checkpoint
+    from d2l.hypernets.networks import find_checkpoint, read_config
+    from d2l.hypernets.registry import default_checkpoint
 
     values: dict[str, Any] = {"name": default_checkpoint(), "path": None, "fault": None}
     try:

@@ -17,7 +17,7 @@ from d2l.compiler.privacy import name_documents, name_places
 from d2l.documents.inputs import STDIN, expand_inputs
 from d2l.errors import AdapterError, D2LError
 from d2l.files.cache import cache_dir, file_digest, hash_file
-from d2l.hypernets.registry import OWN, digest_files, find_checkpoint
+from d2l.hypernets.registry import digest_files, find_on_disk
 from d2l.version import __version__
 
 if TYPE_CHECKING:
@@ -211,18 +211,17 @@ def _compare_options(lock: Mapping[str, Any], request: Request) -> Iterator[Drif
 def _compare_network(lock: Mapping[str, Any], request: Request) -> Iterator[Drift]:
     name = str(request.options["checkpoint"])
     try:
-        if name == OWN:  # imports torch
-            from d2l.hypernets.networks import find_files
+        path, then = find_on_disk(name), lock["network"]["files"]
+        files = {} if path is None else digest_files(path, then)
+        if files != then:  # perhaps it has to be downloaded; imports torch
+            from d2l.hypernets.networks import find_checkpoint
 
             base = request.base or lock["base"]["name"]
-            found = find_files(name, base=base, offline=request.offline)
-        else:
-            found = find_checkpoint(name, offline=request.offline)
-        files = digest_files(found.path)
+            path = find_checkpoint(name, base=base, offline=request.offline).path
+            files = digest_files(path, then)
     except (D2LError, OSError) as error:
         yield Drift("network", f"network {_message(error)}")
         return
-    then = lock["network"]["files"]
     if files != then:
         changed = [f for f in sorted({*files, *then}) if files.get(f) != then.get(f)]
         yield Drift("network", f"network {name} changed ({', '.join(changed)})")

@@ -17,9 +17,8 @@ from d2l.documents.intake import Intake
 from d2l.errors import BaseModelError, D2LError
 from d2l.files.hub import Listing, free_bytes
 from d2l.hypernets.network import AnyNetwork
-from d2l.hypernets.networks import open_to_plan
+from d2l.hypernets.networks import list_needs
 from d2l.hypernets.options import CompileOptions, NetworkOptions
-from d2l.hypernets.registry import FORMATS
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,7 @@ def look(options: NetworkOptions, intake: Intake | None = None) -> Preflight:
     Raises D2LError for an unknown device, checkpoint or model.
     """
     device = devices.pick_device(options.device)
-    needs, network = open_to_plan(options.checkpoint, **options.locate())
+    needs, network = list_needs(options.checkpoint, **options.locate())
     found = Preflight(device, needs, network)
     if any(need.refusal for need in found.missing):
         return replace(found, network=None)
@@ -131,8 +130,8 @@ def _count_bytes(network: AnyNetwork, listing: Listing | None) -> int:
     if listing is not None:
         return sum(listing.sizes.values())
     file = network.format.find_weights(network.files.path)
-    names = next((names for names in FORMATS if file.name in names), (file.name,))
-    return sum(file.with_name(name).stat().st_size for name in names)
+    names = {file.name, *network.format.weights}
+    return sum(p.stat().st_size for name in names if (p := file.with_name(name)).is_file())
 
 
 def _describe_need(need: Listing | None) -> str:

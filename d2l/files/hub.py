@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple, NoReturn
 
-from d2l.errors import AdapterError, BaseModelError, D2LError
+from d2l.errors import AdapterError, BaseModelError, CheckpointError, D2LError
 from d2l.files.atomic import is_disk_full
 
 _NAME = re.compile(
@@ -139,11 +139,18 @@ def ask_model(name: HubName) -> Listing:
     return listing._replace(sizes=sizes)
 
 
+def find_folder(name: HubName) -> Path | None:
+    """Find a name's folder in the cache, with all of its files or some; opens no socket."""
+    try:
+        return fetch(name, (), offline=True, error_type=CheckpointError)
+    except CheckpointError:
+        return None
+
+
 def find_model(name: HubName, need: Need = "weights") -> Path | None:
     """Find a base model's folder in the cache, if it holds the files needed; opens no socket."""
-    try:
-        folder = fetch(name, (), offline=True, error_type=BaseModelError)
-    except BaseModelError:
+    folder = find_folder(name)
+    if folder is None:
         return None
     texts = ("tokenizer.json", "tokenizer.model")
     whole = (folder / "config.json").is_file()

@@ -342,11 +342,7 @@ class Network(ABC, Generic[Config]):
 
     def digest_files(self) -> dict[str, str]:
         """SHA-256 of every file of the checkpoint, by its path in the folder."""
-        path, own = self.files.path, self.digest()
-        known = digest_files(path)
-        return (
-            known if own in known.values() else known | {self.format.find_weights(path).name: own}
-        )
+        return digest_files(self.files.path, self.format.list_files(self.files.path))
 
 
 AnyNetwork = Network[Any]

@@ -1,16 +1,13 @@
-"""Names of checkpoints: an alias, folder, file or hub name in, a local path out.
+"""Names of checkpoints: an alias, folder, file or hub name in, a place out. Needs no torch.
 
 The table of known checkpoints stands at the foot.
 """
 
 import difflib
 import os
-import re
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from d2l.errors import CheckpointError
 from d2l.files import hub
@@ -24,26 +21,6 @@ DEFAULT = "qwen2.5-coder-1.5b"
 DEFAULT_VARIABLE, TEXT_VARIABLE = "D2L_CHECKPOINT", "T2L_CHECKPOINT"
 #: Name of the network that a base is without any weights: its own keys and values.
 OWN = "own"
-#: Files with weights, of each format.
-FORMATS = (
-    ("model.safetensors",),
-    ("pytorch_model.bin",),
-    ("hypermod.pt",),
-    ("metanetwork.pth", "metalora.pth", "mem_tokens.pt"),
-)
-_WEIGHTS = tuple(name for names in FORMATS for name in names)
-#: Files of checkpoints of any kind; no others are downloaded.
-_FILES = (
-    *_WEIGHTS,
-    "config.json",
-    "statistics.safetensors",
-    "familiarity.safetensors",
-    "args.yaml",
-    "adapter_config.json",
-    "shine.json",
-)
-#: Folders of checkpoints that were opened without their weights, removed when the program ends.
-_OUTLINES: list[tempfile.TemporaryDirectory[str]] = []
 _BUILTIN = Path(__file__).parent / "builtin"
 
 
@@ -79,33 +56,14 @@ def default_checkpoint() -> str:
     return os.environ.get(DEFAULT_VARIABLE) or DEFAULT
 
 
-def find_checkpoint(name: str, *, offline: bool = False, weights: bool = True) -> CheckpointFiles:
-    """Find a checkpoint, or download it; raises CheckpointError.
-
-    Without `weights` only its configuration is downloaded, into a folder for this run.
-    """
-    if name == OWN:
-        raise CheckpointError(
-            "the own keys and values of which base?", hint="name the base with --base"
-        )
-    place = _locate(name)
-    if isinstance(place, hub.HubName):
-        place = fetch_checkpoint(place, offline=offline, weights=weights)
-    return CheckpointFiles(name, place)
-
-
-def ask_checkpoint(name: str) -> hub.Listing | None:
-    """List the files of a checkpoint that the hub would have to send; None if it is on disk.
-    Downloads nothing; raises CheckpointError."""
-    place = Path() if name == OWN else _locate(name)
-    return None if isinstance(place, Path) or cached_checkpoint(place) else _ask(place)
-
-
-def _locate(name: str) -> Path | hub.HubName:
-    """Locate a checkpoint; raises CheckpointError."""
+def locate(name: str) -> Path | hub.HubName:
+    """Locate a checkpoint: a path on this machine, or a name on the hub; raises
+    CheckpointError."""
     alias = ALIASES.get(name)
     if alias is not None:
         return _BUILTIN / alias.name if alias.location is None else _name_on_hub(alias)
+    if name == OWN:
+        raise CheckpointError(f'checkpoint "{OWN}" needs a base', hint="name it with --base")
     path = find_local(name)
     if path is not None:
         refuse_irregular(path, CheckpointError)
@@ -128,17 +86,21 @@ def _name_on_hub(alias: Alias) -> hub.HubName:
     return parsed.at(alias.revision)
 
 
-def digest_files(path: Path) -> dict[str, str]:
-    """SHA-256 of every file of a checkpoint, by its path in the folder.
+def find_on_disk(name: str) -> Path | None:
+    """Find a checkpoint's path on this machine, without torch; of a download perhaps a part. None
+    for other checkpoints, and for a base that is a network itself. Raises CheckpointError."""
+    place = None if name == OWN else locate(name)
+    return hub.find_folder(place) if isinstance(place, hub.HubName) else place
+
+
+def digest_files(path: Path, names: Iterable[str]) -> dict[str, str]:
+    """SHA-256 of those files of a checkpoint that are there, by their names in its folder.
 
     `path` is a checkpoint's folder, or its file of weights, with settings beside or above it.
     """
-    if path.is_dir():
-        found = [file for name in _FILES for file in (path / name, *path.glob(f"*/{name}"))]
-        return {str(f.relative_to(path)): file_digest(f) for f in found if f.is_file()}
-    settings = [name for name in _FILES if name.endswith((".json", ".yaml"))]
-    around = [folder / name for folder in (path.parent, path.parent.parent) for name in settings]
-    return {file.name: file_digest(file) for file in (*around, path) if file.is_file()}
+    folders = (path,) if path.is_dir() else (path.parent, path.parent.parent)
+    found = {name: f / name for name in names for f in reversed(folders) if (f / name).is_file()}
+    return {name: file_digest(file) for name, file in found.items()}
 
 
 def name_known(name: str, sha256: str | None) -> str:
@@ -169,77 +131,6 @@ def at_revision(name: str, revision: str | None) -> str:
     return str(parsed.at(revision))
 
 
-def find_on_disk(alias: Alias) -> Path | None:
-    """Path of an alias's checkpoint; None if it has not been downloaded."""
-    if alias.location is None:
-        return _BUILTIN / alias.name
-    return cached_checkpoint(_name_on_hub(alias))
-
-
-def fetch_checkpoint(name: hub.HubName, *, offline: bool, weights: bool = True) -> Path:
-    """Download (or find) a checkpoint from the hub, or without `weights` its configuration; return
-    the local folder. Raises CheckpointError."""
-    folder = cached_checkpoint(name)
-    if folder is not None:
-        return folder
-    if offline:
-        hub.refuse_missing(name, CheckpointError)
-    listing = _ask(name)
-    if listing.refusal is not None:
-        raise listing.refusal
-    heavy = [path for path in listing.sizes if PurePosixPath(path).name in _WEIGHTS]
-    texts = [path for path in listing.sizes if path not in heavy]
-    folder = hub.fetch(name, texts, offline=False, error_type=CheckpointError) if texts else None
-    if weights:  # they come last, so with them all files are there
-        return hub.fetch(name, heavy, offline=False, error_type=CheckpointError)
-    pickled = [path for path in heavy if not path.endswith(".safetensors")]
-    if pickled:
-        return _outline(listing, pickled, folder)
-    assert folder is not None  # the configuration of a native checkpoint
-    return folder
-
-
-def _ask(name: hub.HubName) -> hub.Listing:
-    """List the files of a checkpoint; of several in the folder of a run, those of the newest."""
-    listing = hub.ask(name, _FILES, error_type=CheckpointError, depth=1)
-    found = {path: re.match(r"checkpoint-([0-9]{1,18})/", path) for path in listing.sizes}
-    steps = {path: int(match[1]) for path, match in found.items() if match}
-    last = max(steps.values(), default=0)
-    kept = {p: n for p, n in listing.sizes.items() if steps.get(p, last) == last}
-    return listing._replace(sizes=kept)
-
-
-def _outline(listing: hub.Listing, paths: Sequence[str], texts: Path | None) -> Path:
-    """Make a folder with the texts of a checkpoint, and the outlines of its files of weights."""
-    from d2l.hypernets.formats.outline import write_outline
-
-    _OUTLINES.append(tempfile.TemporaryDirectory(prefix="d2l-"))
-    folder = Path(_OUTLINES[-1].name, (listing.name.subfolder or listing.name.repo).split("/")[-1])
-    if texts is not None:
-        shutil.copytree(texts, folder)
-    for path in paths:
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        with hub.open_remote(listing, path, CheckpointError) as source:
-            write_outline(source, folder / path)
-    return folder
-
-
-def cached_checkpoint(name: hub.HubName) -> Path | None:
-    """Find a hub checkpoint's folder if all of it is on disk; opens no socket."""
-    try:
-        folder = hub.fetch(name, (), offline=True, error_type=CheckpointError)
-    except CheckpointError:
-        return None
-    found = {path.name for pattern in ("*", "*/*") for path in folder.glob(pattern)}
-    return folder if any(found.issuperset(names) for names in FORMATS) else None
-
-
-def list_aliases() -> Iterator[tuple[Alias, Path | None]]:
-    """Yield every alias with the path of its files on disk."""
-    for alias in ALIASES.values():
-        yield alias, find_on_disk(alias)
-
-
 # Folders, bases and parameter counts of the public checkpoints: README of SakanaAI/doc-to-lora
 # (commit baa85db) and of SakanaAI/text-to-lora (commit 8ba7749), and the tensor shapes of their
 # networks, four bytes a value. Several public repositories name the commit that they downloaded;
@@ -248,7 +139,7 @@ _TEXT_TO_LORA = "6e571eda2188b216f027263cd28c99c0fdcf2fa3"
 _GEMMA, _MISTRAL = "google/gemma-2-2b-it", "mistralai/Mistral-7B-Instruct-v0.2"
 _QWEN, _LLAMA = "Qwen/Qwen3-4B-Instruct-2507", "meta-llama/Llama-3.1-8B-Instruct"
 _SHINE = ("shine", "Qwen/Qwen3-8B", "Apache-2.0", 3_550_000_000)
-_NIAH = ("doc_to_lora", "Qwen/Qwen3-1.7B", "Apache-2.0", 0)  # nobody told us the size
+_NIAH = ("doc_to_lora", "Qwen/Qwen3-1.7B", "Apache-2.0", 0)  # size unknown
 _LICENSES = {_GEMMA: "Gemma", _LLAMA: "Llama 3.1"}  # of bases; of all others Apache-2.0
 
 

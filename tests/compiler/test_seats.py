@@ -7,8 +7,8 @@ import pytest
 
 from d2l.documents.chunks import Chunk
 from d2l.errors import OptionError
+from d2l.hypernets.networks import find_checkpoint
 from d2l.hypernets.options import CompileOptions
-from d2l.hypernets.registry import find_checkpoint
 from d2l.hypernets.seats.compiling import FORMAT, SeatsNetwork, share_seats
 from d2l.hypernets.seats.config import SeatsConfig, read_config
 from d2l.hypernets.seats.sharing import (

@@ -12,7 +12,7 @@ from huggingface_hub import constants
 
 from d2l.errors import BaseModelError, CheckpointError, D2LError
 from d2l.files.hub import HubName, fetch_model, parse_name
-from d2l.hypernets.registry import cached_checkpoint, fetch_checkpoint
+from d2l.hypernets.networks import cached_checkpoint, fetch_checkpoint
 from tests.files.hub_server import COMMIT, REPO, Hub, serve_hub
 
 FORM = "check the name; the form is org/repo[@revision][:subfolder]"

@@ -6,15 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save
 
 from d2l.adapters.peft_folder import read_adapter
 from d2l.errors import BaseModelError, CheckpointError
 from d2l.hypernets import networks
-from d2l.hypernets.formats.native import write_folder
 from d2l.hypernets.networks import open_network, open_seats
 from d2l.hypernets.seats.config import SeatsConfig
 from tests import tiny
 from tests.command import Command
+from tests.files.hub_server import REPO, serve_hub
 
 BASE = "tiny-org/llama-tiny"
 FOREIGN = Path(__file__).parents[1] / "data" / "foreign"
@@ -75,16 +76,27 @@ def _packages_are_listed_anew() -> Iterator[None]:
 def test_another_package_brings_a_network_by_its_entry_point(
     working_folder: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The package lies on the path as if it were installed: a module and an entry point."""
+    """The package lies on the path as if it were installed: a module and an entry point. Its
+    checkpoint, whose files have names of their own, comes from the hub."""
     monkeypatch.syspath_prepend(str(FOREIGN))
     tiny.write_base(working_folder / "llama", "llama")
     fields = {"base": BASE, "n_layers": tiny.N_LAYERS, "d_in": [tiny.INNER], "d_out": [tiny.HIDDEN]}
-    Path("ones").mkdir()
-    write_folder(Path("ones"), "ones", fields, {"none": torch.ones(1)})
+    stored = {
+        "ones/ones.json": json.dumps(fields).encode(),
+        "ones/ones.weights": save({"one": torch.ones(1)}),
+        "ones/other.bin": b"another file",
+    }
     Path("note.txt").write_text("The pump stands in the harbor.", "utf-8")
-    words = ("compile", "note.txt", "-o", "note.lora", "--checkpoint", "ones", "--base", "llama")
-    done = command(*words, "--offline", "--device", "cpu")
-    assert done.code == 0, done.err
+    words = ("compile", "note.txt", "-o", "note.lora", "--checkpoint", f"{REPO}:ones")
+    words = (*words, "--base", "llama", "--device", "cpu")
+    with serve_hub(stored, working_folder / "hub", monkeypatch) as hub:
+        planned = command(*words, "--dry-run")
+        assert planned.code == 0, planned.err
+        assert hub.asked == {"ones/ones.json"}
+        done = command(*words)
+        assert done.code == 0, done.err
+        assert hub.asked == {"ones/ones.json", "ones/ones.weights"}
+    assert "unchanged" in command(*words, "--offline").out
     made = json.loads(Path("note.lora", "d2l.json").read_text("utf-8"))
     assert made["checkpoint"]["network"] == "ones"
     weights = read_adapter(Path("note.lora"))

@@ -10,15 +10,8 @@ from d2l.bases.catalog import REVISIONS
 from d2l.bases.families import FAMILIES
 from d2l.errors import CheckpointError
 from d2l.files.hub import parse_name
-from d2l.hypernets.networks import read_config
-from d2l.hypernets.registry import (
-    ALIASES,
-    DEFAULT,
-    CheckpointFiles,
-    find_checkpoint,
-    find_on_disk,
-    list_aliases,
-)
+from d2l.hypernets.networks import find_checkpoint, list_aliases, read_config
+from d2l.hypernets.registry import ALIASES, DEFAULT, CheckpointFiles, find_on_disk
 from tests.refusals import refuse
 
 BUILTIN = Path(__file__).parents[2] / "d2l" / "hypernets" / "builtin"
@@ -68,7 +61,7 @@ refusal = partial(refuse, CheckpointError, find_checkpoint, offline=True)
 
 def test_the_default_is_shipped_in_the_package() -> None:
     assert find_checkpoint(DEFAULT) == CheckpointFiles(DEFAULT, BUILTIN / DEFAULT)
-    assert find_on_disk(ALIASES[DEFAULT]) == BUILTIN / DEFAULT
+    assert find_on_disk(DEFAULT) == BUILTIN / DEFAULT
 
 
 def test_shipped_checkpoints_are_what_the_table_says() -> None:
@@ -102,7 +95,7 @@ def test_aliases_of_the_hub_name_a_subfolder_and_a_known_base(alias) -> None:
 
 @pytest.mark.parametrize("alias", ON_HUB, ids=lambda alias: alias.name)
 def test_alias_of_the_hub_leads_to_its_subfolder_in_the_cache(alias, cache: Path) -> None:
-    assert find_on_disk(alias) is None
+    assert find_on_disk(alias.name) is None
     repo, _, subfolder = alias.location.partition(":")
     assert refusal(alias.name) == (
         f"{repo}: not on disk, and the hub was not asked (--offline)",
@@ -111,10 +104,10 @@ def test_alias_of_the_hub_leads_to_its_subfolder_in_the_cache(alias, cache: Path
     name = "metanetwork.pth" if alias.network == "shine" else "pytorch_model.bin"
     folder = fill_cache(cache, repo, subfolder, alias.revision, name=name)
     if alias.network == "shine":
-        assert find_on_disk(alias) is None  # the download was cut short
+        assert dict(list_aliases())[alias] is None  # the download was cut short
         for name in ("metalora.pth", "mem_tokens.pt"):
             (folder / name).touch()
-    assert find_on_disk(alias) == folder
+    assert dict(list_aliases())[alias] == find_on_disk(alias.name) == folder
     assert find_checkpoint(alias.name, offline=True) == CheckpointFiles(alias.name, folder)
 
 

@@ -31,7 +31,6 @@ from d2l.evaluation.bench.cases import BENCH_ARMS, Case, draw_chunks
 from d2l.evaluation.bench.documents import find_right
 from d2l.evaluation.bench.rows import Cost, DocumentRow, RunFacts, append_row, load_rows
 from d2l.hypernets.options import CompileOptions
-from d2l.hypernets.registry import digest_files
 from d2l.inference.adapted_model import AdaptedModel
 from d2l.inference.chat_prompts import user_turn
 from d2l.inference.options import AskOptions
@@ -228,7 +227,7 @@ def _describe(compiler: Compiler, options: BenchOptions) -> RunFacts:
     network = compiler.network
     names = (network.files.name, network.base.name)
     shared = name_places(*names)
-    weights = json.dumps(sorted(digest_files(network.files.path).items())).encode()
+    weights = json.dumps(sorted(network.digest_files().items())).encode()
     device = devices.pick_device(compiler.options.device)
     processor = f"{device}, {platform.machine()}, {torch.get_num_threads()} threads"
     own = {"d2l": __version__, "python": platform.python_version(), "cuda": torch.version.cuda}

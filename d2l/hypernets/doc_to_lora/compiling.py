@@ -49,6 +49,8 @@ class DocToLoraNetwork(Network[DocToLoraConfig]):
             read_tensors=lambda path: released.read_released(path).read_tensors(),
             find_weights=released.find_file,
             list_warnings=released.list_warnings,
+            weights=(released.WEIGHTS_FILE,),
+            texts=(released.ARGUMENTS_FILE,),
         ),
     )
 

@@ -19,8 +19,9 @@ Network = TypeVar("Network", bound=nn.Module)
 class Format:
     """A format of checkpoints. `matches` reads names and small files only.
 
-    `find_weights` finds the file whose digest identifies a checkpoint. `is_native`: a folder that
-    d2l writes.
+    `find_weights` finds the file whose digest identifies a checkpoint. `weights` and `texts` are
+    the names of its files: no others are downloaded, and a download with all weights is whole.
+    `is_native`: a folder that d2l writes.
     """
 
     name: str
@@ -30,7 +31,21 @@ class Format:
     read_tensors: Callable[[Path], dict[str, Tensor]]
     find_weights: Callable[[Path], Path] = lambda path: path / native.WEIGHTS_FILE
     list_warnings: Callable[[Path], list[str]] = lambda _: []
+    weights: tuple[str, ...] = (native.WEIGHTS_FILE,)
+    texts: tuple[str, ...] = (native.CONFIG_FILE,)
     is_native: bool = False
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of all files."""
+        return self.weights + self.texts
+
+    def list_files(self, path: Path) -> list[str]:
+        """List where a checkpoint's files may be: names in its folder, or in one below."""
+        if path.is_file():
+            return [path.name, *self.texts]
+        found = (file for name in self.files for file in (path / name, *path.glob(f"*/{name}")))
+        return [file.relative_to(path).as_posix() for file in found]
 
     def digest(self, path: Path) -> str:
         """SHA-256 of a checkpoint's weights file, in hex."""
@@ -54,10 +69,13 @@ class Released:
 
 
 def native_format(
-    kind: str, title: str, from_json: Callable[[Mapping[str, object]], HypernetConfig]
+    kind: str,
+    title: str,
+    from_json: Callable[[Mapping[str, object]], HypernetConfig],
+    *beside: str,
 ) -> Format:
     """Make the format of a d2l folder: `from_json` makes the configuration of config.json's
-    fields."""
+    fields; `beside` are names of further files."""
 
     def read_config(path: Path) -> HypernetConfig:
         fields = native.read_fields(path, kind)
@@ -70,6 +88,7 @@ def native_format(
         matches=lambda path: read_kind(path) == kind,
         read_config=read_config,
         read_tensors=_read_tensors,
+        texts=(native.CONFIG_FILE, *beside),
         is_native=True,
     )
 

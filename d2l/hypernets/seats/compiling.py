@@ -22,7 +22,12 @@ from d2l.documents.chunks import Chunk, Piece, keep_part, pack_sentences
 from d2l.documents.document import Document
 from d2l.documents.stable_chunks import pack_below_headings, pack_stable
 from d2l.errors import BaseModelError, DocumentError, OptionError
-from d2l.hypernets.familiarity import Familiarity, read_familiarity, scale_embedding
+from d2l.hypernets.familiarity import (
+    FAMILIARITY_FILE,
+    Familiarity,
+    read_familiarity,
+    scale_embedding,
+)
 from d2l.hypernets.formats.format import Format, native_format
 from d2l.hypernets.formats.native import CONFIG_FILE
 from d2l.hypernets.network import LoadedNetwork, Network, refuse_shallow
@@ -51,7 +56,7 @@ from d2l.progress import Progress, silent
 
 KIND = "seats"
 FORMAT = replace(
-    native_format(KIND, "seat", SeatsConfig.from_json),
+    native_format(KIND, "seat", SeatsConfig.from_json, FILE_NAME, FAMILIARITY_FILE),
     description="a d2l folder of a seat network (config.json, model.safetensors, "
     "statistics.safetensors)",
     read_config=lambda path: read_config(path / CONFIG_FILE),

@@ -46,7 +46,7 @@ def find_own(base: str, *, offline: bool = False) -> CheckpointFiles:
     name = known.name if known is not None else base if path is None else path.resolve().name
     for alias in ALIASES.values():
         if (alias.network, alias.base) == (OWN, name):
-            built_in = find_on_disk(alias)
+            built_in = find_on_disk(alias.name)
             assert built_in is not None
             return CheckpointFiles(OWN, built_in)
     files = find_base(name, override=base, offline=offline, need="plan")
@@ -142,7 +142,7 @@ def choose_words(tokenizer: BaseTokenizer, n_words: int) -> list[str]:
 def _list_candidates() -> Iterator[str]:
     """Yield words: those of a shipped network, then those of the package's texts, long ones first,
     which are rare in other texts."""
-    path = find_on_disk(ALIASES[_RANKED])
+    path = find_on_disk(_RANKED)
     assert path is not None  # built in
     yield from read_config(path / CONFIG_FILE).opening_words_text.split()
     texts = " ".join([*read_plain_text(), *read_prompts()]).lower()

@@ -27,6 +27,7 @@ from d2l.hypernets.seats.compiling import LoadedSeats, SeatsNetwork
 from d2l.hypernets.seats.config import SeatsConfig, read_config
 from d2l.hypernets.seats.network import join_memories
 from d2l.hypernets.seats.own import instruct
+from d2l.hypernets.seats.second_moments import FILE_NAME
 
 
 def _find_weights(path: Path) -> Path:
@@ -47,7 +48,7 @@ def _read_end(path: Path, config: SeatsConfig, n_seats: int) -> Memory:
 
 
 FORMAT = replace(
-    native_format(OWN, "own keys and values", SeatsConfig.from_json),
+    native_format(OWN, "own keys and values", SeatsConfig.from_json, FILE_NAME),
     description="a d2l folder of a base's own keys and values (config.json; model.safetensors)",
     read_config=lambda path: read_config(path / CONFIG_FILE),
     find_weights=_find_weights,

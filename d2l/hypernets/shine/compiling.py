@@ -32,6 +32,8 @@ class ShineNetwork(Network[ShineConfig]):
             read_config=released.read_config,
             read_tensors=released.read_tensors,
             find_weights=released.find_file,
+            weights=tuple(released.FILES),
+            texts=(released.SETTINGS,),
         ),
     )
 

@@ -19,7 +19,7 @@ from d2l.bases.models import BaseFiles
 from d2l.documents.chunks import Chunk
 from d2l.documents.document import Document
 from d2l.errors import BaseModelError
-from d2l.hypernets.familiarity import Familiarity, read_familiarity
+from d2l.hypernets.familiarity import FAMILIARITY_FILE, Familiarity, read_familiarity
 from d2l.hypernets.formats.format import Format, native_format
 from d2l.hypernets.network import Network
 from d2l.hypernets.options import CompileOptions, Scaling
@@ -87,7 +87,9 @@ class TextToLoraNetwork(Network[TextToLoraConfig]):
     kind: ClassVar[str] = TextToLoraConfig.kind
     build = staticmethod(build)
     formats: ClassVar[tuple[Format, ...]] = (
-        native_format(TextToLoraConfig.kind, "Text-to-LoRA", TextToLoraConfig.from_json),
+        native_format(
+            TextToLoraConfig.kind, "Text-to-LoRA", TextToLoraConfig.from_json, FAMILIARITY_FILE
+        ),
         Format(
             name="released_text",
             description="a released Text-to-LoRA checkpoint (hypermod.pt, args.yaml and "
@@ -96,6 +98,8 @@ class TextToLoraNetwork(Network[TextToLoraConfig]):
             read_config=lambda path: released.read_released(path).config,
             read_tensors=lambda path: released.read_released(path).read_tensors(),
             find_weights=released.find_file,
+            weights=(released.WEIGHTS_FILE,),
+            texts=(released.ARGUMENTS_FILE, released.ADAPTER_FILE),
         ),
     )
     keeps_chunks: ClassVar[bool] = False

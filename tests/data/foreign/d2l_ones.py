@@ -1,5 +1,7 @@
-"""A network that another package brings: each document becomes one rank of ones."""
+"""A network that another package brings: each document becomes one rank of ones. Its files have
+names of their own."""
 
+import json
 from dataclasses import dataclass
 
 import torch
@@ -7,9 +9,10 @@ from d2l.adapters.weights import LoraFactors, LoraWeights
 from d2l.bases.families import Reading, module_path
 from d2l.documents.chunks import Chunk
 from d2l.hypernets.formats.fields import EveryLayer
-from d2l.hypernets.formats.format import native_format
+from d2l.hypernets.formats.format import Format
 from d2l.hypernets.network import Network
 from d2l.hypernets.protocol import Assembled, Cut
+from safetensors.torch import load_file
 
 
 @dataclass(frozen=True)
@@ -37,9 +40,19 @@ class Ones:
 
 
 class OnesNetwork(Network[OnesConfig]):
-    kind, reads = "ones", ("documents",)
-    formats = (native_format("ones", "ones", lambda fields: OnesConfig(**fields)),)
-    reader = property(lambda self: self.base)
+    kind = "ones"
+    formats = (
+        Format(
+            name="ones",
+            description="a folder of ones (ones.json, ones.weights)",
+            matches=lambda path: (path / "ones.json").is_file(),
+            read_config=lambda path: OnesConfig(**json.loads((path / "ones.json").read_text())),
+            read_tensors=lambda path: load_file(path / "ones.weights"),
+            find_weights=lambda path: path / "ones.weights",
+            weights=("ones.weights",),
+            texts=("ones.json",),
+        ),
+    )
 
     def cut(self, documents, options):
         text, ids = documents[0].text, tuple(self.tokenizer.encode(documents[0].text))
@@ -48,4 +61,5 @@ class OnesNetwork(Network[OnesConfig]):
 
     @classmethod
     def load_hypernet(cls, path, entry, *, device, base=None):
+        assert entry.read_tensors(path).keys() == {"one"}
         return Ones(entry.read_config(path))

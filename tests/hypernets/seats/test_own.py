@@ -17,7 +17,7 @@ from d2l.bases.turns import TurnTexts
 from d2l.datasets.silence import INSTRUCTION
 from d2l.datasets.tasks import Example
 from d2l.errors import BaseModelError, CheckpointError
-from d2l.hypernets.networks import find_files, open_network
+from d2l.hypernets.networks import find_checkpoint, open_network
 from d2l.hypernets.options import CompileOptions, TaskCompileOptions
 from d2l.hypernets.registry import DEFAULT
 from d2l.hypernets.seats import own
@@ -159,9 +159,9 @@ def test_a_base_alone_is_a_network_and_a_checkpoint_or_the_variable_goes_before(
 
 
 def test_own_without_a_base_is_refused() -> None:
-    assert refuse(CheckpointError, find_files, "own") == (
-        "the own keys and values of which base?",
-        "name the base with --base",
+    assert refuse(CheckpointError, find_checkpoint, "own") == (
+        'checkpoint "own" needs a base',
+        "name it with --base",
     )
 
 
