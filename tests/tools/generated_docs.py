@@ -25,7 +25,6 @@ from d2l.runtimes.catalog import RUNTIMES
 from d2l.runtimes.export import EXPORTERS
 from d2l.runtimes.parts import TARGETS
 from d2l.runtimes.runs import read_runs
-from d2l.runtimes.runtime import Runtime
 from d2l.training.learners.recipes import TABLES
 
 ROOT = Path(__file__).parents[2]
@@ -34,10 +33,6 @@ PACKAGE = ROOT / "d2l"
 _PLACES = ("*.md", ".github/*.md", "d2l/**/*.md", "examples/**/*.md")
 #: Every document of the project, the front page first.
 DOCUMENTS = tuple(path for place in _PLACES for path in sorted(ROOT.glob(place)))
-#: Lengths of the recall table that the front page shows: what fits well, what just fits, what not.
-SHOWN_LENGTHS = (64, 480)
-#: Sets of the front page: documents that people wrote.
-SETS = {"qa_dev_squad": "SQuAD", "qa_dev_wide": "six sources"}
 #: The report of `d2l bench sets` on a shipped network, and its harm; a file for each.
 RECALL = Path(__file__).parents[1] / "data" / "seats" / "recall"
 SMALL = "smollm2-135m"
@@ -116,32 +111,6 @@ def read_record(network: str) -> Any:
     return json.loads(path.read_text("utf-8")) if path.is_file() else {"rows": []}
 
 
-def write_rows() -> str:
-    """Some rows of recall for the front page: the base alone, the prompt, the parts of a network
-    that always keeps some, and the adapter."""
-    network = next(name for name in SHOWN if (RECALL / f"{name}.json").is_file())
-    found = {
-        key: arms
-        for key, arms in read_recall(network).items()
-        if key[0] in SETS and key[1] in SHOWN_LENGTHS
-    }
-    titles = {"base": "base alone", "prompt": "document in the prompt"}
-    if any("parts" in arms for arms in found.values()):
-        titles["parts"] = "`d2l ask`"
-    titles["adapter"] = f"adapter (`{network}`)"
-    rows = [
-        [
-            f"{SETS[name]}, {length:,}",
-            *(
-                describe_scores(arms[arm]).split(" / ")[0] if arm in arms else "not run"
-                for arm in titles
-            ),
-        ]
-        for (name, length), arms in found.items()
-    ]
-    return make_table(("documents, tokens", *titles.values()), rows)
-
-
 def write_recall(network: str) -> str:
     """The tables of what comes back through a network, and of its harm."""
     cells = read_recall(network)
@@ -184,22 +153,6 @@ def write_exports() -> str:
     described = {name: exporter.description for name, exporter in EXPORTERS.items()} | TARGETS
     rows = [[f"`{name}`", description] for name, description in described.items()]
     return make_table(("`--to`", "what d2l writes"), rows)
-
-
-def show_load(runtime: Runtime) -> str:
-    """The line that loads an adapter, with names in capitals for what differs."""
-    names = {word: word.upper() for word in ("path", "name", "base", "template")}
-    names["gguf"] = "BASE.gguf"
-    return f"`{(runtime.load + runtime.template).format(**names, max_rank='N', rank='N')}`"
-
-
-def write_runtimes() -> str:
-    """The table of lines that load an adapter, with what of them was not run."""
-    rows = [
-        [name, runtime.version, show_load(runtime), runtime.unrun]
-        for name, runtime in RUNTIMES.items()
-    ]
-    return make_table(("engine", "version", "load, with flags", "by rule"), rows)
 
 
 def write_runs() -> str:
@@ -299,9 +252,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "recall_smollm2": partial(write_recall, SMALL),
     "recipes": write_recipes,
     "rooms": write_rooms,
-    "rows": write_rows,
     "runs": write_runs,
-    "runtimes": write_runtimes,
 }
 
 
