@@ -20,7 +20,7 @@ import pytest
 import d2l
 from tests import tiny
 from tests.command import Command
-from tests.recipes import ROWS, write_recipe
+from examples.training.tests.recipes import ROWS, write_recipe
 from tests.test_layers import FLOORS, ROOMS
 
 pytestmark = pytest.mark.usefixtures("one_thread")

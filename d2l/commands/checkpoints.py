@@ -57,8 +57,8 @@ def export_checkpoint(
     """Write a run or a released checkpoint as a folder."""
     from d2l.hypernets.checkpoints import convert
     from d2l.hypernets.networks import find_checkpoint
-    from d2l.training.run_export import export_run
-    from d2l.training.run_folder import RunFolder
+    from d2l_lab.training.run_export import export_run
+    from d2l_lab.training.run_folder import RunFolder
 
     if RunFolder(Path(source)).has_log or compact:
         written = export_run(Path(source), out, compact=compact, force=force)

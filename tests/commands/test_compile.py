@@ -252,7 +252,7 @@ def test_compiling_a_note_imports_no_parser_and_nothing_that_runs_adapters(
         "from d2l.commands.main import main\n"
         "try:\n    main()\nexcept SystemExit as stopped:\n    assert not stopped.code"
     )
-    heavy = ("pypdf", "docx", "lxml", "peft", "gguf", "d2l.training")
+    heavy = ("pypdf", "docx", "lxml", "peft", "gguf", "d2l_lab.training")
     assert not list_imported(program, *heavy)
 
 

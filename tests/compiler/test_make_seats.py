@@ -20,7 +20,7 @@ from d2l.hypernets.familiarity import FAMILIARITY_FILE, fit, write_familiarity
 from d2l.hypernets.options import TaskCompileOptions
 from d2l.hypernets.seats.config import read_config
 from d2l.inference.parts.read import N_BANNED
-from d2l.training.learners.seats.learner import embed_texts
+from d2l_lab.training.learners.seats.learner import embed_texts
 from tests import tiny
 from tests.command import Command
 

@@ -37,12 +37,12 @@ from d2l.hypernets.formats.pickles import TensorRecord, read_object, read_tensor
 from d2l.hypernets.networks import read_config
 from d2l.readers.parsing import ParseRequest
 from d2l.runtimes.gguf import is_own_gguf
-from d2l.training.recipe_files import read_recipe
+from d2l_lab.training.recipe_files import read_recipe
 from tests import tiny, tiny_tasks
 from tests.bases.gguf_samples import write_gguf
 from tests.fuzz.changes import change
 from tests.fuzz.documents import change_document, list_files, make_documents
-from tests.recipes import write_recipe
+from examples.training.tests.recipes import write_recipe
 from tests.records import MINIMAL
 
 

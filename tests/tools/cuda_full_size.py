@@ -16,7 +16,7 @@ from d2l.bases import attention
 from d2l.bases.families import FAMILIES
 from d2l.compiler.plan import CompilePlan
 from d2l.errors import OutOfMemoryError
-from d2l.evaluation.bench.run import metered
+from d2l_lab.bench.run import metered
 from tests import tiny
 from tests.compiled import write_files
 from tests.test_pipeline import document_of

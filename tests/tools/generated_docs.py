@@ -25,7 +25,7 @@ from d2l.runtimes.catalog import RUNTIMES
 from d2l.runtimes.export import EXPORTERS
 from d2l.runtimes.parts import TARGETS
 from d2l.runtimes.runs import read_runs
-from d2l.training.learners.recipes import TABLES
+from d2l_lab.training.learners.recipes import TABLES
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "d2l"

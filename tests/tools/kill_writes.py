@@ -36,8 +36,8 @@ from d2l.errors import D2LError
 from d2l.files import renames
 from d2l.files.atomic import write_file
 from d2l.files.leftovers import recover
-from d2l.training.optimizers import Optimizers
-from d2l.training.run_folder import RunFolder, TrainingRun
+from d2l_lab.training.optimizers import Optimizers
+from d2l_lab.training.run_folder import RunFolder, TrainingRun
 from tests.records import MINIMAL
 
 #: What Python tells of before the system is asked to do it (its audit events).
