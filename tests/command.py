@@ -27,13 +27,14 @@ class Command:
 
     def __call__(self, *arguments: object) -> Outcome:
         """Run one command of `d2l`; anything but an exit is a bug and is raised."""
-        return self._run(cli.main, "d2l", arguments)
+        return self.run(cli.main, "d2l", *arguments)
 
     def t2l(self, *arguments: object) -> Outcome:
         """Run one command of `t2l`."""
-        return self._run(cli.t2l, "t2l", arguments)
+        return self.run(cli.t2l, "t2l", *arguments)
 
-    def _run(self, main: Callable[[], None], name: str, arguments: tuple[object, ...]) -> Outcome:
+    def run(self, main: Callable[[], None], name: str, *arguments: object) -> Outcome:
+        """Run one command of a program."""
         self._monkeypatch.setattr("sys.argv", [name, *map(str, arguments)])
         self._capsys.readouterr()
         handler = signal.getsignal(signal.SIGTERM)

@@ -29,7 +29,6 @@ FLOORS: tuple[dict[str, str], ...] = (
     {"inference": "documents datasets adapters bases", "runtimes": "adapters bases files"},
     {
         "serve": "datasets adapters inference",
-        "training": "documents datasets bases adapters hypernets inference files",
     },
     {"compiler": "documents datasets bases adapters hypernets files"},
     {"change": "bases adapters hypernets compiler"},
@@ -41,7 +40,7 @@ FLOORS: tuple[dict[str, str], ...] = (
     },
     {
         "commands": "documents datasets bases adapters hypernets inference serve runtimes "
-        "compiler change api batch training evaluation files"
+        "compiler change api batch evaluation files"
     },
 )
 #: Modules at the root that every room may use.

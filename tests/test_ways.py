@@ -20,7 +20,6 @@ import pytest
 import d2l
 from tests import tiny
 from tests.command import Command
-from examples.training.tests.recipes import ROWS, write_recipe
 from tests.test_layers import FLOORS, ROOMS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -41,10 +40,6 @@ def place(working_folder: Path, command: Command) -> Path:
     (working_folder / "b.txt").write_text("The valve is copper.")
     row = {"doc": tiny.DOCUMENT, "question": "Where is the pump?", "answers": ["the harbor"]}
     (working_folder / "set.jsonl").write_text(json.dumps(row) + "\n")
-    (working_folder / "data").mkdir()
-    rows = "".join(json.dumps(row) + "\n" for row in ROWS)
-    (working_folder / "data" / "toy.jsonl").write_text(rows)
-    write_recipe(working_folder / "recipe.toml")
     done = command("compile", "a.txt", "b.txt", "-o", "both.lora", *NETWORK)
     assert done.code == 0, done.err
     return working_folder
@@ -117,8 +112,6 @@ def prints(module: str) -> bool:
         (("compile", "a.txt", "-o", "a.lora", *NETWORK), "api"),
         (("edit", "both.lora", "--drop", "b.txt", "-o", "a.lora", *NETWORK), "api"),
         (("probe", "both.lora", "--qa", "set.jsonl", "--offline"), "evaluation"),
-        (("bench", "sets", "set.jsonl", "--length", "120", *NETWORK), "evaluation"),
-        (("train", "recipe.toml", "-o", "run", "--offline"), "training"),
     ],
 )
 def test_a_command_enters_few_rooms_and_climbs_little(

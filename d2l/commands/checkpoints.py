@@ -1,12 +1,11 @@
-"""The commands of `d2l checkpoints`: list, check and write networks."""
+"""The commands of `d2l checkpoints`: list and check networks."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from d2l.commands import console
-from d2l.commands.options import Force, Offline, Out, taking
+from d2l.commands.options import Offline, taking
 
 if TYPE_CHECKING:
     from d2l.hypernets.options import NetworkOptions
@@ -43,28 +42,6 @@ def check_checkpoint(
     console.emit(preflight.to_json(), "\n".join(preflight.describe()))
     for fault in (*preflight.list_faults(), *preflight.list_doubts()):
         raise fault
-
-
-def export_checkpoint(
-    source: Annotated[str, typer.Argument(help="Folder of a run, or a released checkpoint.")],
-    out: Out,
-    compact: Annotated[
-        bool, typer.Option("--compact", help="Runs: 8-bit rows, a quarter of the size.")
-    ] = False,
-    force: Force = False,
-    offline: Offline = False,
-) -> None:
-    """Write a run or a released checkpoint as a folder."""
-    from d2l.hypernets.checkpoints import convert
-    from d2l.hypernets.networks import find_checkpoint
-    from d2l_lab.training.run_export import export_run
-    from d2l_lab.training.run_folder import RunFolder
-
-    if RunFolder(Path(source)).has_log or compact:
-        written = export_run(Path(source), out, compact=compact, force=force)
-    else:
-        written = convert(find_checkpoint(source, offline=offline).path, out, force=force)
-    console.emit({"checkpoint": str(written)}, str(written))
 
 
 def _show_aliases(rows: list[dict[str, Any]]) -> None:

@@ -33,7 +33,8 @@ _MAY_BE_EMPTY = ("password", "system", "description", "question")
 class Row:
     """Row of a command: its help, and an example's arguments, or the commands below it.
 
-    `function`: "module:name" in this folder; by default both are the command's name.
+    `function`: "module:name", of a module in this folder or of one named in full; by default both
+    are the command's name.
     """
 
     name: str
@@ -45,7 +46,8 @@ class Row:
     def find(self) -> Callable[..., Any]:
         """Import the command's function."""
         module, _, name = (self.function or f"{self.name}:{self.name}").partition(":")
-        function: Callable[..., Any] = getattr(import_module(f"d2l.commands.{module}"), name)
+        path = module if "." in module else f"d2l.commands.{module}"
+        function: Callable[..., Any] = getattr(import_module(path), name)
         return function
 
     def load(self) -> Any:

@@ -22,7 +22,9 @@ from d2l.version import __version__
 _INTERRUPTED = 128 + signal.SIGINT
 
 
-def _version_option(name: str) -> Any:
+def version_option(name: str) -> Any:
+    """Make the option that prints the version under a program's name."""
+
     def show(wanted: bool) -> None:
         if wanted:
             console.result(f"{name} {__version__}")
@@ -31,7 +33,7 @@ def _version_option(name: str) -> Any:
     return typer.Option("-V", "--version", callback=show, is_eager=True, help="Print the version.")
 
 
-_Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 COMMANDS: Groups = {
     "Make adapters": [
@@ -66,13 +68,11 @@ COMMANDS: Groups = {
             Row("fetch", "Download and check a base's file, and print its path.",
                 "qwen2.5-coder-1.5b", "bases:fetch_base"),
         )),
-        Row("checkpoints", "List, write and begin networks.", below=(
+        Row("checkpoints", "List and check networks.", below=(
             Row("ls", "List the networks that have a short name, or show one.", "smollm2-135m",
                 "checkpoints:list_checkpoints"),
             Row("check", "Check access, disk and GPU memory for a network.",
                 "sakana/gemma-2-2b --device cuda", "checkpoints:check_checkpoint"),
-            Row("export", "Write a run or a released checkpoint as a folder.",
-                "runs/one -o my-network --compact", "checkpoints:export_checkpoint"),
         )),
         Row("cache", "List the cache and make it smaller.", below=(
             Row("ls", "List the cache: its folder, its entries and their size.", "",
@@ -80,19 +80,7 @@ COMMANDS: Groups = {
             Row("prune", "Remove entries that were not used for the longest time.",
                 "--max-size 5GB", "cache:prune"),
         )),
-        Row("bench", "Measure a network on documents with questions.", below=(
-            Row("sets", "Compile documents of several lengths, and ask about them.",
-                "dev.jsonl.gz --length 240 -o sets.json", "bench:sets"),
-            Row("needles", "Find a number in noise, by length, at ten depths.",
-                "--length 4096 --rows needles.jsonl", "bench:needles"),
-            Row("check", "Try a network on this machine: ten questions on a page.",
-                "sakana/gemma-2-2b -o check.json", "bench:check"),
-            Row("manuals", "Ask about whole documents, which lie beside the questions.",
-                "manuals/questions.jsonl", "bench:manuals"),
-        )),
         Row("doctor", "Show versions, devices, bases, caches and what is missing.", ""),
-        Row("train", "Train a network by a recipe.",
-            "examples/recipes/seats-cpu.toml --out runs/one"),
     ],
 }  # fmt: skip
 app = make_app(COMMANDS)
@@ -101,8 +89,6 @@ TASK_COMMANDS: Groups = {
     "Commands": [
         Row("make", "Make an adapter from a task description.",
             '"summarize legal contracts" -o legal.lora'),
-        Row("eval", "Measure an adapter on examples of its task.", "legal.lora tasks.jsonl",
-            "eval:evaluate"),
     ],
 }  # fmt: skip
 t2l_app = make_app(TASK_COMMANDS)
@@ -110,15 +96,16 @@ t2l_app = make_app(TASK_COMMANDS)
 
 def main() -> None:
     """Run the `d2l` command line."""
-    _run(app, "d2l")
+    run(app, "d2l")
 
 
 def t2l() -> None:
     """Run the `t2l` command line."""
-    _run(t2l_app, "t2l")
+    run(t2l_app, "t2l")
 
 
-def _run(commands: typer.Typer, name: str) -> None:
+def run(commands: typer.Typer, name: str) -> None:
+    """Run a command line under its name, with Ctrl-C tidied up."""
     with interrupts.listening():  # so that nothing half-written stays behind
         try:
             _run_and_exit(commands, name)
@@ -206,12 +193,12 @@ def leave(code: int) -> NoReturn:
 
 
 @app.callback()
-def set_up(version: Annotated[bool, _version_option("d2l")] = False, debug: _Debug = False) -> None:
+def set_up(version: Annotated[bool, version_option("d2l")] = False, debug: Debug = False) -> None:
     """Compile documents into LoRA adapters with a pretrained hypernetwork."""
 
 
 @t2l_app.callback()
 def set_up_t2l(
-    version: Annotated[bool, _version_option("t2l")] = False, debug: _Debug = False
+    version: Annotated[bool, version_option("t2l")] = False, debug: Debug = False
 ) -> None:
     """Make LoRA adapters from task descriptions with a pretrained hypernetwork."""

@@ -9,27 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from d2l.datasets.prompts import read_contrasts
-from d2l.datasets.tasks import Example, Task
 
 _N_SALADS = 800  # of each kind, of training descriptions
 _N_LETTERS = 240
 #: Kinds of texts that are made of words or letters in random order.
 SALADS = ("shuffled", "odd words", "letters")
-
-
-def choose_descriptions(task: Task, most: int) -> tuple[str, ...]:
-    """Choose at most so many descriptions of a task: its definition, and random others."""
-    first, others = task.descriptions[:1], task.descriptions[1:]
-    if len(task.descriptions) <= most:
-        return task.descriptions
-    return (*first, *random.Random(task.name).sample(others, most - 1))
-
-
-def choose_examples(task: Task, most: int) -> tuple[Example, ...]:
-    """Choose at most so many random examples of a task; 0: all."""
-    if not most or len(task.examples) <= most:
-        return task.examples
-    return tuple(random.Random(f"examples: {task.name}").sample(task.examples, most))
 
 
 def shuffle_words(text: str) -> str:

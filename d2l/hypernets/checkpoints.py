@@ -47,7 +47,7 @@ def convert(source: Path, target: Path, *, force: bool = False) -> Path:
     if entry.is_native:
         raise CheckpointError(
             f"{source}: is not a released Doc-to-LoRA or Text-to-LoRA checkpoint",
-            hint="name one, or the folder of a run of d2l train",
+            hint="name one, or the folder of a run of d2l-lab train",
         )
     refuse = partial(refuse_checkpoint, target, force=force)
     refuse()

@@ -19,7 +19,7 @@ Dtype = Literal["bf16", "fp16", "fp32"]
 Scaling = Literal["standard", "config"]
 Encoder = Literal["plain", "nf4"]
 MAX_RANK = 10**9  # PEFT's own floats hold no more
-_MANY = ("batch", "bench")  # commands that make many adapters
+_MANY = ("batch",)  # commands that make many adapters
 
 
 @dataclass(frozen=True)

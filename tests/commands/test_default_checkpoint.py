@@ -140,8 +140,6 @@ def test_help_names_the_variable_and_the_default(command: Command) -> None:
     for name in ("compile", "batch"):
         told = " ".join(command(name, "--help").out.split())
         assert f"[env var: D2L_CHECKPOINT; default: ({DEFAULT})]" in told
-    told = " ".join(command("bench", "sets", "--help").out.split())
-    assert f"[env var: D2L_CHECKPOINT; default: ({DEFAULT})]" in told
 
 
 def test_task_descriptions_have_a_default_of_their_own(command: Command) -> None:

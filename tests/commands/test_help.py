@@ -53,16 +53,6 @@ COMPUTED = {
     ("d2l", "check"): "base runtime model max_lora_rank",
     ("d2l", "probe"): "base",
     ("d2l", "cache", "prune"): "max_size",
-    **{
-        ("d2l", "bench", name): f"base max_tokens {own}"
-        for name, own in {
-            "sets": "length",
-            "needles": "length",
-            "check": "",
-            "manuals": "",
-        }.items()
-    },
-    ("d2l", "train"): "out device",
 }
 ROWS = {
     (program, *words): row
@@ -113,7 +103,7 @@ def test_the_list_and_a_commands_own_help_say_the_same_in_one_line(words: tuple[
     assert len(row.help) <= 60
 
 
-@pytest.mark.parametrize("words", [(), ("bases",), ("checkpoints",), ("cache",), ("bench",)])
+@pytest.mark.parametrize("words", [(), ("bases",), ("checkpoints",), ("cache",)])
 def test_lists_of_commands_fit_a_screen(
     words: tuple[str, ...], command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

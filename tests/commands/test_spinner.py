@@ -36,10 +36,8 @@ COMMANDS: dict[str, tuple[object, ...]] = {
     "edit": ("edit", NOTE, "-o", "b.lora", "--drop", "#1"),
     "check": ("check", NOTE),
     "export": ("export", NOTE, "--to", "gguf", "-o", "b.gguf"),
-    "bench": ("bench", "check", "smollm2-135m"),
     "batch": ("batch", "a.txt", "--out-dir", "out"),
     "make": ("make", "Sort the words.", "-o", "c.lora"),
-    "eval": ("eval", NOTE, "a.txt"),
 }
 #: The line begins with its picture, in place of what stood there.
 LINE = re.compile(rb"\r\x1b\[2K[-/|\\] (\w+)")
@@ -58,7 +56,7 @@ def test_a_word_comes_before_torch_is_there(name: str, tmp_path: Path) -> None:
     (tmp_path / "slow").mkdir()
     (tmp_path / "slow/torch.py").write_text(WAITING.format(go=str(go)))
     (tmp_path / "a.txt").write_text(tiny.DOCUMENT)
-    program = "t2l" if name in ("make", "eval") else "d2l"
+    program = "t2l" if name == "make" else "d2l"
     start = f"from d2l.commands.entry import {program}; {program}()"
     paths = os.pathsep.join((str(tmp_path / "slow"), str(ROOT)))
     ours, theirs = pty.openpty()

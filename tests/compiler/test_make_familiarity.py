@@ -116,7 +116,7 @@ def test_the_compact_form_of_a_run_makes_nearly_the_same_adapters(
     card = (place / "small" / "README.md").read_text()
     assert card.startswith("# A Text-to-LoRA network for tiny-org/llama-tiny\n")
     assert "t2l make" in card
-    assert "t2l eval" in card
+    assert "d2l-lab eval" in card
     stored = load_file("small/model.safetensors")
     assert stored["heads.v_proj.weight"].dtype == torch.int8
     assert stored["AB_offset.A.v_proj"].dtype == torch.int8

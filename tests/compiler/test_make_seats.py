@@ -18,9 +18,9 @@ from d2l.datasets.descriptions import CHANGES_MEANINGS
 from d2l.datasets.silence import SILENCE
 from d2l.hypernets.familiarity import FAMILIARITY_FILE, fit, write_familiarity
 from d2l.hypernets.options import TaskCompileOptions
+from d2l.hypernets.seats.compiling import embed
 from d2l.hypernets.seats.config import read_config
 from d2l.inference.parts.read import N_BANNED
-from d2l_lab.training.learners.seats.learner import embed_texts
 from tests import tiny
 from tests.command import Command
 
@@ -208,7 +208,8 @@ def strange() -> str:
     plan = d2l.TaskCompiler(TaskCompileOptions("./seats")).plan(known)
     loaded = pipeline.load(plan)
     tokenizer = BaseTokenizer(Path("tiny-org", "llama-tiny"))
-    vectors = embed_texts([known, strange], config, tokenizer, loaded.encode)
+    ids = [[*config.read_opening, *tokenizer.encode(text)] for text in (known, strange)]
+    vectors = torch.stack([embed(loaded.encode(one), config) for one in ids])
     noise = torch.randn(40, config.hidden, generator=torch.Generator().manual_seed(0)) * 0.1
     like, unlike = vectors[0] + noise[:10] / 2, vectors[1] + noise[:10] / 2
     familiarity = fit(vectors[0] + noise, like, unlike, known_unlike=[unlike], salads=unlike)

@@ -5,7 +5,7 @@ import pytest
 
 from d2l.datasets.questions import Question, read_documents, read_questions
 from d2l.errors import ProbeError, RecipeError
-from examples.training.tests.recipes import ROWS, write_data
+from examples.training.tests.toy import ROWS, write_data
 
 GOOD = {"question": "Where is the pump?", "answers": ["the harbor", "harbor"]}
 HINT = "a row is a JSON object with question and answers, a list of texts ([]: no answer)"

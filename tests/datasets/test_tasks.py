@@ -8,8 +8,6 @@ import pytest
 
 from d2l.datasets.prompts import read_contrasts
 from d2l.datasets.task_texts import (
-    choose_descriptions,
-    choose_examples,
     draw_letters,
     draw_words,
     make_contrasts,
@@ -107,40 +105,6 @@ def test_tasks_for_training_only_are_never_held_out(tmp_path: Path) -> None:
         split_tasks(found, excluded=(), n_held_out=2, only_training=others)
 
 
-def test_descriptions_are_chosen_the_same_way_again(tmp_path: Path) -> None:
-    many = [f"Way {n} of saying it" for n in range(50)]
-    row = tiny_tasks.make_row("ore", descriptions=many)
-    (task,) = read_tasks(tiny_tasks.write_tasks(tmp_path / "t", [row]))
-    chosen = choose_descriptions(task, 8)
-    assert chosen == choose_descriptions(task, 8)
-    assert len(set(chosen)) == 8
-    assert chosen[0] == task.descriptions[0]
-    assert choose_descriptions(task, 99) == task.descriptions
-    assert choose_descriptions(task, 1) == task.descriptions[:1]
-
-
-def test_what_is_no_description_has_the_same_words_or_the_same_lengths() -> None:
-    text = "name the capital of the country that is given in the input"
-    shuffled, letters = shuffle_words(text), draw_letters(text)
-    assert sorted(shuffled.split()) == sorted(text.split())
-    assert shuffled != text
-    assert [len(word) for word in letters.split()] == [len(word) for word in text.split()]
-    assert not set(letters.split()) & set(text.split())
-    pool = ["copper", "river", "slowly", "of", "nine"]
-    drawn = draw_words(text, pool).split()
-    assert 3 <= len(drawn) == len(set(drawn)) <= 5
-    assert set(drawn) <= set(pool)
-
-
-def test_examples_are_chosen_the_same_way_again(tmp_path: Path) -> None:
-    (task,) = read_tasks(tiny_tasks.write_tasks(tmp_path / "t", [tiny_tasks.make_row("ore")]))
-    chosen = choose_examples(task, 3)
-    assert chosen == choose_examples(task, 3)
-    assert len(set(chosen)) == 3
-    assert set(chosen) <= set(task.examples)
-    assert choose_examples(task, 0) == choose_examples(task, 99) == task.examples
-
-
 def test_what_familiarity_is_fitted_to_is_not_what_it_is_calibrated_on() -> None:
     kinds = read_contrasts()
     hurried = kinds.pop("hurried")
@@ -156,3 +120,16 @@ def test_what_familiarity_is_fitted_to_is_not_what_it_is_calibrated_on() -> None
         assert len(set(texts)) == len(texts) >= 30, kind
         assert {*found.known[kind], *found.new[kind]} == set(texts)
     assert found == make_contrasts(training, held_out)
+
+
+def test_what_is_no_description_has_the_same_words_or_the_same_lengths() -> None:
+    text = "name the capital of the country that is given in the input"
+    shuffled, letters = shuffle_words(text), draw_letters(text)
+    assert sorted(shuffled.split()) == sorted(text.split())
+    assert shuffled != text
+    assert [len(word) for word in letters.split()] == [len(word) for word in text.split()]
+    assert not set(letters.split()) & set(text.split())
+    pool = ["copper", "river", "slowly", "of", "nine"]
+    drawn = draw_words(text, pool).split()
+    assert 3 <= len(drawn) == len(set(drawn)) <= 5
+    assert set(drawn) <= set(pool)

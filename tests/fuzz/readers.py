@@ -37,12 +37,10 @@ from d2l.hypernets.formats.pickles import TensorRecord, read_object, read_tensor
 from d2l.hypernets.networks import read_config
 from d2l.readers.parsing import ParseRequest
 from d2l.runtimes.gguf import is_own_gguf
-from d2l_lab.training.recipe_files import read_recipe
 from tests import tiny, tiny_tasks
 from tests.bases.gguf_samples import write_gguf
 from tests.fuzz.changes import change
 from tests.fuzz.documents import change_document, list_files, make_documents
-from examples.training.tests.recipes import write_recipe
 from tests.records import MINIMAL
 
 
@@ -213,7 +211,6 @@ def _make_network_readers(place: Path) -> dict[str, Reader]:
 
 
 def _make_table_readers(place: Path) -> dict[str, Reader]:
-    recipe = write_recipe(place / "valid.toml").read_bytes()
     rows = b"".join(json.dumps(QUESTION).encode() + b"\n" for _ in range(3))
     tasks = json.dumps(TASK).encode() + b"\n"
     table = b'{"name": "a", "description": "Say whether it is good."}\n' * 2
@@ -225,7 +222,6 @@ def _make_table_readers(place: Path) -> dict[str, Reader]:
         b'{"id": "a", "description": "Say it.", "examples": "a.csv"}\n{"id": "b", "input": "b"}\n'
     )
     readers: dict[str, tuple[Any, tuple[bytes, ...], str]] = {
-        "recipe": (read_recipe, (recipe,), "a.toml"),
         "questions": (read_questions, (rows, tasks), "q.jsonl"),
         "how-to questions": (partial(read_questions, howtos=True), (howtos, rows), "h.jsonl"),
         "documents of questions": (read_documents, (rows, table), "d.jsonl"),

@@ -52,9 +52,9 @@ from d2l.batch.rows import BatchRow
 from d2l.batch.work import Job, Worker
 from d2l.commands import console
 from d2l.errors import D2LError
-from d2l_lab.bench.run import metered
 from d2l.hypernets.options import CompileOptions
 from d2l.version import __version__
+from d2l_lab.bench.run import metered
 from tests import tiny
 from tests.compiled import write_files
 from tests.hypernets import loading

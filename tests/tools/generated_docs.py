@@ -33,7 +33,7 @@ PACKAGE = ROOT / "d2l"
 _PLACES = ("*.md", ".github/*.md", "d2l/**/*.md", "examples/**/*.md")
 #: Every document of the project, the front page first.
 DOCUMENTS = tuple(path for place in _PLACES for path in sorted(ROOT.glob(place)))
-#: The report of `d2l bench sets` on a shipped network, and its harm; a file for each.
+#: The report of `d2l-lab bench sets` on a shipped network, and its harm; a file for each.
 RECALL = Path(__file__).parents[1] / "data" / "seats" / "recall"
 SMALL = "smollm2-135m"
 #: Networks of the front page: the first that has a record.

@@ -26,7 +26,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from d2l.adapters.info import read_info
 from d2l.adapters.peft_folder import AdapterContent, read_adapter, write_adapter
@@ -36,8 +35,6 @@ from d2l.errors import D2LError
 from d2l.files import renames
 from d2l.files.atomic import write_file
 from d2l.files.leftovers import recover
-from d2l_lab.training.optimizers import Optimizers
-from d2l_lab.training.run_folder import RunFolder, TrainingRun
 from tests.records import MINIMAL
 
 #: What Python tells of before the system is asked to do it (its audit events).
@@ -113,33 +110,8 @@ def read_one_file(out: Path) -> int:
     return data[0]
 
 
-def write_state(out: Path, version: int) -> None:
-    """The state of a run: weights, optimizer and step."""
-    run = _make_run()
-    with torch.no_grad():
-        for parameter in run.network.parameters():
-            parameter.fill_(version)
-    run.step = version
-    RunFolder(out.parent).save_state(run)
-
-
-def read_state(out: Path) -> int:
-    """The step of a state whose weights are all of that step."""
-    run = _make_run()
-    RunFolder(out.parent).load_state(run)
-    if any(bool((p != run.step).any()) for p in run.network.parameters()):
-        raise Lost("weights of another step")
-    return run.step
-
-
-def _make_run() -> TrainingRun:
-    network = nn.Linear(256, 256)
-    return TrainingRun(network, Optimizers({"adamw": torch.optim.AdamW(network.parameters())}))
-
-
 ADAPTER = Writer(write_version, read_version)
 FILE = Writer(write_one_file, read_one_file)
-STATE = Writer(write_state, read_state)
 
 
 # ---- how it is stopped --------------------------------------------------------------------------
@@ -294,9 +266,6 @@ TRIALS = {
     "adapter, full disk, two renames": Trial(ADAPTER, fill_the_disk, two_renames=True),
     "file, any moment": Trial(FILE, kill_at_a_moment),
     "file, full disk": Trial(FILE, fill_the_disk),
-    "state of a run, any moment": Trial(STATE, kill_at_a_moment),
-    "state of a run, any call": Trial(STATE, kill_at_a_call),
-    "state of a run, full disk": Trial(STATE, fill_the_disk),
 }
 
 
@@ -307,7 +276,7 @@ def repeat(trial: Trial, n_times: int, seed: int) -> Counter[str]:
         for number in range(n_times):
             folder = Path(root, str(number))
             (folder / "elsewhere").mkdir(parents=True)
-            name = "state.pt" if trial.writer is STATE else "out"
+            name = "out"
             try:
                 if number % 20 == 0:
                     other = folder / "elsewhere" / name

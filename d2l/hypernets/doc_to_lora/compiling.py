@@ -115,7 +115,7 @@ class DocToLoraNetwork(Network[DocToLoraConfig]):
             warnings.append(
                 f"{len(chunks):,} chunks of {in_text:,} tokens or less are more than the network "
                 f"was trained on, {n_trained} of {trained:,}: less may come back; {_MEASURED}; "
-                "d2l bench check compares two lengths"
+                "d2l-lab bench check compares two lengths"
             )
         window = int(reader.config.max_position_embeddings)
         if longest > window:

@@ -18,8 +18,8 @@ from d2l.documents.document import Document
 from d2l.documents.intake import ReadOptions, take_inputs
 from d2l.errors import ProbeError
 from d2l.evaluation.answers import Arm
-from d2l_lab.bench.documents import AskedDocument, draw_documents
 from d2l.evaluation.metrics import pick_evenly
+from d2l_lab.bench.documents import AskedDocument, draw_documents
 
 #: The arms of each benchmark. PARTS, RIGHT, RAG and RAG4 are of documents with parts. A manual
 #: without parts is asked by its whole adapter. `sets` measures the base, which has no text.
@@ -116,7 +116,7 @@ def draw_manuals(tokenizer: Tokenizer, *, files: Sequence[Path], limit: int) -> 
             if Path(name).name != name or not os.path.isfile(path.parent / name):
                 raise ProbeError(
                     f"{path}: {name[:60]!r} is no file in its folder",
-                    hint="doc names a file beside the questions; d2l bench sets takes texts",
+                    hint="doc names a file beside the questions; d2l-lab bench sets takes texts",
                 )
             sorts = manuals.setdefault(path.parent / name, ([], []))
             sorts[question.kind != SHORT].append(question)

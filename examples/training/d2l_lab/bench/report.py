@@ -11,9 +11,9 @@ from typing import Any
 from d2l.datasets.questions import KINDS
 from d2l.errors import D2LError
 from d2l.evaluation.answers import Arm, ArmScores, Share, score_arms
-from d2l_lab.bench.rows import DocumentRow, RunFacts
 from d2l.evaluation.metrics import take_mean
 from d2l.files.atomic import write_file
+from d2l_lab.bench.rows import DocumentRow, RunFacts
 
 #: The name of all manuals together.
 _ALL = "all"
@@ -98,7 +98,7 @@ def make_report(rows: Sequence[DocumentRow]) -> BenchReport:
 def refuse_report(out: Path) -> None:
     """Raise D2LError if another file than a report of a benchmark stands there."""
     if out.exists() and not (out.is_file() and out.read_bytes().startswith(_HEAD)):
-        raise D2LError(f"{out} exists and is no report of d2l bench", hint="choose another name")
+        raise D2LError(f"{out} exists and is no report of a bench", hint="choose another name")
 
 
 def write_report(report: BenchReport, out: Path) -> None:

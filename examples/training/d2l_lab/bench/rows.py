@@ -15,7 +15,7 @@ from d2l.evaluation.answers import AnsweredQuestion, Arm
 from d2l.files.atomic import naming
 from d2l.files.jsonl import RowFormat, read_rows
 
-_FORMAT = RowFormat("a row of d2l bench", "name another file, or remove the line", ProbeError)
+_FORMAT = RowFormat("a row of d2l-lab bench", "name another file, or remove the line", ProbeError)
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,6 @@ from d2l.documents.chunks import Tokenizer
 from d2l.documents.document import SEPARATOR
 from d2l.evaluation.answers import AnsweredQuestion, Arm, MarkedAnswer
 from d2l.evaluation.arms import ask_arm
-from d2l_lab.bench.cases import BENCH_ARMS, Case, draw_chunks
-from d2l_lab.bench.documents import find_right
-from d2l_lab.bench.rows import Cost, DocumentRow, RunFacts, append_row, load_rows
 from d2l.hypernets.options import CompileOptions
 from d2l.inference.adapted_model import AdaptedModel
 from d2l.inference.chat_prompts import user_turn
@@ -37,6 +34,9 @@ from d2l.inference.options import AskOptions
 from d2l.inference.parts.choose import PartOptions
 from d2l.progress import Steps, ignore_steps
 from d2l.version import __version__
+from d2l_lab.bench.cases import BENCH_ARMS, Case, draw_chunks
+from d2l_lab.bench.documents import find_right
+from d2l_lab.bench.rows import Cost, DocumentRow, RunFacts, append_row, load_rows
 
 #: Arms of documents with parts alone.
 _OF_PARTS = (Arm.PARTS, Arm.RIGHT, Arm.RAG, Arm.RAG4)

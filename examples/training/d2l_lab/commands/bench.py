@@ -1,4 +1,4 @@
-"""The commands of `d2l bench`: measure a network with documents that are drawn, compiled, asked."""
+"""Commands of `d2l-lab bench`: documents are drawn, compiled and asked."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -11,8 +11,8 @@ from d2l.commands import console
 from d2l.commands.options import LIMITS, OUTPUT, in_panel, taking
 
 if TYPE_CHECKING:
-    from d2l_lab.bench.report import BenchReport, SummaryRow
     from d2l.hypernets.options import CompileOptions
+    from d2l_lab.bench.report import BenchReport, SummaryRow
 
 _OPTIONS = "d2l.hypernets.options:CompileOptions"
 _ROW = ("set", "tokens", "arm")
@@ -31,7 +31,7 @@ Rows = Annotated[
 Report = Annotated[Path | None, in_panel(OUTPUT, "-o", "--out", help="Write the report as JSON.")]
 
 
-@taking(_OPTIONS, command="bench")
+@taking(_OPTIONS, command="batch")
 def sets(
     options: "CompileOptions",
     files: Files,
@@ -51,7 +51,7 @@ def sets(
     _measure("sets", draw, options, max_tokens, rows, out)
 
 
-@taking(_OPTIONS, command="bench")
+@taking(_OPTIONS, command="batch")
 def needles(
     options: "CompileOptions",
     length: Annotated[
@@ -70,7 +70,7 @@ def needles(
     _measure("needles", draw, options, max_tokens, rows, out)
 
 
-@taking(_OPTIONS, command="bench")
+@taking(_OPTIONS, command="batch")
 def check(
     checkpoint: Annotated[str, typer.Argument(help="Network: its name, folder or file.")],
     options: "CompileOptions",
@@ -87,7 +87,7 @@ def check(
     _measure("check", draw_page, options, max_tokens, None, out)
 
 
-@taking(_OPTIONS, command="bench")
+@taking(_OPTIONS, command="batch")
 def manuals(
     options: "CompileOptions",
     files: Files,
@@ -112,10 +112,10 @@ def _measure(
     out: Path | None,
 ) -> None:
     """Run a benchmark, and print its report."""
-    from d2l_lab.bench.report import make_report, refuse_report, write_report
-    from d2l_lab.bench.run import BenchOptions, run_bench
     from d2l.inference.adapted_model import MANY_TOKENS
     from d2l.inference.options import AskOptions
+    from d2l_lab.bench.report import make_report, refuse_report, write_report
+    from d2l_lab.bench.run import BenchOptions, run_bench
 
     if out is not None:  # refused before the work, not after it
         refuse_report(out)

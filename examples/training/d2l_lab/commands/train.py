@@ -1,4 +1,4 @@
-"""The command `train` of both command lines: a recipe in, the folder of a run out."""
+"""The commands `train` and `export`: a recipe in, the folder of a run out, and its network."""
 
 import math
 import signal
@@ -14,7 +14,7 @@ import typer
 
 from d2l import interrupts
 from d2l.commands import console
-from d2l.commands.options import NETWORK, OUTPUT, Base, DryRun, Offline, in_panel
+from d2l.commands.options import NETWORK, OUTPUT, Base, DryRun, Force, Offline, Out, in_panel
 
 if TYPE_CHECKING:
     from d2l_lab.training.learners.recipes import Recipe
@@ -73,6 +73,21 @@ def _run(recipe: "Recipe", run: Path) -> None:
         raise typer.Exit(128 + view.stopped_by)
     if first:
         console.emit({"checkpoint": str(run)}, str(run))
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    out: Out,
+    compact: Annotated[
+        bool, typer.Option("--compact", help="8-bit rows, a quarter of the size.")
+    ] = False,
+    force: Force = False,
+) -> None:
+    """Write a run's network as a checkpoint folder."""
+    from d2l_lab.training.run_export import export_run
+
+    written = export_run(run, out, compact=compact, force=force)
+    console.emit({"checkpoint": str(written)}, str(written))
 
 
 class TrainingView:

@@ -1,4 +1,4 @@
-"""Marks → the report of `t2l eval`: rows by task and arm, means over tasks, paired differences.
+"""Marks → the report of `d2l-lab eval`: rows by task and arm, means over tasks, paired differences.
 
 Every mean has its count and its standard error.
 """
@@ -28,7 +28,7 @@ AnsweredTask = tuple[AskedTask, Mapping[str, Sequence[TaskMark]]]
 
 @dataclass(frozen=True)
 class TaskReport:
-    """The outcome of `t2l eval`: `rows` by task and arm, `means` over tasks, `differences`
+    """The outcome of `d2l-lab eval`: `rows` by task and arm, `means` over tasks, `differences`
     between adapters and each other arm, paired; remarks for the user."""
 
     rows: tuple[Row, ...]
@@ -37,7 +37,7 @@ class TaskReport:
     remarks: tuple[str, ...] = ()
 
     def to_json(self) -> Row:
-        """Return the report as `t2l eval --json` prints it."""
+        """Return the report as `d2l-lab eval --json` prints it."""
         return {key: list(value) for key, value in vars(self).items()}
 
 

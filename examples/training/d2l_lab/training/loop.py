@@ -208,7 +208,7 @@ def gather(recipe: Recipe, warn: Warn = ignore) -> Materials[Any]:
     network = open_network(recipe.checkpoint, base=recipe.base, offline=recipe.offline)
     kind = network.config.kind
     if kind not in KINDS:
-        raise CheckpointError(f"{recipe.checkpoint}: d2l trains no {kind} networks")
+        raise CheckpointError(f"{recipe.checkpoint}: d2l-lab trains no {kind} networks")
     refuse_other_kinds(recipe, kind)
     for message in network.warnings:  # the base must be there and fit, before any data is read
         warn(message)

@@ -29,7 +29,7 @@ _COMPACT = {"seats": compact_tensors, "text_to_lora": compact_text}
 #: Commands that use and measure a network, by what the network reads.
 _USES = {
     "documents": ("d2l compile manual.pdf -o manual.lora", "d2l probe"),
-    "descriptions": ('t2l make "what the task is" -o task.lora', "t2l eval"),
+    "descriptions": ('t2l make "what the task is" -o task.lora', "d2l-lab eval"),
 }
 
 
@@ -41,7 +41,7 @@ def export_run(run: Path, target: Path, *, compact: bool = False, force: bool = 
     """
     if not RunFolder(run).has_log:
         raise CheckpointError(
-            f"{run}: is not the folder of a run", hint="name what d2l train wrote with --out"
+            f"{run}: is not the folder of a run", hint="name what d2l-lab train wrote with --out"
         )
     if not (run / _WEIGHTS).is_file():
         raise CheckpointError(
@@ -89,8 +89,7 @@ def write_card(run: Path, config: HypernetConfig, *, compact: bool) -> str:
     measured = ", ".join(f"`{command}`" for _, command in uses)
     parts = [
         f"# A {_CALLED[config.kind]} network for {config.base}\n",
-        "Written by `d2l train` and `d2l checkpoints export`. Use it by naming this folder: "
-        f"{used}.\n",
+        f"Written by `d2l-lab train` and `d2l-lab export`. Use it by naming this folder: {used}.\n",
         _table(("", ""), facts),
         *(_describe_recipe(entry, config.kind) for entry in recipes),
         "The licenses of the data are not known to the program that wrote this card: add them "

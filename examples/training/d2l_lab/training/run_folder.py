@@ -170,7 +170,7 @@ class RunFolder:
             return int(_open_state(path, mmap=True)["step"])
         except _BROKEN as error:
             raise CheckpointError(
-                f"{path}: not the state of a run", hint="name what d2l train wrote with --out"
+                f"{path}: not the state of a run", hint="name what d2l-lab train wrote with --out"
             ) from error
 
     def clean(self, step: int) -> None:
@@ -205,7 +205,7 @@ class RunFolder:
                     raise TypeError("from_step or recipe is something else")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RecipeError(
-                f"{path}: not what d2l train wrote", hint="name another --out"
+                f"{path}: not what d2l-lab train wrote", hint="name another --out"
             ) from error
         return list(entries)
 
@@ -244,7 +244,7 @@ def _read_lines(path: Path) -> Iterator[tuple[str, Row]]:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise RecipeError(
-            f"{path}: cannot be read ({reason})", hint="name the folder of a run of d2l train"
+            f"{path}: cannot be read ({reason})", hint="name the folder of a run of d2l-lab train"
         ) from error
     for number, line in enumerate(lines, start=1):
         if not line.endswith("\n"):

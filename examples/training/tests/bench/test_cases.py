@@ -7,6 +7,7 @@ import pytest
 from d2l.datasets.questions import Question, read_questions
 from d2l.documents.intake import ReadOptions, take_inputs
 from d2l.errors import ProbeError
+from d2l.hypernets.doc_to_lora.compiling import ONE_CHUNK
 from d2l_lab.bench.cases import (
     DEPTHS,
     PAGE,
@@ -18,7 +19,6 @@ from d2l_lab.bench.cases import (
     draw_sets,
 )
 from d2l_lab.bench.documents import find_right
-from d2l.hypernets.doc_to_lora.compiling import ONE_CHUNK
 from tests.evaluation.bench.test_documents import Words
 
 SHARED = Path(__file__).parents[4] / "shared"

@@ -5,8 +5,8 @@ import pytest
 
 from d2l.datasets.questions import Question
 from d2l.documents.document import SEPARATOR
-from d2l_lab.bench.documents import AskedDocument, draw_documents
 from d2l.evaluation.metrics import contains_answer
+from d2l_lab.bench.documents import AskedDocument, draw_documents
 
 
 class Words:

@@ -18,18 +18,18 @@ from d2l.compiler.plan import CompilePlan
 from d2l.datasets.silence import SILENCE
 from d2l.errors import ProbeError
 from d2l.evaluation.answers import Arm, Share
-from d2l_lab.bench import run as running
-from d2l_lab.bench.cases import CHUNKS, draw_manuals, draw_needles, draw_sets
-from d2l_lab.bench.report import make_report
-from d2l_lab.bench.run import BenchOptions, run_bench
 from d2l.hypernets.network import Loaded
 from d2l.hypernets.options import CompileOptions
 from d2l.inference.adapted_model import AdaptedModel
 from d2l.inference.options import AskOptions
 from d2l.inference.parts.choose import PartOptions
 from d2l.progress import Progress
+from d2l_lab.bench import run as running
+from d2l_lab.bench.cases import CHUNKS, draw_manuals, draw_needles, draw_sets
+from d2l_lab.bench.report import make_report
+from d2l_lab.bench.run import BenchOptions, run_bench
+from examples.training.tests.toy import Lab
 from tests import tiny
-from tests.command import Command
 from tests.compiled import write_files
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -171,7 +171,7 @@ def test_memory_never_holds_two_bases(
 
 
 def test_a_network_is_checked_with_two_lengths_of_chunks_in_one_precision(
-    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base, checkpoint = write_files(tmp_path, "llama")
     dtypes: list[Any] = []
@@ -183,7 +183,7 @@ def test_a_network_is_checked_with_two_lengths_of_chunks_in_one_precision(
 
     monkeypatch.setattr(models, "_load", look)
     options = ("--base", str(base), "--device", "cpu", "--base-dtype", "bf16", "--max-tokens", "2")
-    done = command("bench", "check", str(checkpoint), *options, "-o", str(tmp_path / "check.json"))
+    done = lab("bench", "check", str(checkpoint), *options, "-o", str(tmp_path / "check.json"))
     assert "both lengths of chunks recall as much" in done.out, done.err
     assert dtypes == [torch.bfloat16] * 2  # compiled and asked, each loaded once
     report = json.loads((tmp_path / "check.json").read_text("utf-8"))
@@ -229,10 +229,10 @@ def test_a_run_goes_on_after_a_stop(
     run_bench(draw_pages(root), longer)  # nothing is kept of other options
     assert path.read_text("utf-8").count("\n") == 2 * len(rows)
     path.write_text("{", "utf-8")
-    with pytest.raises(ProbeError, match="line 1: not a row of d2l bench"):
+    with pytest.raises(ProbeError, match="line 1: not a row of d2l-lab bench"):
         run_bench(draw_pages(root), kept)
     path.write_text('{"set": "one"}', "utf-8")
-    with pytest.raises(ProbeError, match="line 1: not a row of d2l bench"):
+    with pytest.raises(ProbeError, match="line 1: not a row of d2l-lab bench"):
         run_bench(draw_pages(root), kept)
 
 

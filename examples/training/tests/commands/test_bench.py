@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from d2l_lab.commands.bench import LENGTHS, NEEDLE_LENGTHS
+from examples.training.tests.toy import Lab
 from tests import tiny
-from tests.command import Command
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 NETWORK = ("--checkpoint", "seats", "--offline", "--device", "cpu", "--max-tokens", 4)
@@ -44,40 +44,40 @@ def place(working_folder: Path) -> Path:
     ],
 )
 def test_a_benchmark_prints_its_arms_keeps_rows_and_writes_json(
-    arguments: tuple[object, ...], arms: str, command: Command
+    arguments: tuple[object, ...], arms: str, lab: Lab
 ) -> None:
-    done = command("bench", *arguments, *NETWORK, "--rows", "rows.jsonl", "-o", "report.json")
+    done = lab("bench", *arguments, *NETWORK, "--rows", "rows.jsonl", "-o", "report.json")
     assert done.code == 0, done.err
     report = json.loads(Path("report.json").read_text("utf-8"))
     assert report["bench"] == arguments[0]
     assert f"network   {report['network']}" in done.out
     for arm in arms.split(", "):
         assert done.out.count(f"  {arm}  ") == 2  # scores and costs
-    again = command("bench", *arguments, *NETWORK, "--rows", "rows.jsonl", "--json")
+    again = lab("bench", *arguments, *NETWORK, "--rows", "rows.jsonl", "--json")
     assert json.loads(again.out) == report
     assert ("right part first" in done.out) == ("routing" in report)
 
 
 @pytest.mark.usefixtures("place")
-def test_false_answers_to_questions_without_an_answer_are_shown(command: Command) -> None:
-    done = command("bench", "manuals", "questions.jsonl", *NETWORK, "--json")
+def test_false_answers_to_questions_without_an_answer_are_shown(lab: Lab) -> None:
+    done = lab("bench", "manuals", "questions.jsonl", *NETWORK, "--json")
     by_arm = {row["arm"]: row for row in json.loads(done.out)["rows"]}
     assert by_arm["rag"]["false_answers"] == {"n": 1, "count": 1, "share": 1.0, "stderr": None}
     assert by_arm["rag"]["n"] == by_arm["parts"]["n"] == 1
 
 
 @pytest.mark.usefixtures("place")
-def test_check_asks_ten_questions_and_replaces_reports_alone(command: Command) -> None:
+def test_check_asks_ten_questions_and_replaces_reports_alone(lab: Lab) -> None:
     options = ("--offline", "--device", "cpu", "--max-tokens", 4)
-    done = command("bench", "check", "seats", *options, "-o", "check.json")
+    done = lab("bench", "check", "seats", *options, "-o", "check.json")
     assert done.code == 0, done.err
     rows = json.loads(Path("check.json").read_text("utf-8"))["rows"]
     assert {row["n"] for row in rows} == {10}
     assert [line.split()[:2] for line in done.out.splitlines()[-1:]] == [["a", "page"]]
     Path("note.txt").write_text("mine")
-    done = command("bench", "check", "seats", *options, "-o", "note.txt")
+    done = lab("bench", "check", "seats", *options, "-o", "note.txt")
     assert (done.code, done.out) == (1, "")
-    assert done.err.startswith("error: note.txt exists and is no report of d2l bench\n")
+    assert done.err.startswith("error: note.txt exists and is no report of a bench\n")
 
 
 @pytest.mark.parametrize(
@@ -90,17 +90,15 @@ def test_check_asks_ten_questions_and_replaces_reports_alone(command: Command) -
         (("manuals",), "'files'"),
     ],
 )
-def test_wrong_usage_names_the_option(
-    arguments: tuple[object, ...], reason: str, command: Command
-) -> None:
-    done = command("bench", *arguments)
+def test_wrong_usage_names_the_option(arguments: tuple[object, ...], reason: str, lab: Lab) -> None:
+    done = lab("bench", *arguments)
     assert (done.code, done.out) == (2, "")
     assert reason in done.err
 
 
 @pytest.mark.parametrize(("name", "lengths"), [("sets", LENGTHS), ("needles", NEEDLE_LENGTHS)])
 def test_lengths_in_help_are_those_of_the_command(
-    name: str, lengths: tuple[int, ...], command: Command
+    name: str, lengths: tuple[int, ...], lab: Lab
 ) -> None:
-    told = " ".join(command("bench", name, "--help").out.split())
+    told = " ".join(lab("bench", name, "--help").out.split())
     assert f"default: {', '.join(map(str, lengths))}." in told

@@ -1,4 +1,4 @@
-"""The commands `d2l train` and `t2l make`: plans without weights, what is refused, progress."""
+"""The commands `d2l-lab train` and `t2l make`: plans without weights, what is refused, progress."""
 
 import json
 import signal
@@ -9,9 +9,9 @@ import pytest
 from d2l.commands import console
 from d2l_lab.commands.train import TrainingView
 from d2l_lab.training.recipe_files import read_recipe
+from examples.training.tests.toy import Lab, write_place, write_recipe
 from tests import tiny
 from tests.command import Command
-from examples.training.tests.recipes import write_place, write_recipe
 
 
 @pytest.fixture
@@ -21,36 +21,36 @@ def place(working_folder: Path) -> Path:
 
 
 @pytest.mark.usefixtures("place")
-def test_what_stands_behind_two_dashes_is_no_option(command: Command) -> None:
-    done = command("train", "--", "--check")
+def test_what_stands_behind_two_dashes_is_no_option(lab: Lab) -> None:
+    done = lab("train", "--", "--check")
     assert done.err.startswith("error: --check: No such file or directory\n")
 
 
-def test_training_takes_base_and_device_and_plans(place: Path, command: Command) -> None:
+def test_training_takes_base_and_device_and_plans(place: Path, lab: Lab) -> None:
     recipe = write_recipe(place / "a.toml")
     Path("tiny-org").rename("elsewhere")
     (place / "elsewhere/llama-tiny/model.safetensors").unlink()
-    assert command("train", recipe, "--dry-run", "--offline").code == 1
-    done = command("train", recipe, "--dry-run", "--base", "elsewhere/llama-tiny", "--offline")
+    assert lab("train", recipe, "--dry-run", "--offline").code == 1
+    done = lab("train", recipe, "--dry-run", "--base", "elsewhere/llama-tiny", "--offline")
     assert (done.code, done.err) == (0, "")
     keyed = write_recipe(place / "b.toml", base="elsewhere/llama-tiny", offline=True)
-    assert command("train", keyed, "--dry-run").out == done.out
-    done = command("train", recipe, "--device", "gpu")
+    assert lab("train", keyed, "--dry-run").out == done.out
+    done = lab("train", recipe, "--device", "gpu")
     assert (done.code, "gpu" in done.err) == (1, True)
-    done = command("train", recipe, "--device", "a\tb")
+    done = lab("train", recipe, "--device", "a\tb")
     assert done.code == 1
     assert done.err.startswith(f"error: {recipe}: device is 'a\\tb' and must be a line of text\n")
 
 
-def test_another_base_is_refused_or_warned_of(place: Path, command: Command) -> None:
+def test_another_base_is_refused_or_warned_of(place: Path, lab: Lab) -> None:
     recipe = write_recipe(place / "a.toml")
     tiny.write_base(place / "stranger", "llama")
-    done = command("train", recipe, "--dry-run", "--base", "stranger")
+    done = lab("train", recipe, "--dry-run", "--base", "stranger")
     assert done.code == 0
     assert done.err.startswith("warning: the checkpoint was trained for tiny-org/llama-tiny, and")
     config = json.loads(Path("stranger/config.json").read_text())
     Path("stranger/config.json").write_text(json.dumps(config | {"num_hidden_layers": 1}))
-    done = command("train", recipe, "--dry-run", "--base", "stranger")
+    done = lab("train", recipe, "--dry-run", "--base", "stranger")
     assert (done.code, "has 1 layers" in done.err) == (1, True)
 
 

@@ -1,4 +1,4 @@
-"""`t2l eval`: adapters and networks on tasks, from the command line; scores counted by hand."""
+"""`d2l-lab eval`: adapters and networks on tasks, from the command line; scores counted by hand."""
 
 import json
 from dataclasses import replace
@@ -10,12 +10,13 @@ import torch
 import transformers
 
 from d2l.bases.quiet import quiet_transformers
-from d2l.datasets.task_texts import choose_descriptions
 from d2l.datasets.tasks import Example, read_tasks
 from d2l_lab.tasks.arms import AskedTask, TaskMark
 from d2l_lab.tasks.report import AnsweredTask, make_report
 from d2l_lab.training import loop as pipeline
+from d2l_lab.training.learners.tasks import choose_descriptions
 from d2l_lab.training.recipe_files import read_recipe
+from examples.training.tests.toy import Lab
 from tests import tiny, tiny_tasks
 from tests.command import Command
 
@@ -48,9 +49,9 @@ def find(values: list[dict[str, Any]], **keys: Any) -> dict[str, Any]:
     return row
 
 
-def test_a_network_is_asked_task_by_task(command: Command) -> None:
+def test_a_network_is_asked_task_by_task(lab: Lab) -> None:
     """It has learned both, and the base knows neither."""
-    done = command.t2l("eval", "tasks.jsonl", "--checkpoint", "run", "--json")
+    done = lab("eval", "tasks.jsonl", "--checkpoint", "run", "--json")
     assert (done.code, done.err) == (0, "")
     found = json.loads(done.out)
     arms = {"adapter", "base", "prompt"}
@@ -67,9 +68,9 @@ def test_a_network_is_asked_task_by_task(command: Command) -> None:
     assert lost["nll"] < -1
 
 
-def test_likelihood_in_the_prompt_is_the_bases_own(place: Path, command: Command) -> None:
+def test_likelihood_in_the_prompt_is_the_bases_own(place: Path, lab: Lab) -> None:
     """Counted again with transformers alone, prompt by prompt."""
-    done = command.t2l("eval", "tasks.jsonl", "--checkpoint", "run", "--json")
+    done = lab("eval", "tasks.jsonl", "--checkpoint", "run", "--json")
     rows = json.loads(done.out)["rows"]
     with quiet_transformers():
         tokenizer = transformers.AutoTokenizer.from_pretrained(place / "tiny-org" / "llama-tiny")
@@ -99,12 +100,12 @@ def test_likelihood_in_the_prompt_is_the_bases_own(place: Path, command: Command
     assert got == pytest.approx(sum(prompted) / len(prompted), abs=1e-4)
 
 
-def test_an_adapter_is_asked_a_file(command: Command, tmp_path: Path) -> None:
+def test_an_adapter_is_asked_a_file(command: Command, lab: Lab, tmp_path: Path) -> None:
     adapter = tmp_path / "ore.lora"
     assert (
         command.t2l("make", TASKS[0]["definition"], "-o", adapter, "--checkpoint", "run").code == 0
     )
-    done = command.t2l("eval", adapter, "tasks.jsonl")
+    done = lab("eval", adapter, "tasks.jsonl")
     assert (done.code, done.err) == (0, "")
     lines = [line.split() for line in done.out.splitlines()]
     assert ["ore", "adapter", "6", "exact", "match", "1.000", "±", "0.000"] in [
@@ -116,26 +117,26 @@ def test_an_adapter_is_asked_a_file(command: Command, tmp_path: Path) -> None:
     assert "adapter minus" in done.out
     bare = tmp_path / "bare.jsonl"
     bare.write_text("".join(json.dumps(one) + "\n" for one in TASKS[0]["examples"]), "utf-8")
-    found = json.loads(command.t2l("eval", adapter, bare, "--limit", 4, "--json").out)
+    found = json.loads(lab("eval", adapter, bare, "--limit", 4, "--json").out)
     assert find(found["rows"], arm="adapter")["score"] == 1
     assert find(found["rows"], arm="prompt")["n"] == 4  # by the adapter's own description
 
 
-def test_held_out_tasks_are_those_of_the_recipe(command: Command) -> None:
+def test_held_out_tasks_are_those_of_the_recipe(lab: Lab) -> None:
     asked = ("eval", "--checkpoint", "run", "--held-out", "a.toml", "--json")
-    found = json.loads(command.t2l(*asked).out)
+    found = json.loads(lab(*asked).out)
     assert {row["task"] for row in found["rows"]} == {"echo"}
 
 
 def test_a_seat_network_is_asked_with_the_openings_of_its_adapters(
-    command: Command, tmp_path: Path
+    lab: Lab, tmp_path: Path
 ) -> None:
     """The base's own arms have no opening, so they are those beside any other network."""
     seats = tiny.write_seats(tmp_path / "seats", repeats=3, reads="descriptions")
     options = ("--limit", 2, "--json")
-    done = command.t2l("eval", "tasks.jsonl", "--checkpoint", seats, *options)
+    done = lab("eval", "tasks.jsonl", "--checkpoint", seats, *options)
     assert (done.code, done.err) == (0, "")
-    other = command.t2l("eval", "tasks.jsonl", "--checkpoint", "run", *options)
+    other = lab("eval", "tasks.jsonl", "--checkpoint", "run", *options)
     rows, others = json.loads(done.out)["rows"], json.loads(other.out)["rows"]
     for task in ("ore", "place"):
         for arm in ("base", "prompt"):
@@ -145,18 +146,16 @@ def test_a_seat_network_is_asked_with_the_openings_of_its_adapters(
         assert own["nll"] != alone["nll"]
 
 
-def test_examples_that_are_too_long_are_counted(
-    command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_examples_that_are_too_long_are_counted(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = ("eval", "tasks.jsonl", "--checkpoint", "run", "--json")
     monkeypatch.setattr("d2l_lab.tasks.arms.MAX_INPUT", 2)
-    done = command.t2l(*asked)
+    done = lab(*asked)
     assert done.code == 1
     assert "none of its 6 examples has at most 2 tokens" in done.err
     sizes = [len(tiny.encode(f"{word}\ncopper")) for word in tiny_tasks.WORDS]
     most = sorted(sizes)[3]
     monkeypatch.setattr("d2l_lab.tasks.arms.MAX_INPUT", most)
-    rows = json.loads(command.t2l(*asked).out)
+    rows = json.loads(lab(*asked).out)
     kept = sum(size <= most for size in sizes)
     assert 0 < kept < 6
     assert find(rows["rows"], task="ore", arm="adapter")["n"] == kept
@@ -172,8 +171,8 @@ def test_examples_that_are_too_long_are_counted(
         (["a", "--checkpoint", "x", "--held-out", "b"], "with --checkpoint, name one file of"),
     ],
 )
-def test_wrong_usage_is_said(command: Command, arguments: list[str], message: str) -> None:
-    done = command.t2l("eval", *arguments)
+def test_wrong_usage_is_said(lab: Lab, arguments: list[str], message: str) -> None:
+    done = lab("eval", *arguments)
     assert done.code == 2
     assert message in done.err
 
@@ -207,7 +206,7 @@ def test_differences_are_paired_and_tasks_count_once() -> None:
 
 
 def test_labels_are_chosen_by_likelihood_and_examples_have_arms(
-    working_folder: Path, command: Command
+    working_folder: Path, command: Command, lab: Lab
 ) -> None:
     """Counted again with transformers alone: the likeliest label, its end token included."""
     tiny.write_base(working_folder / "tiny-org" / "llama-tiny", "llama")
@@ -221,7 +220,7 @@ def test_labels_are_chosen_by_likelihood_and_examples_have_arms(
         "examples": [{"input": one, "output": other} for one, other in asked],
     }
     tiny_tasks.write_tasks(working_folder / "tasks.jsonl", [task])
-    done = command.t2l("eval", "tasks.jsonl", "--checkpoint", "seats", "--json")
+    done = lab("eval", "tasks.jsonl", "--checkpoint", "seats", "--json")
     assert done.code == 0, done.err
     found = json.loads(done.out)
     rows = {row["arm"]: row for row in found["rows"]}
@@ -257,21 +256,21 @@ def test_labels_are_chosen_by_likelihood_and_examples_have_arms(
     Path("rows.csv").write_text("text,label\npump,copper\nvalve,meadow\n", "utf-8")
     made = ("--examples", "rows.csv", "--checkpoint", "seats", "-o", "task.lora")
     assert command.t2l("make", "Say which.", *made).code == 0
-    done = command.t2l("eval", "task.lora", "tasks.jsonl", "--json")
+    done = lab("eval", "task.lora", "tasks.jsonl", "--json")
     assert "name the adapter's examples with --examples" in done.err
-    done = command.t2l("eval", "task.lora", "tasks.jsonl", "--json", "--examples", "rows.csv")
+    done = lab("eval", "task.lora", "tasks.jsonl", "--json", "--examples", "rows.csv")
     rows = {row["arm"]: row for row in json.loads(done.out)["rows"]}
     assert rows["examples"]["score"] == sum(right) / len(right)
     Path("other.csv").write_text("text,label\npump,copper\n", "utf-8")
-    done = command.t2l("eval", "task.lora", "tasks.jsonl", "--examples", "other.csv")
+    done = lab("eval", "task.lora", "tasks.jsonl", "--examples", "other.csv")
     assert "is not the file of examples" in done.err
 
 
-def test_choices_of_a_task_must_hold_its_outputs(place: Path, command: Command) -> None:
+def test_choices_of_a_task_must_hold_its_outputs(place: Path, lab: Lab) -> None:
     row = tiny_tasks.make_row("ore", choices=["copper", "gold"])
     tiny_tasks.write_tasks(place / "choices.jsonl", [row])
-    done = command.t2l("eval", "choices.jsonl", "--checkpoint", "run", "--json")
+    done = lab("eval", "choices.jsonl", "--checkpoint", "run", "--json")
     assert {one["metric"] for one in json.loads(done.out)["rows"]} == {"choice"}
     tiny_tasks.write_tasks(place / "choices.jsonl", [row | {"choices": ["gold", "lead"]}])
-    done = command.t2l("eval", "choices.jsonl", "--checkpoint", "run")
+    done = lab("eval", "choices.jsonl", "--checkpoint", "run")
     assert "'copper' is none of its choices" in done.err

@@ -7,7 +7,7 @@ import pytest
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l_lab.training.learners.recipes import Recipe
 from d2l_lab.training.recipe_files import read_recipe
-from examples.training.tests.recipes import write_recipe
+from examples.training.tests.toy import write_recipe
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from d2l_lab.training import loop as pipeline
 from d2l_lab.training.learners.recipes import Recipe
 from d2l_lab.training.recipe_files import read_recipe
-from examples.training.tests.recipes import change, write_place, write_recipe
+from examples.training.tests.toy import change, write_place, write_recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

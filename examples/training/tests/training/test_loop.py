@@ -22,9 +22,9 @@ from d2l_lab.training.learners.recipes import DataSource, Length, Recipe
 from d2l_lab.training.loop import learning_rate, progress
 from d2l_lab.training.recipe_files import read_recipe
 from d2l_lab.training.run_folder import RunFolder, TrainingRun
+from examples.training.tests.toy import Lab, change, read_log, write_place, write_recipe
 from tests.command import Command
 from tests.processes import make_environment, run_python
-from examples.training.tests.recipes import change, read_log, write_place, write_recipe
 from tests.refusals import refuse
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -54,19 +54,19 @@ def test_a_toy_task_is_learned(place: Path) -> None:
     assert sum(row["answers"] for row in read_log(place / "frozen")) / 10 > 4
 
 
-def test_a_base_that_lies_elsewhere_is_named(place: Path, command: Command) -> None:
+def test_a_base_that_lies_elsewhere_is_named(place: Path, lab: Lab) -> None:
     (place / "tiny-org" / "llama-tiny").rename(place / "moved")
     recipe = write_recipe(place / "a.toml", steps=1)
-    done = command("train", recipe, "--offline")
+    done = lab("train", recipe, "--offline")
     assert (done.code, place.joinpath("run").exists()) == (1, False)
-    done = command("train", recipe, "--offline", "--base", "moved", "--json")
+    done = lab("train", recipe, "--offline", "--base", "moved", "--json")
     assert done.code == 0
     assert done.err.startswith("warning: the checkpoint was trained for tiny-org/llama-tiny, and")
 
 
-def test_the_folder_of_a_run_is_a_checkpoint(place: Path, command: Command) -> None:
+def test_the_folder_of_a_run_is_a_checkpoint(place: Path, command: Command, lab: Lab) -> None:
     recipe = write_recipe(place / "a.toml")
-    done = command("train", recipe, "--out", "run", "--json")
+    done = lab("train", recipe, "--out", "run", "--json")
     assert (done.code, done.err) == (0, "")
     assert json.loads(done.out) == {"checkpoint": "run"}
     (place / "notes.txt").write_text("The pump stands in the harbor.")
@@ -80,7 +80,7 @@ def test_the_folder_of_a_run_is_a_checkpoint(place: Path, command: Command) -> N
 
 
 def start_training(place: Path, recipe: Path, out: str) -> "subprocess.Popen[str]":
-    """`d2l train` as a process of its own, which can be killed."""
+    """`d2l-lab train` as a process of its own, which can be killed."""
     return subprocess.Popen(
         [sys.executable, "-m", "d2l", "train", str(recipe), "--out", out],
         cwd=place,
@@ -267,7 +267,8 @@ def test_general_prompts_are_answered_once_and_kept(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "d2l_lab.training.learners.seats.learner.read_prompts", lambda: ["Hello!", "What is a noun?"]
+        "d2l_lab.training.learners.seats.learner.read_prompts",
+        lambda: ["Hello!", "What is a noun?"],
     )
     recipe = read_recipe(write_recipe(place / "a.toml", general_share=0.5))
     pipeline.train(recipe, place / "run")
@@ -279,16 +280,16 @@ def test_general_prompts_are_answered_once_and_kept(
     pipeline.train(recipe, place / "another run")
 
 
-def test_check_reads_the_data_and_no_weights(place: Path, command: Command) -> None:
+def test_check_reads_the_data_and_no_weights(place: Path, lab: Lab) -> None:
     for folder in ("seats", "tiny-org/llama-tiny"):
         (place / folder / "model.safetensors").unlink()
     recipe = write_recipe(place / "a.toml")
-    done = command("train", recipe, "--dry-run", "--json")
+    done = lab("train", recipe, "--dry-run", "--json")
     assert json.loads(done.out) == {
         "sources": [{"source": "toy.jsonl", "tokens": 24, "passages": 2, "questions": 4}]
     }
     (place / "data" / "toy.jsonl").write_text('{"doc": "text"}\n{"dok": "text"}\n')
-    done = command("train", recipe, "--dry-run")
+    done = lab("train", recipe, "--dry-run")
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith("error: data/toy.jsonl, line 2: not a row of training data")
     assert not (place / "run").exists()

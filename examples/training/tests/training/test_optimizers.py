@@ -9,7 +9,7 @@ from torch import nn
 from d2l_lab.training.learners.recipes import Recipe
 from d2l_lab.training.optimizers import Optimizers, make_optimizers
 from d2l_lab.training.recipe_files import read_recipe
-from examples.training.tests.recipes import write_recipe
+from examples.training.tests.toy import write_recipe
 
 RATE = 0.01
 

@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 from d2l.hypernets.formats.native import read_weights
 from d2l_lab.training import loop as pipeline
 from d2l_lab.training.recipe_files import read_recipe
+from examples.training.tests.toy import Lab, write_place, write_recipe
 from tests import tiny
 from tests.command import Command
-from examples.training.tests.recipes import write_place, write_recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -42,10 +42,10 @@ def place(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("kind", ["seats", "public"])
 def test_an_exported_run_is_a_checkpoint_with_a_card(
-    place: Path, tmp_path: Path, command: Command, kind: str
+    place: Path, tmp_path: Path, command: Command, lab: Lab, kind: str
 ) -> None:
     target = tmp_path / "my-network"
-    done = command("checkpoints", "export", f"runs/{kind}", "-o", target, "--json")
+    done = lab("export", f"runs/{kind}", "-o", target, "--json")
     assert (done.code, done.err) == (0, "")
     assert json.loads(done.out) == {"checkpoint": str(target)}
     compiled = command("compile", "notes.txt", "-o", tmp_path / "n.lora", "--checkpoint", target)
@@ -70,10 +70,10 @@ def test_an_exported_run_is_a_checkpoint_with_a_card(
 
 
 def test_the_compact_form_is_smaller_and_within_half_a_step(
-    place: Path, tmp_path: Path, command: Command
+    place: Path, tmp_path: Path, lab: Lab
 ) -> None:
     target = tmp_path / "small"
-    done = command("checkpoints", "export", "runs/seats", "-o", target, "--compact")
+    done = lab("export", "runs/seats", "-o", target, "--compact")
     assert (done.code, done.out, done.err) == (0, f"{target}\n", "")
     exact = load_file(place / "runs" / "seats" / "model.safetensors")
     for name, tensor in read_weights(target / "model.safetensors").items():
@@ -83,12 +83,12 @@ def test_the_compact_form_is_smaller_and_within_half_a_step(
     assert matrix.dtype == torch.int8
     assert "| weights | 8-bit rows |" in (target / "README.md").read_text("utf-8")
     written = (target / "model.safetensors").read_bytes()
-    again = command("checkpoints", "export", "runs/seats", "-o", target, "--compact", "--force")
+    again = lab("export", "runs/seats", "-o", target, "--compact", "--force")
     assert again.code == 0
     assert (target / "model.safetensors").read_bytes() == written
 
 
-def test_what_is_no_run_is_refused(tmp_path: Path, command: Command) -> None:
+def test_what_is_no_run_is_refused(tmp_path: Path, lab: Lab) -> None:
     young = tmp_path / "young"
     young.mkdir()
     (young / "log.jsonl").touch()
@@ -98,7 +98,7 @@ def test_what_is_no_run_is_refused(tmp_path: Path, command: Command) -> None:
             "seats",
             ("--compact",),
             "seats: is not the folder of a run",
-            "name what d2l train wrote with --out",
+            "name what d2l-lab train wrote with --out",
         ),
         (young, (), f"{young}: the run has saved no state yet", "let it go on until it has"),
         (
@@ -108,25 +108,23 @@ def test_what_is_no_run_is_refused(tmp_path: Path, command: Command) -> None:
             "leave --compact out",
         ),
     ):
-        done = command("checkpoints", "export", source, "-o", target, *options)
+        done = lab("export", source, "-o", target, *options)
         assert (done.code, done.out) == (1, "")
         assert done.err == f"error: {message}\nhint: {hint}\n"
         assert not target.exists()
 
 
-def test_only_checkpoints_are_replaced_and_only_when_asked(
-    tmp_path: Path, command: Command
-) -> None:
+def test_only_checkpoints_are_replaced_and_only_when_asked(tmp_path: Path, lab: Lab) -> None:
     target = tmp_path / "out"
-    export = ("checkpoints", "export", "runs/seats", "-o", target)
-    assert command(*export).code == 0
-    again = command(*export)
+    export = ("export", "runs/seats", "-o", target)
+    assert lab(*export).code == 0
+    again = lab(*export)
     assert (again.code, again.err.splitlines()[0]) == (1, f"error: {target} exists already")
-    assert command(*export, "--force").code == 0
+    assert lab(*export, "--force").code == 0
     other = tmp_path / "other"
     other.mkdir()
     (other / "diary.txt").write_text("mine")
-    refused = command("checkpoints", "export", "runs/seats", "-o", other, "--force")
+    refused = lab("export", "runs/seats", "-o", other, "--force")
     assert refused.code == 1
     assert "was not written by d2l" in refused.err
     assert [path.name for path in other.iterdir()] == ["diary.txt"]

@@ -1,4 +1,4 @@
-"""Tasks in training: the split of a recipe's tasks, and the draws from them.
+"""Tasks in training: the split of a recipe's tasks, the texts of each, and the draws from them.
 
 Each kind of network has its own form of a description and of an example.
 """
@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from d2l.datasets import tasks as datasets
 from d2l.datasets.tasks import Task, TaskSplit, read_tasks, split_tasks
 from d2l.errors import RecipeError
 from d2l_lab.training.learners.recipes import Length, Recipe, Tasks
@@ -46,6 +47,21 @@ def gather_tasks(recipe: Recipe, *, only_held_out: bool = False) -> TaskSplit:
         n_held_out=wanted.held_out,
         only_training=only_training,
     )
+
+
+def choose_descriptions(task: Task, most: int) -> tuple[str, ...]:
+    """Choose at most so many descriptions of a task: its definition, and random others."""
+    first, others = task.descriptions[:1], task.descriptions[1:]
+    if len(task.descriptions) <= most:
+        return task.descriptions
+    return (*first, *random.Random(task.name).sample(others, most - 1))
+
+
+def choose_examples(task: Task, most: int) -> tuple[datasets.Example, ...]:
+    """Choose at most so many random examples of a task; 0: all."""
+    if not most or len(task.examples) <= most:
+        return task.examples
+    return tuple(random.Random(f"examples: {task.name}").sample(task.examples, most))
 
 
 @dataclass(frozen=True)

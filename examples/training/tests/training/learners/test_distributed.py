@@ -13,9 +13,9 @@ from d2l_lab.training import loop as pipeline
 from d2l_lab.training.learners import distributed
 from d2l_lab.training.learners.distributed import join_team
 from d2l_lab.training.recipe_files import read_recipe
+from examples.training.tests.toy import read_log, write_place, write_recipe
 from tests import tiny
 from tests.processes import run_python
-from examples.training.tests.recipes import read_log, write_place, write_recipe
 
 #: Steps of one memory, too, of which one of two processes gets none.
 _ANOTHER_LENGTH = """

@@ -22,8 +22,8 @@ from d2l_lab.training.learners.document_data import (
 from d2l_lab.training.learners.passage_store import PassageStore, build_pools
 from d2l_lab.training.learners.recipes import Recipe
 from d2l_lab.training.recipe_files import read_recipe
+from examples.training.tests.toy import ROWS, change, write_data, write_recipe
 from tests import tiny
-from examples.training.tests.recipes import ROWS, change, write_data, write_recipe
 
 CONFIG = tiny.make_seats_config()
 

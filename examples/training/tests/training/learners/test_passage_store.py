@@ -9,8 +9,8 @@ from d2l_lab.training.learners import passage_store
 from d2l_lab.training.learners.document_data import Passage
 from d2l_lab.training.learners.passage_store import PassageStore, build_pools, load_store
 from d2l_lab.training.learners.recipes import DataSource
+from examples.training.tests.toy import write_data
 from tests import tiny
-from examples.training.tests.recipes import write_data
 
 PASSAGES = [
     Passage("The pump is old.", (5, 6, 7), (("How old?", "old"), ("What?", "pump")), "a"),

@@ -8,7 +8,7 @@ import pytest
 from d2l.errors import RecipeError
 from d2l_lab.training.learners.recipes import Recipe, refuse_other_kinds
 from d2l_lab.training.recipe_files import locating, read_recipe
-from examples.training.tests.recipes import write_recipe
+from examples.training.tests.toy import write_recipe
 from tests.refusals import refuse
 
 MANY = "write its values on lines of their own"

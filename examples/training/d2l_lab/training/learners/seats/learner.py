@@ -10,18 +10,14 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
 
 from d2l.bases.activations import ActivationEncoder
-from d2l.bases.models import batched, load_causal
+from d2l.bases.models import load_causal
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.datasets.prompts import read_prompts
-from d2l.documents.chunks import pack_sentences
 from d2l.errors import RecipeError
-from d2l.hypernets.familiarity import FAMILIARITY_FILE, Familiarity, write_familiarity
 from d2l.hypernets.formats import native
 from d2l.hypernets.network import Network
-from d2l.hypernets.seats.compiling import embed
 from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.seats.network import SeatNetwork
 from d2l.hypernets.seats.second_moments import write_statistics
@@ -35,7 +31,6 @@ from d2l_lab.training.learners.document_data import (
     Passage,
     choose_questions,
 )
-from d2l_lab.training.learners.familiarity import fit_familiarity
 from d2l_lab.training.learners.general_prompts import (
     add_references,
     general_path,
@@ -65,7 +60,6 @@ from d2l_lab.training.learners.seats.start import change_config, load_start, rea
 from d2l_lab.training.learners.tasks import gather_tasks
 
 _QUESTION_TOKENS, _ANSWER_TOKENS = 64, 32
-_READ_TOGETHER = 16  # descriptions: a pass of 16 short ones takes hardly longer than of one
 _STATISTICS = "statistics.safetensors"
 
 
@@ -93,7 +87,6 @@ class SeatsLearner:
     mixture: Mixture
     tokenizer: BaseTokenizer
     statistics: Path  # the file of second moments that seats are made with
-    familiarity: Familiarity | None = None  # None without tasks, or if none is held out
 
     def draw(self, step: int) -> list[DrawnMemory]:
         """Draw the memories of a step, all with the same number of seats."""
@@ -154,15 +147,12 @@ class SeatsLearner:
         return add_references(self.causal, groups, config=self.config)
 
     def write(self, folder: Path) -> None:
-        """Write config.json, statistics.safetensors, model.safetensors and, if there is one,
-        familiarity.safetensors into an empty folder."""
+        """Write config.json, statistics.safetensors and model.safetensors into an empty folder."""
         values = json.dumps(asdict(self.config), indent=1) + "\n"
         (folder / native.CONFIG_FILE).write_text(values, "utf-8")
         shutil.copyfile(self.statistics, folder / _STATISTICS)
         tensors = {name: t.detach().cpu().clone() for name, t in self.network.state_dict().items()}
         save_file(tensors, folder / native.WEIGHTS_FILE)
-        if self.familiarity is not None:
-            write_familiarity(folder / FAMILIARITY_FILE, self.familiarity)
 
 
 def plan_memories(
@@ -281,8 +271,6 @@ def prepare_seats(materials: Materials[SeatsConfig], out: Path, team: Team) -> S
         with team.main_first():
             general = _answer_general(materials, causal)
     read = ActivationEncoder(causal.model, config.reading)
-    with team.main_first():
-        familiarity = _fit_familiarity(materials, read)
     learner = SeatsLearner(
         team.prepare(seats.network),
         config,
@@ -292,7 +280,6 @@ def prepare_seats(materials: Materials[SeatsConfig], out: Path, team: Team) -> S
         Mixture(materials.pools, recipe, recipe.seats, tuple(general), _make_lessons(materials)),
         materials.tokenizer,
         materials.source / _STATISTICS,
-        familiarity,
     )
     if not recipe.seats.statistics_draws:
         return learner
@@ -303,49 +290,6 @@ def prepare_seats(materials: Materials[SeatsConfig], out: Path, team: Team) -> S
             write_statistics(path, measure_moments(learner.network, learner.decoder, batches))
     decoder = SeatedDecoder(causal, read_own_statistics(path, config), config)
     return replace(learner, decoder=decoder, statistics=path)
-
-
-def _fit_familiarity(
-    materials: Materials[SeatsConfig], read: ActivationEncoder
-) -> Familiarity | None:
-    """Fit the familiarity to the descriptions of training; None if no task is held out."""
-    tasks, recipe, config = materials.tasks, materials.recipe, materials.config
-    if tasks is None or not tasks.held_out:
-        return None
-    decisive = [
-        f"{config.base} as seats read, means in {recipe.precision}",
-        materials.base.digest(),
-        config.read_opening,
-        config.features,
-        config.chunk_tokens,
-        config.min_chunk_tokens,
-    ]
-
-    def embed_all(texts: Sequence[str]) -> Tensor:
-        return embed_texts(texts, config, materials.tokenizer, read)
-
-    most = recipe.seats.descriptions
-    return fit_familiarity(tasks, most=most, embedder=str(decisive), embed=embed_all)[1]
-
-
-def embed_texts(
-    texts: Sequence[str], config: SeatsConfig, tokenizer: BaseTokenizer, read: ActivationEncoder
-) -> Tensor:
-    """Embed each text's first chunk, as `t2l make` cuts it: (texts, hidden). Chunks of about the
-    same length are read together."""
-    chunks = []
-    for text in texts:
-        pieces = pack_sentences(
-            text, tokenizer=tokenizer, limit=config.chunk_tokens, minimum=config.min_chunk_tokens
-        )
-        chunks.append([*config.read_opening, *(pieces[0].token_ids if pieces else ())])
-    vectors = torch.empty(len(chunks), config.hidden)
-    order = sorted(range(len(chunks)), key=lambda index: len(chunks[index]))
-    for indices in batched(order, _READ_TOGETHER):
-        activations = read.read_together([chunks[index] for index in indices])
-        for index, states in zip(indices, activations, strict=True):
-            vectors[index] = embed(states, config)
-    return vectors
 
 
 def _answer_general(materials: Materials[SeatsConfig], causal: Any) -> list[Exercise]:

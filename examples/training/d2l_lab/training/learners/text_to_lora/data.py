@@ -10,12 +10,16 @@ from dataclasses import dataclass
 
 from d2l.bases.chat import Chat, make_chat
 from d2l.bases.tokenizers import BaseTokenizer
-from d2l.datasets.task_texts import choose_descriptions, choose_examples
 from d2l.datasets.tasks import TaskSplit
 from d2l.errors import RecipeError
 from d2l.hypernets.text_to_lora.network import TextToLoraConfig
 from d2l_lab.training.learners.recipes import Recipe
-from d2l_lab.training.learners.tasks import Lesson, draw_lessons
+from d2l_lab.training.learners.tasks import (
+    Lesson,
+    choose_descriptions,
+    choose_examples,
+    draw_lessons,
+)
 
 #: Token ids of a prompt, and of the answer with the token that ends it.
 Exercise = tuple[tuple[int, ...], tuple[int, ...]]

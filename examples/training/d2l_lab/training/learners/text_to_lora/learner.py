@@ -4,6 +4,7 @@ The base answers a task's inputs without any description in its prompt, with the
 network writes from one description. The loss is `loss`; the loop is `training.loop`.
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,17 +15,17 @@ from torch import Tensor
 
 from d2l.bases.models import load_causal
 from d2l.datasets.tasks import TaskSplit
-from d2l.hypernets.familiarity import FAMILIARITY_FILE, Familiarity, write_familiarity
+from d2l.files.cache import cache_dir, keep_tensors
+from d2l.files.tensors import find_tensors
 from d2l.hypernets.formats import native
 from d2l.hypernets.network import Network
 from d2l.hypernets.networks import load_hypernet
 from d2l.hypernets.text_to_lora.embedders import load_embedders
 from d2l.hypernets.text_to_lora.network import TextToLora, TextToLoraConfig, build
 from d2l_lab.training.learners.distributed import Team
-from d2l_lab.training.learners.familiarity import fit_familiarity
 from d2l_lab.training.learners.learner import Figure, LossShare, Materials, Row, count_lessons
 from d2l_lab.training.learners.recipes import Recipe
-from d2l_lab.training.learners.tasks import gather_tasks
+from d2l_lab.training.learners.tasks import choose_descriptions, gather_tasks
 from d2l_lab.training.learners.text_to_lora.data import (
     DrawnTask,
     TaskLessons,
@@ -43,6 +44,8 @@ from d2l_lab.training.learners.text_to_lora.loss import (
     unfold_standardization,
 )
 
+_KEY, _DIGEST = "embeddings", "texts_sha256"
+
 
 @dataclass(frozen=True)
 class TextLearner:
@@ -54,7 +57,6 @@ class TextLearner:
     lessons: TaskLessons
     embeddings: Tensor  # of training descriptions, standardized (descriptions, embedding_size)
     standardization: Standardization
-    familiarity: Familiarity | None  # None if no task is held out to calibrate it
 
     def draw(self, step: int) -> list[DrawnTask]:
         """Draw the tasks of a step."""
@@ -84,14 +86,11 @@ class TextLearner:
         return TaskBatch(embedding.to(device), task.exercises, task.seed)
 
     def write(self, folder: Path) -> None:
-        """Write config.json, model.safetensors and, if there is one, familiarity.safetensors into
-        an empty folder."""
+        """Write config.json and model.safetensors into an empty folder."""
         config = self.network.config
         tensors = {name: t.detach().cpu() for name, t in self.network.state_dict().items()}
         folded = fold_standardization(tensors, self.standardization)
         native.write_folder(folder, config.kind, config.to_json(), folded)
-        if self.familiarity is not None:
-            write_familiarity(folder / FAMILIARITY_FILE, self.familiarity)
 
 
 def gather_text(recipe: Recipe, network: Network[TextToLoraConfig]) -> Materials[TextToLoraConfig]:
@@ -115,7 +114,7 @@ def prepare_text(materials: Materials[TextToLoraConfig], out: Path, team: Team) 
     assert tasks is not None  # `gather_text` read them
     lessons = make_lessons(tasks, recipe, materials.tokenizer)
     with team.main_first():
-        embeddings, familiarity = embed_descriptions(materials, tasks, team.device)
+        embeddings = embed_descriptions(materials, tasks, team.device)
     standardization = measure_embeddings(embeddings)
     causal = load_causal(materials.base, device=team.device, dtype=getattr(torch, recipe.precision))
     network = load_start(materials.source, config, recipe, standardization).to(team.device)
@@ -126,32 +125,37 @@ def prepare_text(materials: Materials[TextToLoraConfig], out: Path, team: Team) 
         lessons,
         standardization.apply(embeddings),
         standardization,
-        familiarity,
     )
 
 
 def embed_descriptions(
     materials: Materials[TextToLoraConfig], tasks: TaskSplit, device: str
-) -> tuple[Tensor, Familiarity | None]:
-    """Embed training descriptions, and fit the familiarity (`fit_familiarity`)."""
+) -> Tensor:
+    """Embed training descriptions (descriptions, embedding_size), fp32 on the CPU; the user's cache
+    keeps them, since thousands take minutes."""
     recipe, config = materials.recipe, materials.config
     encoder = None if config.embedder is None else materials.network.find_other(config.embedder)
+    most = recipe.text_to_lora.descriptions
+    texts = [text for task, _ in tasks.training for text in choose_descriptions(task, most)]
     decisive = [
         config.embedder or config.base,
         (encoder or materials.base).digest(),
         config.embeds_question,
         recipe.precision,
+        *texts,
     ]
-
-    def embed_all(texts: Sequence[str]) -> Tensor:
-        dtype = getattr(torch, recipe.precision)
-        embedder, _ = load_embedders(
-            materials.base, encoder, as_questions=config.embeds_question, device=device, dtype=dtype
-        )
-        return torch.stack([embedder.embed(text) for text in texts])
-
-    most = recipe.text_to_lora.descriptions
-    return fit_familiarity(tasks, most=most, embedder=str(decisive), embed=embed_all)
+    digest = hashlib.sha256("\0".join(map(str, decisive)).encode()).hexdigest()
+    path = cache_dir() / "descriptions" / f"{digest[:32]}.safetensors"
+    cached = find_tensors(path)
+    if cached is not None and cached[1].get(_DIGEST) == digest and _KEY in cached[0]:
+        return cached[0][_KEY]
+    dtype = getattr(torch, recipe.precision)
+    embedder, _ = load_embedders(
+        materials.base, encoder, as_questions=config.embeds_question, device=device, dtype=dtype
+    )
+    embeddings = torch.stack([embedder.embed(text) for text in texts])
+    keep_tensors(path, {_KEY: embeddings}, {_DIGEST: digest})
+    return embeddings
 
 
 def load_start(

@@ -13,10 +13,10 @@ from d2l_lab.training import loop as pipeline
 from d2l_lab.training.learners.learner import Row
 from d2l_lab.training.learners.recipes import Length, Recipe
 from d2l_lab.training.recipe_files import read_recipe
+from examples.training.tests.toy import change, train, write_place, write_recipe
 from tests import tiny
 from tests.command import Command
 from tests.hypernets.networks import write_released
-from examples.training.tests.recipes import change, train, write_place, write_recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -1,32 +1,28 @@
 """A seat network trained on tasks: descriptions read as documents, examples asked behind them."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.datasets.tasks import Example, Task, TaskSplit
 from d2l.errors import RecipeError
-from d2l.hypernets.familiarity import FAMILIARITY_FILE, read_familiarity
 from d2l.hypernets.seats.config import read_config
 from d2l_lab.training import loop
 from d2l_lab.training.learners.document_data import Exercise, Mixture
 from d2l_lab.training.learners.recipes import Recipe
-from d2l_lab.training.learners.seats import learner
 from d2l_lab.training.learners.seats.learner import plan_memories
 from d2l_lab.training.learners.seats.lessons import make_example, make_lessons
 from d2l_lab.training.learners.seats.start import change_config
 from d2l_lab.training.learners.tasks import gather_tasks
 from d2l_lab.training.recipe_files import read_recipe
+from examples.training.tests.toy import LISTS, Lab, write_place
 from tests import tiny, tiny_tasks
 from tests.command import Command
-from examples.training.tests.recipes import LISTS, write_place
 from tests.tiny_seats import make_causal
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -187,21 +183,21 @@ def test_the_network_says_what_its_recipe_trains_it_to_read(
     assert trained.document_tokens == (24 if "documents" in reads or reads == "both" else 0)
 
 
-def test_one_network_learns_to_read_both(place: Path, command: Command) -> None:
+def test_one_network_learns_to_read_both(place: Path, command: Command, lab: Lab) -> None:
     read(DOCUMENTS, TASKS)
-    checked = command("train", "a.toml", "--dry-run", "--json")
+    checked = lab("train", "a.toml", "--dry-run", "--json")
     assert checked.code == 0
     of_documents, of_tasks = json.loads(checked.out)["sources"]
     assert (of_documents["source"], of_documents["passages"]) == ("toy.jsonl", 2)
     assert (of_tasks["source"], of_tasks["tasks"], of_tasks["held_out"]) == ("tasks.jsonl", 2, 1)
-    assert "tasks.jsonl" in command("train", "a.toml", "--dry-run").out
-    assert command("train", "a.toml", "--out", "run", "--offline").code == 0
+    assert "tasks.jsonl" in lab("train", "a.toml", "--dry-run").out
+    assert lab("train", "a.toml", "--out", "run", "--offline").code == 0
     log = [json.loads(line) for line in Path("run", "log.jsonl").read_text("utf-8").splitlines()]
     assert {key for row in log for key in ("tasks", "memories") if key in row} == {
         "tasks", "memories"
     }  # fmt: skip
     assert read_config(Path("run", "config.json")).reads == "both"
-    assert command("checkpoints", "export", "run", "-o", "net").code == 0
+    assert lab("export", "run", "-o", "net").code == 0
     card = Path("net", "README.md").read_text("utf-8")
     assert "t2l make" in card
     assert "d2l compile" in card
@@ -210,59 +206,13 @@ def test_one_network_learns_to_read_both(place: Path, command: Command) -> None:
     named = ("--checkpoint", "net", "--offline")
     assert command.t2l("make", "Name a place.", "-o", "task.lora", *named).code == 0
     assert command("compile", "note.txt", "-o", "note.lora", *named).code == 0
-    asked = command.t2l(
-        "eval", "--checkpoint", "net", "--held-out", "a.toml", "--limit", 2, "--json"
-    )
+    asked = lab("eval", "--checkpoint", "net", "--held-out", "a.toml", "--limit", 2, "--json")
     assert (asked.code, asked.err) == (0, "")
     assert {row["task"] for row in json.loads(asked.out)["rows"]} == {"echo"}
 
 
-def test_what_one_run_embedded_the_next_one_finds(
-    command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """And a base that is another one is read again."""
-    read(TASKS)
-    assert command("train", "a.toml", "--out", "run", "--offline").code == 0
-    texts: list[str] = []
-    embed = learner.embed_texts
-
-    def watched(some: Sequence[str], *rest: Any) -> Tensor:
-        texts.extend(some)
-        return embed(some, *rest)
-
-    monkeypatch.setattr(learner, "embed_texts", watched)
-    assert command("train", "a.toml", "--out", "next", "--offline").code == 0
-    assert not texts
-    first, second = (Path(run, FAMILIARITY_FILE).read_bytes() for run in ("run", "next"))
-    assert first == second
-    base = Path("tiny-org/llama-tiny/model.safetensors")
-    weights = load_file(base)
-    weights["model.norm.weight"] += 1
-    save_file(weights, base, {"format": "pt"})
-    assert command("train", "a.toml", "--out", "other", "--offline").code == 0
-    assert texts
-
-
-def test_a_run_knows_its_descriptions_where_some_are_held_out(command: Command) -> None:
-    read(TASKS)
-    assert command("train", "a.toml", "--out", "run", "--offline").code == 0
-    known = read_familiarity(Path("run"), CONFIG.hidden)
-    assert known is not None
-    exported = command("checkpoints", "export", "run", "-o", "small", "--compact")
-    assert exported.code == 0
-    assert (
-        Path("small", FAMILIARITY_FILE).read_bytes() == Path("run", FAMILIARITY_FILE).read_bytes()
-    )
-    done = command.t2l("make", "name the ore", "-o", "a", "--checkpoint", "small", "--json")
-    assert 0 <= json.loads(done.out)["familiarity"] <= 1
-    none_held_out = Path("a.toml").read_text("utf-8").replace("held_out = 1", "held_out = 0")
-    Path("a.toml").write_text(none_held_out, "utf-8")
-    assert command("train", "a.toml", "--out", "none", "--offline").code == 0
-    assert read_familiarity(Path("none"), CONFIG.hidden) is None
-
-
 @pytest.mark.slow
-def test_a_task_is_learned_from_its_description(command: Command) -> None:
+def test_a_task_is_learned_from_its_description(command: Command, lab: Lab) -> None:
     """Two tasks that ask alike and answer otherwise: only the description tells them apart."""
     recipe = read(TASKS)
     optimizer = replace(recipe.optimizer, name="muon", learning_rate=0.03)
@@ -278,7 +228,7 @@ def test_a_task_is_learned_from_its_description(command: Command) -> None:
         name = row["task"]
         adapter = f"{name}.lora"
         command.t2l("make", row["definition"], "-o", adapter, "--checkpoint", "run")
-        found = json.loads(command.t2l("eval", adapter, "two.jsonl", "--json").out)["rows"]
+        found = json.loads(lab("eval", adapter, "two.jsonl", "--json").out)["rows"]
         nll |= {(name, one["task"]): one["nll"] for one in found if one["arm"] == "adapter"}
     for task, other in (("ore", "place"), ("place", "ore")):
         assert nll[task, task] < nll[other, task] - 0.5
@@ -291,9 +241,9 @@ def test_tasks_are_drawn_where_there_are_some_and_nowhere_else() -> None:
     assert refuse(DOCUMENTS, TASKS[TASKS.index("[[lengths]]") :]) == message
 
 
-def test_keys_about_tasks_are_refused_where_there_are_none(command: Command) -> None:
+def test_keys_about_tasks_are_refused_where_there_are_none(lab: Lab) -> None:
     Path("a.toml").write_text(RECIPE.replace('excluded = ["lie"]\n', "") + DOCUMENTS, "utf-8")
-    done = command("train", "a.toml", "--dry-run")
+    done = lab("train", "a.toml", "--dry-run")
     assert done.code == 1
     line = RECIPE.replace('excluded = ["lie"]\n', "").splitlines().index("held_out = 1") + 1
     assert done.err.startswith(

@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 from d2l.errors import RecipeError
 from d2l_lab.training.learners.recipes import Recipe
 from d2l_lab.training.learners.seats.start import change_config, load_start
+from examples.training.tests.toy import change
 from tests import tiny
-from examples.training.tests.recipes import change
 
 CONFIG = tiny.make_seats_config()
 BASE_CONFIG = tiny.make_causal("llama").config

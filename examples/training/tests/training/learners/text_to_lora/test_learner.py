@@ -12,13 +12,11 @@ from d2l.adapters.peft_folder import read_adapter
 from d2l.bases.tokenizers import load_tokenizer
 from d2l.errors import RecipeError, TaskError
 from d2l.files.cache import cache_dir
-from d2l.hypernets.familiarity import read_familiarity
 from d2l.hypernets.networks import load_hypernet, read_config
 from d2l_lab.training import loop as pipeline
-from d2l_lab.training.learners.familiarity import list_descriptions
 from d2l_lab.training.learners.learner import Row
 from d2l_lab.training.learners.recipes import DataSource, DocToLoraTable, Length, Recipe, SeatsTable
-from d2l_lab.training.learners.tasks import gather_tasks
+from d2l_lab.training.learners.tasks import choose_descriptions, gather_tasks
 from d2l_lab.training.learners.text_to_lora.data import (
     DrawnTask,
     draw_tasks,
@@ -26,9 +24,9 @@ from d2l_lab.training.learners.text_to_lora.data import (
     make_lessons,
 )
 from d2l_lab.training.recipe_files import read_recipe
+from examples.training.tests.toy import Lab, change, train
 from tests import tiny, tiny_tasks
 from tests.command import Command
-from examples.training.tests.recipes import change, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -226,29 +224,22 @@ def test_a_description_may_be_embedded_as_a_question(recipe: Recipe, command: Co
     assert not torch.allclose(bare, asked, atol=1e-2)
     made = command.t2l("make", "The ore, please.", "-o", "a", "--checkpoint", "asked", "--json")
     assert made.code == 0, made.err
+    most = recipe.text_to_lora.descriptions
     training = [task for task, _ in gather_tasks(recipe).training]
-    place = list_descriptions(training, recipe.text_to_lora.descriptions).index("The ore, please.")
+    texts = [text for task in training for text in choose_descriptions(task, most)]
+    place = texts.index("The ore, please.")
     weights = load_hypernet(Path("asked"), device="cpu").generate(asked[place])
     for name, factors in read_adapter(Path("a")).factors.items():  # of bf16
         torch.testing.assert_close(factors.a, weights.factors[name].a, atol=1e-3, rtol=1e-2)
 
 
-def test_a_run_keeps_what_familiarity_needs(recipe: Recipe) -> None:
-    train(recipe, "run")
-    known = read_familiarity(Path("run"), tiny.HIDDEN)
-    assert known is not None
-    assert len(known.points) == 3  # the inner half
-    train(change(recipe, "text_to_lora", held_out=0), "none")
-    assert read_familiarity(Path("none"), tiny.HIDDEN) is None
-
-
-def test_recipe_and_data_are_checked_without_weights(recipe: Recipe, command: Command) -> None:
+def test_recipe_and_data_are_checked_without_weights(recipe: Recipe, lab: Lab) -> None:
     Path("tiny-org/llama-tiny/model.safetensors").unlink()
-    done = command("train", "a.toml", "--dry-run", "--json")
+    done = lab("train", "a.toml", "--dry-run", "--json")
     assert json.loads(done.out)["sources"] == [
         {"source": "toy.jsonl", "tokens": 64, "tasks": 2, "examples": 12, "held_out": 1}
     ]
-    assert "held out" in command("train", "a.toml", "--dry-run").out
+    assert "held out" in lab("train", "a.toml", "--dry-run").out
     for changes, message in (
         ({"seats": SeatsTable(dense_seats=3)}, r"\[seats\] is for seats"),
         ({"doc_to_lora": DocToLoraTable(generated_l1=1.0)}, r"\[doc_to_lora\] is for doc_to_lora"),

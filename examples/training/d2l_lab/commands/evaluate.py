@@ -1,4 +1,4 @@
-"""The command `t2l eval`: ask an adapter, or a network's adapters, a file of tasks."""
+"""The command `d2l-lab eval`: ask an adapter, or a network's adapters, a file of tasks."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,9 +50,9 @@ def evaluate(
         raise typer.BadParameter("--examples goes with an adapter")
     from d2l.adapters.find import find_adapter
     from d2l.datasets.examples import read_cases
-    from d2l_lab.tasks.evaluate import eval_adapter, eval_network
     from d2l.hypernets.options import TaskCompileOptions
     from d2l.inference.options import AskOptions
+    from d2l_lab.tasks.evaluate import eval_adapter, eval_network
     from d2l_lab.training.recipe_files import read_held_out
 
     asking = AskOptions(base=base, device=device, offline=offline)

@@ -1,6 +1,7 @@
 """A toy training task for the tiny networks: a recipe, its data, and a run of it."""
 
 import json
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,10 @@ from d2l_lab.training import loop
 from d2l_lab.training.learners.recipes import TABLES, Recipe
 from d2l_lab.training.loop import Row
 from tests import tiny
+from tests.command import Outcome
+
+#: The command line of d2l-lab, called in this process.
+Lab = Callable[..., Outcome]
 
 _RECIPE: dict[str, Any] = {
     "checkpoint": "seats",

@@ -1,0 +1,1 @@
+"""Commands of d2l-lab: options in, one pipeline called, values printed."""

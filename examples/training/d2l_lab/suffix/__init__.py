@@ -1,0 +1,1 @@
+"""Trained suffix of a base's own keys and values: its pages and its training."""
