@@ -28,7 +28,6 @@ _RECIPE: dict[str, Any] = {
 }
 _OF_KINDS: dict[str, dict[str, Any]] = {
     "seats": {"recitation_share": 0.0, "general_share": 0.0},
-    "doc_to_lora": {"recitation_share": 0.0},
     "text_to_lora": {},
 }
 LISTS = """\

@@ -66,13 +66,11 @@ def _run(recipe: "Recipe", run: Path) -> None:
         view = TrainingView(recipe, bar)
         stopping = view.stopping
         with view.listening():
-            first = loop.train(recipe, run, watch=view, stopping=stopping, warn=console.warn)
+            loop.train(recipe, run, watch=view, stopping=stopping, warn=console.warn)
     if view.stopped_by is not None:
-        if first:
-            console.note(f"stopped, the state is saved: the same command goes on ({run})")
+        console.note(f"stopped, the state is saved: the same command goes on ({run})")
         raise typer.Exit(128 + view.stopped_by)
-    if first:
-        console.emit({"checkpoint": str(run)}, str(run))
+    console.emit({"checkpoint": str(run)}, str(run))
 
 
 def export(

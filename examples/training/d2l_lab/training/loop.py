@@ -1,13 +1,12 @@
 """Training loop: a recipe → a hypernetwork checkpoint; an interrupted run goes on.
 
-Draws and loss come from a `Learner`; the folder of a run, itself a checkpoint, from `run_folder`;
-several processes from `distributed`.
+Draws and loss come from a `Learner`; the folder of a run, itself a checkpoint, from `run_folder`.
 """
 
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic
@@ -16,12 +15,11 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
+from d2l.bases.devices import pick_device
 from d2l.errors import CheckpointError
 from d2l.hypernets.network import Config, Network
 from d2l.hypernets.networks import open_network
-from d2l_lab.training.learners.distributed import Team, join_team
-from d2l_lab.training.learners.doc_to_lora.learner import gather_doc_to_lora, prepare_doc_to_lora
-from d2l_lab.training.learners.learner import Figure, Learner, Materials, Row, count_documents
+from d2l_lab.training.learners.learner import Figure, Learner, Materials, Row
 from d2l_lab.training.learners.recipes import Recipe, refuse_other_kinds
 from d2l_lab.training.learners.seats.learner import count_seats_data, gather_seats, prepare_seats
 from d2l_lab.training.learners.text_to_lora.learner import count_text, gather_text, prepare_text
@@ -39,12 +37,11 @@ class TrainingKind(Generic[Config]):
 
     gather: Callable[[Recipe, Network[Config]], Materials[Config]]
     count: Callable[[Materials[Config]], list[Row]]
-    prepare: Callable[[Materials[Config], Path, Team], Learner]
+    prepare: Callable[[Materials[Config], Path, str], Learner]
 
 
 KINDS: dict[str, TrainingKind[Any]] = {
     "seats": TrainingKind(gather_seats, count_seats_data, prepare_seats),
-    "doc_to_lora": TrainingKind(gather_doc_to_lora, count_documents, prepare_doc_to_lora),
     "text_to_lora": TrainingKind(gather_text, count_text, prepare_text),
 }
 
@@ -60,76 +57,61 @@ def train(
     watch: Watch = ignore,
     stopping: Callable[[], bool] = lambda: False,
     warn: Warn = ignore,
-) -> bool:
+) -> None:
     """Train in the folder `out` until the recipe's end; raises D2LError.
 
     An interrupted run goes on from its last saved state. If `stopping` returns true, the run ends
-    after its step, with its state saved. Of several processes the first writes and watches.
-    Returns true in the process that writes.
+    after its step, with its state saved.
     """
-    team = join_team(recipe)
-    materials = gather(recipe, warn if team.is_main else ignore)
+    device = pick_device(recipe.device)
+    materials = gather(recipe, warn)
     folder = RunFolder(out)
     folder.open()
-    with folder.alone() if team.is_main else nullcontext():
-        learner = KINDS[materials.config.kind].prepare(materials, out, team)
+    with folder.alone():
+        learner = KINDS[materials.config.kind].prepare(materials, out, device)
         network = learner.network.train().requires_grad_(True)
         run = TrainingRun(network, make_optimizers(network, recipe))
         folder.load_state(run)
-        if team.is_main:
-            folder.clean(run.step)
-            folder.note_recipe(recipe, run.step)
+        folder.clean(run.step)
+        folder.note_recipe(recipe, run.step)
         saved, stopped = time.monotonic(), False
         while progress(recipe, step=run.step, seconds=run.seconds) < 1 and not stopped:
-            row, stopped = train_step(run, learner, recipe, team, stopping)
-            if team.is_main:
-                folder.add_row(row)
-                watch(row)
-                if time.monotonic() - saved > recipe.save_minutes * 60:
-                    save(run, learner, folder)
-                    saved = time.monotonic()
-        if team.is_main:
-            save(run, learner, folder)
-    team.part()
-    return team.is_main
+            row = train_step(run, learner, recipe)
+            stopped = stopping()
+            folder.add_row(row)
+            watch(row)
+            if time.monotonic() - saved > recipe.save_minutes * 60:
+                save(run, learner, folder)
+                saved = time.monotonic()
+        save(run, learner, folder)
 
 
-def train_step(
-    run: TrainingRun, learner: Learner, recipe: Recipe, team: Team, stopping: Callable[[], bool]
-) -> tuple[Row, bool]:
-    """Take a step: draw, loss, update. Returns its row of the log, and true if a process must stop.
-
-    Every process draws the same items and takes its share; gradients and figures are added up, so
-    the number of processes changes only the order in which floats are added.
-    """
+def train_step(run: TrainingRun, learner: Learner, recipe: Recipe) -> Row:
+    """Take a step: draw, loss, update. Returns its row of the log."""
     started = time.monotonic()
     drawn = learner.draw(run.step)
     run.optimizer.zero_grad()
     total, figures = 0.0, list[Figure]()
-    for share in learner.measure(team.share(drawn), drawn):
+    for share in learner.measure(drawn):
         share.total.backward()  # type: ignore[no-untyped-call]
         total += float(share.total.detach())
         figures += share.figures
-    team.add_gradients(run.network)
     norm = float(torch.nn.utils.clip_grad_norm_(run.network.parameters(), recipe.optimizer.clip))
     rate = learning_rate(recipe, step=run.step, seconds=run.seconds)
     if math.isfinite(norm):  # a broken batch is skipped, and seen in the log
         run.optimizer.step(rate)
-    taken = time.monotonic() - started
-    shares = team.gather((total, figures, taken, stopping()))
     run.step += 1
-    run.seconds += shares[0][2]  # the main process's clock, so that all end at the same step
+    run.seconds += time.monotonic() - started
     average(run, recipe)
-    row = {
+    return {
         "step": run.step,
         **learner.describe(drawn),
-        "loss": round(sum(share[0] for share in shares), 6),
-        **summarize([figure for share in shares for figure in share[1]]),
+        "loss": round(total, 6),
+        **summarize(figures),
         "gradient": round(norm, 4),
         "rate": rate,
         "seconds": round(run.seconds, 1),
     }
-    return row, any(share[3] for share in shares)
 
 
 def average(run: TrainingRun, recipe: Recipe) -> None:

@@ -180,10 +180,6 @@ class RunFolder:
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
         _trim_log(self.path / LOG, step)
 
-    def read_log(self) -> list[Row]:
-        """Read the rows of the log, one a step; raises RecipeError if it is no run's log."""
-        return [row for _, row in _read_lines(self.path / LOG)]
-
     def note_recipe(self, recipe: Recipe, step: int) -> None:
         """Record the recipe of the run from `step` on, if it has changed."""
         known = [entry for entry in self.read_recipes() if entry["from_step"] < step]

@@ -14,7 +14,7 @@ from d2l.bases.models import BaseFiles
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.datasets.tasks import TaskSplit
 from d2l.hypernets.network import Config, Network
-from d2l_lab.training.learners.document_data import Mixture, Pools
+from d2l_lab.training.learners.document_data import Pools
 from d2l_lab.training.learners.passage_store import build_pools
 from d2l_lab.training.learners.recipes import DataSource, Recipe
 from d2l_lab.training.learners.tasks import Description, Example, Lesson
@@ -63,7 +63,7 @@ class Figure:
 @dataclass(frozen=True)
 class LossShare:
     """Share of some items in a step's loss: `total`, differentiable. The loss is the sum of all
-    shares, of all processes."""
+    shares."""
 
     total: Tensor
     figures: tuple[Figure, ...]
@@ -82,9 +82,9 @@ class Learner(Protocol):
     def describe(self, drawn: Sequence[Any]) -> Row:
         """Describe a step's items for the log."""
 
-    def measure(self, mine: Sequence[Any], drawn: Sequence[Any]) -> Iterator[LossShare]:
-        """Measure the share of `mine`, a part of `drawn`, in the step's loss, piece by piece: the
-        graph of a piece need not outlive it. Yields nothing if nothing is asked about `mine`."""
+    def measure(self, drawn: Sequence[Any]) -> Iterator[LossShare]:
+        """Measure a step's loss, piece by piece: the graph of a piece need not outlive it. Yields
+        nothing if nothing is asked."""
 
     def write(self, folder: Path) -> None:
         """Write the network's checkpoint into an empty folder."""
@@ -102,13 +102,6 @@ def gather_documents(
         minimum=minimum,
     )
     return Materials(recipe, network, config, pools)
-
-
-def count_documents(materials: Materials[Config]) -> list[Row]:
-    """Count the data of each source for each length; raises RecipeError without any question."""
-    recipe = materials.recipe
-    Mixture(materials.pools, recipe, getattr(recipe, materials.config.kind)).draw(0)
-    return list_documents(materials)
 
 
 def list_documents(materials: Materials[Config]) -> list[Row]:

@@ -1,7 +1,7 @@
 """Training recipes: the keys of a TOML file, as checked values; a table for each kind of network.
 
 Every key has a name, a type, a range, and a line of text below it, which the table of keys in
-examples/recipes/README.md repeats. Needs no network and loads nothing.
+README.md of the laboratory repeats. Needs no network and loads nothing.
 """
 
 from itertools import product
@@ -119,8 +119,7 @@ class OptimizerTable:
 
 @dataclass(frozen=True, config=_CHECKS)
 class Questions:
-    """Questions for networks of documents. Passages without questions get recitations and clozes
-    alone."""
+    """Questions about documents. Passages without questions get recitations and clozes alone."""
 
     recitation_share: Share = 0.15
     """Part of questions that give the beginning of a sentence and ask for the rest."""
@@ -171,14 +170,6 @@ class SeatsTable(Tasks, Questions):
 
 
 @dataclass(frozen=True, config=_CHECKS)
-class DocToLoraTable(Questions):
-    """Keys of Doc-to-LoRA networks alone."""
-
-    generated_l1: Strength = 0.1
-    """Weight of the mean absolute value of what the network writes."""
-
-
-@dataclass(frozen=True, config=_CHECKS)
 class TextToLoraTable(Tasks):
     """Keys of text networks alone. Tasks without a clear license are left out."""
 
@@ -210,16 +201,13 @@ class Recipe:
     hours: Hours = 0.0
     """Hours of training; 0: no limit. Steps or hours must be set."""
     device: Text = "auto"
-    """auto, cpu, cuda, cuda:N or mps; of several processes, each takes a CUDA device of its own."""
+    """auto, cpu, cuda, cuda:N or mps."""
     precision: Literal["bfloat16", "float32"] = "bfloat16"
     """Precision of the frozen base."""
-    mixed_precision: Literal["no", "bf16"] = "no"
-    """bf16: the network's matrices under autocast, for GPUs; weights and optimizer stay fp32."""
     save_minutes: Annotated[float, Field(strict=True, gt=0, le=1e6)] = 5.0
     """Time between saved states."""
     optimizer: OptimizerTable = OptimizerTable()
     seats: SeatsTable = SeatsTable()
-    doc_to_lora: DocToLoraTable = DocToLoraTable()
     text_to_lora: TextToLoraTable = TextToLoraTable()
 
     def __post_init__(self) -> None:
@@ -227,13 +215,11 @@ class Recipe:
             raise MisfitError("the recipe never ends", "set steps, hours, or both")
         if not self.sources or not self.lengths:
             raise MisfitError("the recipe needs [[sources]] and [[lengths]]")
-        for title in ("seats", "doc_to_lora"):
-            asking: Questions = getattr(self, title)
-            if asking.recitation_share + asking.cloze_share > 1:
-                raise MisfitError(
-                    f"{title}: recitation_share and cloze_share are more than 1 together",
-                    table=(title, 0),
-                )
+        if self.seats.recitation_share + self.seats.cloze_share > 1:
+            raise MisfitError(
+                "seats: recitation_share and cloze_share are more than 1 together",
+                table=("seats", 0),
+            )
         for tasks, kind in ((False, "documents"), (True, "tasks")):
             held, drawn = bool(self.sources_of(tasks=tasks)), bool(self.lengths_of(tasks=tasks))
             if held != drawn:
@@ -253,7 +239,6 @@ class Recipe:
 #: The tables that only one kind of network has, by the kind.
 KINDS: dict[str, type[Any]] = {
     "seats": SeatsTable,
-    "doc_to_lora": DocToLoraTable,
     "text_to_lora": TextToLoraTable,
 }
 #: All tables by their names in a file; the keys above the first header have none.

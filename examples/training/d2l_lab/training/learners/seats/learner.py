@@ -22,7 +22,6 @@ from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.seats.network import SeatNetwork
 from d2l.hypernets.seats.second_moments import write_statistics
 from d2l.hypernets.seats.sharing import count_seats, set_density
-from d2l_lab.training.learners.distributed import Team
 from d2l_lab.training.learners.document_data import (
     Asked,
     Drawn,
@@ -100,28 +99,25 @@ class SeatsLearner:
             "seats": sum(drawn[0].seats),
         }
 
-    def measure(
-        self, mine: Sequence[DrawnMemory], drawn: Sequence[DrawnMemory]
-    ) -> Iterator[LossShare]:
-        """Measure a share of the loss, the mean over all of a step's exercises."""
-        exercises = [exercise for memory in mine for exercise in memory.exercises]
+    def measure(self, drawn: Sequence[DrawnMemory]) -> Iterator[LossShare]:
+        """Measure the loss, the mean over all of a step's exercises."""
+        exercises = [exercise for memory in drawn for exercise in memory.exercises]
         if not exercises:
             return
         loss = batch_loss(
             self.network,
             self.decoder,
-            [self._read_all(memory) for memory in mine],
-            self._refer(mine),
-            general_weight=mine[0].general_weight,
+            [self._read_all(memory) for memory in drawn],
+            self._refer(drawn),
+            general_weight=drawn[0].general_weight,
         )
-        n_drawn = sum(len(memory.exercises) for memory in drawn)
         figures = [
             Figure("general" if exercise.general else "answers", mean, right)
             for exercise, mean, right in zip(
                 exercises, loss.losses.tolist(), loss.right.tolist(), strict=True
             )
         ]
-        yield LossShare(loss.total * (len(exercises) / n_drawn), tuple(figures))
+        yield LossShare(loss.total, tuple(figures))
 
     def draw_texts(self, number: int) -> Iterator[Batch]:
         """Draw batches of no step, and for each memory a text that it does not hold."""
@@ -258,21 +254,20 @@ def _make_lessons(materials: Materials[SeatsConfig]) -> dict[Length, list[TaskLe
     return make_lessons(materials.tasks, materials.recipe, materials.config, materials.tokenizer)
 
 
-def prepare_seats(materials: Materials[SeatsConfig], out: Path, team: Team) -> SeatsLearner:
+def prepare_seats(materials: Materials[SeatsConfig], out: Path, device: str) -> SeatsLearner:
     """Load the base and the network, and make or load the general answers; raises D2LError."""
     recipe, config = materials.recipe, materials.config
     dtype = getattr(torch, recipe.precision)
-    causal = load_causal(materials.base, device=team.device, dtype=dtype)
+    causal = load_causal(materials.base, device=device, dtype=dtype)
     seats = load_start(materials.source, config, causal.model, recipe)
     assert seats.network is not None
     assert seats.statistics is not None
     general: list[Exercise] = []
     if recipe.seats.general_share > 0:
-        with team.main_first():
-            general = _answer_general(materials, causal)
+        general = _answer_general(materials, causal)
     read = ActivationEncoder(causal.model, config.reading)
     learner = SeatsLearner(
-        team.prepare(seats.network),
+        seats.network,
         config,
         causal,
         SeatedDecoder(causal, seats.statistics, config),
@@ -284,10 +279,9 @@ def prepare_seats(materials: Materials[SeatsConfig], out: Path, team: Team) -> S
     if not recipe.seats.statistics_draws:
         return learner
     path = out / _STATISTICS
-    with team.main_first():
-        if not path.is_file():
-            batches = learner.draw_texts(recipe.seats.statistics_draws)
-            write_statistics(path, measure_moments(learner.network, learner.decoder, batches))
+    if not path.is_file():
+        batches = learner.draw_texts(recipe.seats.statistics_draws)
+        write_statistics(path, measure_moments(learner.network, learner.decoder, batches))
     decoder = SeatedDecoder(causal, read_own_statistics(path, config), config)
     return replace(learner, decoder=decoder, statistics=path)
 

@@ -22,7 +22,6 @@ from d2l.hypernets.network import Network
 from d2l.hypernets.networks import load_hypernet
 from d2l.hypernets.text_to_lora.embedders import load_embedders
 from d2l.hypernets.text_to_lora.network import TextToLora, TextToLoraConfig, build
-from d2l_lab.training.learners.distributed import Team
 from d2l_lab.training.learners.learner import Figure, LossShare, Materials, Row, count_lessons
 from d2l_lab.training.learners.recipes import Recipe
 from d2l_lab.training.learners.tasks import choose_descriptions, gather_tasks
@@ -66,10 +65,10 @@ class TextLearner:
         """Count the tasks and all their examples."""
         return {"tasks": len(drawn), "examples": sum(len(task.exercises) for task in drawn)}
 
-    def measure(self, mine: Sequence[DrawnTask], drawn: Sequence[DrawnTask]) -> Iterator[LossShare]:
+    def measure(self, drawn: Sequence[DrawnTask]) -> Iterator[LossShare]:
         """Measure shares of the loss, the mean over a step's tasks; tasks of about the same length
         are one share, asked together."""
-        for group in group_by_length(mine):
+        for group in group_by_length(drawn):
             batches = [self._batch(task) for task in group]
             total, losses, right = measure_tasks(self.network, self.causal, batches)
             pairs = zip(losses.tolist(), right.tolist(), strict=True)
@@ -107,19 +106,18 @@ def count_text(materials: Materials[TextToLoraConfig]) -> list[Row]:
     return count_lessons(lessons.items(), materials.recipe.sources, n_held_out=n_held_out)
 
 
-def prepare_text(materials: Materials[TextToLoraConfig], out: Path, team: Team) -> TextLearner:
+def prepare_text(materials: Materials[TextToLoraConfig], out: Path, device: str) -> TextLearner:
     """Embed all descriptions, or load cached embeddings, and base and network; raises D2LError."""
     del out  # the cache keeps the embeddings
     recipe, config, tasks = materials.recipe, materials.config, materials.tasks
     assert tasks is not None  # `gather_text` read them
     lessons = make_lessons(tasks, recipe, materials.tokenizer)
-    with team.main_first():
-        embeddings = embed_descriptions(materials, tasks, team.device)
+    embeddings = embed_descriptions(materials, tasks, device)
     standardization = measure_embeddings(embeddings)
-    causal = load_causal(materials.base, device=team.device, dtype=getattr(torch, recipe.precision))
-    network = load_start(materials.source, config, recipe, standardization).to(team.device)
+    causal = load_causal(materials.base, device=device, dtype=getattr(torch, recipe.precision))
+    network = load_start(materials.source, config, recipe, standardization).to(device)
     return TextLearner(
-        team.prepare(network),
+        network,
         causal,
         recipe,
         lessons,

@@ -15,7 +15,7 @@ from d2l.files.cache import cache_dir
 from d2l.hypernets.networks import load_hypernet, read_config
 from d2l_lab.training import loop as pipeline
 from d2l_lab.training.learners.learner import Row
-from d2l_lab.training.learners.recipes import DataSource, DocToLoraTable, Length, Recipe, SeatsTable
+from d2l_lab.training.learners.recipes import DataSource, Length, Recipe, SeatsTable
 from d2l_lab.training.learners.tasks import choose_descriptions, gather_tasks
 from d2l_lab.training.learners.text_to_lora.data import (
     DrawnTask,
@@ -242,7 +242,6 @@ def test_recipe_and_data_are_checked_without_weights(recipe: Recipe, lab: Lab) -
     assert "held out" in lab("train", "a.toml", "--dry-run").out
     for changes, message in (
         ({"seats": SeatsTable(dense_seats=3)}, r"\[seats\] is for seats"),
-        ({"doc_to_lora": DocToLoraTable(generated_l1=1.0)}, r"\[doc_to_lora\] is for doc_to_lora"),
         ({"lengths": (Length(64, 1, 2, 2, 1.0, 2),)}, "tokens_per_seat of a length is 2, and that"),
         ({"lengths": (Length(64, 2, 2, 2, 1.0),)}, "chunks of a length is not 1"),
     ):

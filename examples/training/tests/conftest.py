@@ -1,0 +1,15 @@
+"""Fixtures of d2l's own tests, and the command line of d2l-lab."""
+
+import pytest
+
+from d2l_lab.commands.main import main
+from examples.training.tests.toy import Lab
+from tests.command import Command
+from tests.conftest import *  # noqa: F403
+from tests.conftest import _random_networks_may_answer  # noqa: F401
+
+
+@pytest.fixture
+def lab(command: Command) -> Lab:
+    """The command line of d2l-lab, called in this process."""
+    return lambda *arguments: command.run(main, "d2l-lab", *arguments)
