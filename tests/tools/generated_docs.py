@@ -25,6 +25,7 @@ from d2l.runtimes.catalog import RUNTIMES
 from d2l.runtimes.export import EXPORTERS
 from d2l.runtimes.parts import TARGETS
 from d2l.runtimes.runs import read_runs
+from d2l_lab.commands import main as lab
 from d2l_lab.training.learners.recipes import TABLES
 
 ROOT = Path(__file__).parents[2]
@@ -59,6 +60,11 @@ def write_commands() -> str:
     """A line for every command."""
     rows = [*list_commands(cli.COMMANDS, "d2l"), *list_commands(cli.TASK_COMMANDS, "t2l")]
     return make_table(("command", "what it does"), rows)
+
+
+def write_lab() -> str:
+    """A line for every command of the laboratory."""
+    return make_table(("command", "what it does"), [*list_commands(lab.COMMANDS, "d2l-lab")])
 
 
 def write_checkpoints() -> str:
@@ -247,6 +253,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "exports": write_exports,
     "families": write_families,
     "inputs": write_inputs,
+    "lab": write_lab,
     "recall_own": partial(write_recall, "qwen2.5-coder-1.5b"),
     "recall_qwen": partial(write_recall, "qwen2.5-coder-0.5b"),
     "recall_smollm2": partial(write_recall, SMALL),

@@ -19,7 +19,7 @@ from d2l_lab.bench.cases import (
     draw_sets,
 )
 from d2l_lab.bench.documents import find_right
-from tests.evaluation.bench.test_documents import Words
+from examples.training.tests.bench.test_documents import Words
 
 SHARED = Path(__file__).parents[4] / "shared"
 GOLDENS, MANUALS = SHARED / "goldens" / "extras", SHARED / "data" / "manuals"

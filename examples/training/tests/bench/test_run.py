@@ -12,7 +12,6 @@ import torch
 
 from d2l.api.compiler import Compiler
 from d2l.bases import models
-from d2l.commands import bench
 from d2l.compiler import run as pipeline
 from d2l.compiler.plan import CompilePlan
 from d2l.datasets.silence import SILENCE
@@ -28,6 +27,7 @@ from d2l_lab.bench import run as running
 from d2l_lab.bench.cases import CHUNKS, draw_manuals, draw_needles, draw_sets
 from d2l_lab.bench.report import make_report
 from d2l_lab.bench.run import BenchOptions, run_bench
+from d2l_lab.commands import bench
 from examples.training.tests.toy import Lab
 from tests import tiny
 from tests.compiled import write_files
