@@ -1,5 +1,6 @@
-"""Export of a run as a checkpoint folder: the network's files, its recipes, a card."""
+"""Export of a run as a checkpoint folder: the network's files, and a card with its recipes."""
 
+import json
 import shutil
 from functools import partial
 from pathlib import Path
@@ -11,10 +12,10 @@ from d2l.files.atomic import building
 from d2l.hypernets.checkpoints import refuse_checkpoint
 from d2l.hypernets.formats.native import compact_tensors, compact_text, read_tensors
 from d2l.hypernets.networks import read_config
-from d2l_lab.training.run_folder import RECIPES, RunFolder
+from d2l_lab.training.run_folder import RunFolder
 
 _WEIGHTS = "model.safetensors"
-_COPIED = ("config.json", "statistics.safetensors", _WEIGHTS, RECIPES)
+_COPIED = ("config.json", "statistics.safetensors", _WEIGHTS)
 _COMPACT = {"seats": compact_tensors, "text_to_lora": compact_text}
 
 
@@ -44,10 +45,11 @@ def export_run(run: Path, target: Path, *, compact: bool = False, force: bool = 
             # One metadata entry: safetensors writes several in an order that changes between runs.
             tensors = _COMPACT[config.kind](read_tensors(run / _WEIGHTS))
             (made / _WEIGHTS).write_bytes(save(tensors, metadata={"format": "pt"}))
+        recipes = json.dumps(folder.read_recipes(), indent=1, ensure_ascii=False)
         (made / "README.md").write_text(
             f"# A {config.kind} network for {config.base}\n\n"
-            f"Written by `d2l-lab` after {step:,} steps of training; `{RECIPES}` has the recipes. "
-            "Add the licenses of the data before you pass it on.\n",
+            f"Written by `d2l-lab` after {step:,} steps of training. Add the licenses of the data "
+            f"before you pass it on. Recipes:\n\n```json\n{recipes}\n```\n",
             "utf-8",
         )
     return target

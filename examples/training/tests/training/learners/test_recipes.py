@@ -26,7 +26,11 @@ def test_a_recipe_holds_what_its_file_says(tmp_path: Path) -> None:
 
 
 def test_the_recipes_that_are_shipped_are_read() -> None:
-    paths = sorted((Path(__file__).parents[3] / "examples" / "recipes").glob("*.toml"))
+    paths = [
+        p
+        for p in sorted((Path(__file__).parents[3] / "recipes").glob("*.toml"))
+        if p.stem != "suffix"
+    ]
     assert paths
     for path in paths:
         assert isinstance(read_recipe(path), Recipe)

@@ -198,10 +198,6 @@ def test_one_network_learns_to_read_both(place: Path, command: Command, lab: Lab
     }  # fmt: skip
     assert read_config(Path("run", "config.json")).reads == "both"
     assert lab("export", "run", "-o", "net").code == 0
-    card = Path("net", "README.md").read_text("utf-8")
-    assert "t2l make" in card
-    assert "d2l compile" in card
-
     (place / "note.txt").write_text(tiny.DOCUMENT, "utf-8")
     named = ("--checkpoint", "net", "--offline")
     assert command.t2l("make", "Name a place.", "-o", "task.lora", *named).code == 0
