@@ -18,7 +18,7 @@ from d2l.hypernets.seats.config import SeatsConfig
 
 #: Most examples to read; with more labels than that, one of each. In the prompt eight examples
 #: helped a base hardly more than three; as a memory they helped less: the more seats, the worse
-#: each is imposed (examples/recipes/LOG.md).
+#: each is imposed (examples/training/LOG.md).
 MOST = 3
 #: Longest beginning of a file to choose from.
 _CONSIDERED = 2000
