@@ -14,7 +14,6 @@ from d2l.bases.models import BaseFiles, find_base
 from d2l.errors import BaseModelError
 from d2l.hypernets.registry import DEFAULT_VARIABLE, TEXT_VARIABLE
 from tests import tiny
-from tests.asking import judge
 from tests.command import Command
 from tests.compiled import Compiled, compile_tiny
 from tests.tools.seat_goldens import complete_compact, load_peft, write_peft
@@ -155,9 +154,3 @@ def with_peft(tmp_path: Path) -> Iterator[Callable[[Any, LoraWeights], Any]]:
     yield load
     for model in reversed(wrapped):
         model.unload()
-
-
-@pytest.fixture(autouse=True)
-def _random_networks_may_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tiny networks of random weights are certain of nothing, and yet asked."""
-    judge(monkeypatch, most_silent=2.0)

@@ -85,6 +85,20 @@ def test_an_opening_has_at_most_so_many_seats(
 
 
 @pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize(("layers", "first"), [(28, 3), (4, 3), (3, 2), (1, 0)])
+def test_seats_begin_at_the_fourth_layer_or_the_last(
+    layers: int, first: int, tmp_path: Path
+) -> None:
+    base = write_base(tmp_path / "base", "qwen2")
+    path = base / "config.json"
+    config = json.loads(path.read_text("utf-8")) | {"num_hidden_layers": layers}
+    config.pop("layer_types", None)
+    path.write_text(json.dumps(config), "utf-8")
+    described = read_config(find_own(str(base)).path / "config.json")
+    assert (described.layers, described.first_layer) == (layers, first)
+
+
+@pytest.mark.usefixtures("cache")
 def test_a_base_that_was_moved_or_is_a_link_is_the_same_network(tmp_path: Path) -> None:
     base = write_base(tmp_path / "one" / "base", "qwen2")
     before = find_own(str(base))
