@@ -157,7 +157,6 @@ class Description(Record):
     text: Text
     sha256: Text
     embedder: Text
-    familiarity: Number | None = None
     examples: ExamplesRecord | None = None
 
 

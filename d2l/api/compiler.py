@@ -233,8 +233,7 @@ class TaskCompiler(_Compiler[TaskCompileOptions]):
         """Make the adapter of a description, or of what `plan` planned; in memory. Keywords are
         those of `plan`.
 
-        Its provenance has `warnings`, and in `description.familiarity` how alike the description
-        is to those of training, from 0 to 1. Raises DescriptionError or another D2LError.
+        Its provenance has `warnings`. Raises DescriptionError or another D2LError.
         """
         if isinstance(description, TaskPlan):
             if options:

@@ -208,8 +208,6 @@ def _describe_making(made: "Provenance") -> list[tuple[str, str]]:
     if made.options.scaling is None:  # a seat network's, which reads descriptions as documents
         return rows
     rows.append(("embedder", described.embedder))
-    if described.familiarity is not None:
-        rows.append(("familiarity", f"{described.familiarity:.2f}"))
     scale = "" if made.scale is None else f" ({made.scale:g})"
     return [*rows, ("scaling", f"{made.options.scaling}{scale}")]
 

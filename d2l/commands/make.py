@@ -105,12 +105,11 @@ def _show(
     assert info.provenance is not None
     description = info.provenance.description
     assert description is not None
-    record, familiarity = description.examples, description.familiarity
+    record = description.examples
     values = {
         "adapter": str(adapter),
         "description": description.text,
         **_common(compiler),
-        "familiarity": familiarity,
         "examples": None if record is None else record.to_json(),
         "rank": info.provenance.rank,
         "size_bytes": info.size_bytes,
@@ -121,7 +120,6 @@ def _show(
         str(adapter),
         *_describe_network(network),
         *(_describe_examples(record, given) or [_GAIN] * network.reads_examples),
-        f"familiarity {'unknown' if familiarity is None else f'{familiarity:.2f}'}",
         f"rank        {info.provenance.rank}",
         _describe_scale(compiler),
         f"size        {info.size_bytes / 1e6:.2f} MB",

@@ -19,7 +19,6 @@ from d2l.adapters.provenance import Description
 from d2l.bases.catalog import spell_base
 from d2l.compiler.plan import CompilePlan, TaskPlan
 from d2l.datasets.descriptions import CHANGES_MEANINGS, is_rewriting
-from d2l.hypernets.familiarity import LEAST_FAMILIAR
 from d2l.version import __version__
 
 
@@ -86,7 +85,6 @@ def write_description_card(plan: TaskPlan, description: Description) -> str:
         ("base model", quote(config.base)),
         ("made by", f"d2l {__version__}, checkpoint {quote(plan.checkpoint.name)} ({config.kind})"),
         *([] if own else [("description embedded by", quote(description.embedder))]),
-        ("familiarity of the task", _describe_familiarity(description.familiarity)),
         ("rank", f"{plan.file_rank}, on {', '.join(config.target_modules)}"),
         *([] if scale is None else [("scaling", f"{scale[0]:g}, folded into lora_B: {scale[1]}")]),
     ]
@@ -110,14 +108,4 @@ def write_description_card(plan: TaskPlan, description: Description) -> str:
         "- Any text yields an adapter. One that is unlike the descriptions that the network was "
         "trained on need not help, and can harm.\n"
         f"{network.explain_base()}"
-    )
-
-
-def _describe_familiarity(familiarity: float | None) -> str:
-    """Describe the familiarity of the description, if it is known."""
-    if familiarity is None:
-        return "unknown: the checkpoint does not say which descriptions it was trained on"
-    return (
-        f"{familiarity:.2f} of 1, by the distance to the descriptions of training; below "
-        f"{LEAST_FAMILIAR:g} a text is more like no description"
     )

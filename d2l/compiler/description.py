@@ -17,7 +17,6 @@ from d2l.documents.document import Document
 from d2l.documents.intake import Intake
 from d2l.errors import OptionError
 from d2l.files.paths import remember
-from d2l.hypernets.familiarity import LEAST_FAMILIAR
 from d2l.hypernets.network import AnyNetwork
 from d2l.hypernets.options import TaskCompileOptions
 from d2l.hypernets.protocol import Loaded
@@ -83,14 +82,9 @@ def run(plan: TaskPlan, loaded: Loaded) -> AdapterContent:
     """
     (document,) = plan.documents
     reading = loaded.read_task(document, plan.chunks, has_examples=plan.examples is not None)
-    warnings = (*plan.warnings, *_warn_unlike(plan, reading.familiarity), *reading.warnings)
+    warnings = (*plan.warnings, *reading.warnings)
     assembled = loaded.assemble(list(map(lay_out, reading.written)), plan.options)
-    description = Description(
-        text=document.text,
-        sha256=document.digest,
-        embedder=reading.embedder,
-        familiarity=None if reading.familiarity is None else round(reading.familiarity, 4),
-    )
+    description = Description(text=document.text, sha256=document.digest, embedder=reading.embedder)
     if plan.examples is not None:
         description = description.model_copy(update={"examples": plan.examples})
     weights, scale = lay_out_lora(assembled.weights), plan.network.explain_scale(plan.scaling)
@@ -98,14 +92,3 @@ def run(plan: TaskPlan, loaded: Loaded) -> AdapterContent:
     assembled = replace(assembled, weights=weights)
     remember(plan.network.list_paths())
     return make_described(replace(plan, warnings=warnings), assembled, description)
-
-
-def _warn_unlike(plan: TaskPlan, familiarity: float | None) -> list[str]:
-    """Warn if a description is unlike those of training."""
-    if familiarity is None or familiarity >= LEAST_FAMILIAR:
-        return []
-    return [
-        f"the description is unlike those that {plan.checkpoint.name} was trained on "
-        f"(familiarity {familiarity:.2f}, below {LEAST_FAMILIAR:g}), so its adapter may do "
-        "anything"
-    ]

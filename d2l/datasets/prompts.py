@@ -1,4 +1,4 @@
-"""Texts in the package: prompts to train on, prompts that measure harm, and contrasts of tasks.
+"""Texts in the package: prompts to train on, and prompts that measure harm.
 
 The prompts concern no document. No harm prompt is trained on.
 """
@@ -16,15 +16,6 @@ def read_prompts() -> list[str]:
 def read_harm_prompts() -> list[str]:
     """Read the package's prompts for measuring harm, one a line."""
     return _read_lines("harm_prompts.txt")
-
-
-def read_contrasts() -> dict[str, tuple[str, ...]]:
-    """Read short texts by kind: texts of the kind `hurried` describe a task, others do not."""
-    texts: dict[str, tuple[str, ...]] = {}
-    for line in _read_lines("contrasts.txt"):
-        kind, text = line.split("\t")
-        texts[kind] = (*texts.get(kind, ()), text)
-    return texts
 
 
 def _read_lines(name: str) -> list[str]:

@@ -19,7 +19,6 @@ _FILES = (
     native.CONFIG_FILE,
     native.WEIGHTS_FILE,
     "statistics.safetensors",
-    "familiarity.safetensors",
     "README.md",
 )
 

@@ -29,7 +29,6 @@ from d2l.documents.document import Document
 from d2l.errors import BaseModelError, CheckpointError
 from d2l.files.cache import file_digest
 from d2l.files.hub import Need
-from d2l.hypernets.familiarity import Familiarity
 from d2l.hypernets.formats.format import Format, load_checked
 from d2l.hypernets.options import CompileOptions, Scaling
 from d2l.hypernets.protocol import (
@@ -186,11 +185,6 @@ class Network(ABC, Generic[Config]):
     def embedder_name(self) -> str:
         """The model that reads descriptions, as the checkpoint names it."""
         return self.config.base
-
-    @property
-    def familiarity(self) -> Familiarity | None:
-        """Descriptions of training, if they lie beside the weights; raises CheckpointError."""
-        return None
 
     def describe_prompt(self, rank: int) -> PromptFiles:
         """The prompt that an adapter of this rank answers to, with the files that make it."""

@@ -61,15 +61,11 @@ class Assembled:
 
 @dataclass(frozen=True)
 class TaskReading:
-    """A task description as a network reads it, and the weights that the network writes for it.
-
-    `embedder`: the model that reads. `familiarity`: likeness to the descriptions of training, from
-    0 to 1; None if the checkpoint does not hold these.
-    """
+    """A task description as a network reads it, and the weights that the network writes for it;
+    `embedder`: the model that reads."""
 
     written: tuple[ChunkWeights, ...]
     embedder: str
-    familiarity: float | None
     warnings: tuple[str, ...] = ()
 
 

@@ -11,14 +11,9 @@ import torch
 import d2l
 from d2l.adapters.peft_folder import read_adapter, read_memory
 from d2l.bases.activations import ActivationEncoder
-from d2l.bases.tokenizers import BaseTokenizer
-from d2l.compiler import run as pipeline
 from d2l.compiler.description import name_task
 from d2l.datasets.descriptions import CHANGES_MEANINGS
 from d2l.datasets.silence import SILENCE
-from d2l.hypernets.familiarity import FAMILIARITY_FILE, fit, write_familiarity
-from d2l.hypernets.options import TaskCompileOptions
-from d2l.hypernets.seats.compiling import embed
 from d2l.hypernets.seats.config import read_config
 from d2l.inference.parts.read import N_BANNED
 from tests import tiny
@@ -200,38 +195,16 @@ def test_documents_are_refused_by_a_network_of_descriptions(command: Command) ->
     )
 
 
-@pytest.fixture
-def strange() -> str:
-    """A text that the network tells from descriptions, which lie around that of the task."""
-    known, strange = TASK, "zzzzz qqqq"
-    config = read_config(Path("seats", "config.json"))
-    plan = d2l.TaskCompiler(TaskCompileOptions("./seats")).plan(known)
-    loaded = pipeline.load(plan)
-    tokenizer = BaseTokenizer(Path("tiny-org", "llama-tiny"))
-    ids = [[*config.read_opening, *tokenizer.encode(text)] for text in (known, strange)]
-    vectors = torch.stack([embed(loaded.encode(one), config) for one in ids])
-    noise = torch.randn(40, config.hidden, generator=torch.Generator().manual_seed(0)) * 0.1
-    like, unlike = vectors[0] + noise[:10] / 2, vectors[1] + noise[:10] / 2
-    familiarity = fit(vectors[0] + noise, like, unlike, known_unlike=[unlike], salads=unlike)
-    write_familiarity(Path("seats", FAMILIARITY_FILE), familiarity)
-    return strange
+def test_a_long_description_is_warned_of_and_strict_refuses_it(command: Command) -> None:
+    words = ("make", f"{TASK}. " * 99, "-o", "long.lora", *CHECKPOINT)
+    done = command.t2l(*words, "--strict")
+    assert (done.code, done.out) == (1, "")
+    assert "say in a sentence or two what the task is" in done.err
+    assert not Path("long.lora").exists()
+    assert command.t2l(*words).code == 0
 
 
-def test_a_description_unlike_those_of_training_is_a_warning_and_strict_refuses_it(
-    strange: str, command: Command
-) -> None:
-    done = command.t2l("make", TASK, "-o", "a", *CHECKPOINT, "--strict", "--json")
-    assert (done.code, done.err) == (0, "")
-    assert json.loads(done.out)["familiarity"] > 0.9
-    done = command.t2l("make", strange, "-o", "c", *CHECKPOINT, "--strict")
-    assert done.code == 1
-    assert "the description is unlike those that seats was trained on (fam" in done.err
-    assert not Path("c").exists()
-
-
-def test_a_description_is_read_once(
-    strange: str, command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_description_is_read_once(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     passes: list[int] = []
     run = ActivationEncoder._run
 
@@ -240,7 +213,7 @@ def test_a_description_is_read_once(
         return run(self, chunks, **options)
 
     monkeypatch.setattr(ActivationEncoder, "_run", count)
-    assert command.t2l("make", strange, "-o", "a", *CHECKPOINT).code == 0
+    assert command.t2l("make", TASK, "-o", "a", *CHECKPOINT).code == 0
     opening = read_config(Path("seats", "config.json")).read_opening
     assert passes[0] == len(opening)  # what every description follows
     assert len(passes) == 2

@@ -6,12 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from d2l.datasets.prompts import read_contrasts
-from d2l.datasets.task_texts import (
-    draw_letters,
-    draw_words,
-    make_contrasts,
-    shuffle_words,
 )
 from d2l.datasets.tasks import Example, read_tasks, split_tasks
 from d2l.errors import TaskError
@@ -103,33 +97,3 @@ def test_tasks_for_training_only_are_never_held_out(tmp_path: Path) -> None:
     others = [task.name for task, _ in found[1:]]
     with pytest.raises(TaskError, match="2 tasks are to be held out of the 1 that have a clear"):
         split_tasks(found, excluded=(), n_held_out=2, only_training=others)
-
-
-def test_what_familiarity_is_fitted_to_is_not_what_it_is_calibrated_on() -> None:
-    kinds = read_contrasts()
-    hurried = kinds.pop("hurried")
-    training = [f"Name the ore of the valley number {n}." for n in range(9)]
-    held_out = ["Write the length of the river in words."]
-    found = make_contrasts(training, held_out)
-    assert found.descriptions == (*held_out, *hurried)
-    assert set(found.known) == set(found.new) == {"shuffled", "odd words", "letters", *kinds}
-    for kind, texts in found.known.items():
-        assert texts, kind
-        assert not set(texts) & set(found.new[kind]), kind
-    for kind, texts in kinds.items():
-        assert len(set(texts)) == len(texts) >= 30, kind
-        assert {*found.known[kind], *found.new[kind]} == set(texts)
-    assert found == make_contrasts(training, held_out)
-
-
-def test_what_is_no_description_has_the_same_words_or_the_same_lengths() -> None:
-    text = "name the capital of the country that is given in the input"
-    shuffled, letters = shuffle_words(text), draw_letters(text)
-    assert sorted(shuffled.split()) == sorted(text.split())
-    assert shuffled != text
-    assert [len(word) for word in letters.split()] == [len(word) for word in text.split()]
-    assert not set(letters.split()) & set(text.split())
-    pool = ["copper", "river", "slowly", "of", "nine"]
-    drawn = draw_words(text, pool).split()
-    assert 3 <= len(drawn) == len(set(drawn)) <= 5
-    assert set(drawn) <= set(pool)

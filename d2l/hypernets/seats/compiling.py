@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from d2l.adapters.card import quote
 from d2l.adapters.info import CHAT_TEMPLATE
-from d2l.bases.activations import Activations
 from d2l.bases.catalog import find_known
 from d2l.bases.models import BaseFiles, load_frozen
 from d2l.bases.tokenizer_files import read_compact
@@ -22,12 +21,6 @@ from d2l.documents.chunks import Chunk, Piece, keep_part, pack_sentences
 from d2l.documents.document import Document
 from d2l.documents.stable_chunks import pack_below_headings, pack_stable
 from d2l.errors import BaseModelError, DocumentError, OptionError
-from d2l.hypernets.familiarity import (
-    FAMILIARITY_FILE,
-    Familiarity,
-    read_familiarity,
-    scale_embedding,
-)
 from d2l.hypernets.formats.format import Format, native_format
 from d2l.hypernets.formats.native import CONFIG_FILE
 from d2l.hypernets.network import LoadedNetwork, Network, refuse_shallow
@@ -51,12 +44,12 @@ from d2l.hypernets.seats.sharing import (
     set_density,
     share_seats,
 )
-from d2l.hypernets.seats.turns import count_shared, cut_turns
+from d2l.hypernets.seats.turns import cut_turns
 from d2l.progress import Progress, silent
 
 KIND = "seats"
 FORMAT = replace(
-    native_format(KIND, "seat", SeatsConfig.from_json, FILE_NAME, FAMILIARITY_FILE),
+    native_format(KIND, "seat", SeatsConfig.from_json, FILE_NAME),
     description="a d2l folder of a seat network (config.json, model.safetensors, "
     "statistics.safetensors)",
     read_config=lambda path: read_config(path / CONFIG_FILE),
@@ -85,23 +78,18 @@ class LoadedSeats(LoadedNetwork):
     ) -> TaskReading:
         """Read a description as a document, or turns of a chat, whose own keys and values become
         the memory: a seat a token."""
+        del description
         config, read = self.network.config, self.encode(chunks[0].token_ids)
         written: list[ChunkWeights]
         if has_examples:
-            # Turns begin with the description: a separate pass over it would give nearly the same.
-            alone = self.network.cut((description,), CompileOptions()).chunks[0].token_ids
-            n_shared = count_shared(alone, chunks[0].token_ids)
-            described = read.first(max(n_shared - len(config.read_opening), 1))
             written = [self.hypernet.copy(read, chunks[0].rank)]
         else:
-            described = read
             written = [self.hypernet.generate(read, chunks[0].rank)]
             for chunk in chunks[1:]:
                 written += self.write(chunk, self.read([chunk])[0], [chunk.rank])
-        known = self.network.familiarity
-        alike = None if known is None else known.measure(embed(described, config))
-        warnings = tuple(self.network.warn_description(chunks))
-        return TaskReading(tuple(written), config.base, alike, warnings)
+        return TaskReading(
+            tuple(written), config.base, tuple(self.network.warn_description(chunks))
+        )
 
 
 class SeatsNetwork(Network[SeatsConfig]):
@@ -296,11 +284,6 @@ class SeatsNetwork(Network[SeatsConfig]):
             "quantized in another way, answers differ a little.\n"
         )
 
-    @cached_property
-    def familiarity(self) -> Familiarity | None:
-        """Descriptions of training, if their file is beside the weights; raises CheckpointError."""
-        return read_familiarity(self.files.path, self.config.hidden)
-
     @property
     def chunk_lengths(self) -> tuple[int, ...]:
         """Length of the longest chunks that the network reads."""
@@ -374,22 +357,3 @@ def copy_tokenizer(base: BaseFiles) -> dict[str, str]:
     settings["model_input_names"] = ["input_ids", "attention_mask"]  # no token types: not a BERT
     texts["tokenizer_config.json"] = json.dumps(settings, indent=2, sort_keys=True) + "\n"
     return texts
-
-
-def embed(read: Activations, config: SeatsConfig) -> Tensor:
-    """Embed a description: (hidden,) float32 on the CPU, of length √hidden, the mean of one layer's
-    states over the tokens of its first chunk, which the network reads anyway. Raises BaseModelError
-    if it is not finite.
-    """
-    states = read.hidden[_pick_state(config)]  # (tokens, hidden)
-    return scale_embedding(states.float().mean(dim=0), config.base)
-
-
-def _pick_state(config: SeatsConfig) -> int:
-    """Pick one of the states that the network reads: the last but one, if a layer wrote it.
-
-    Of the fifth, tenth, fifteenth, twentieth and last layer of the default's base, the fifteenth
-    best separated descriptions from other texts; the network reads all of these but the last.
-    """
-    written = [place for place, layer in enumerate(config.features) if layer > 0]
-    return written[-2] if len(written) > 1 else len(config.features) - 1

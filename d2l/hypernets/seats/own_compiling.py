@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -155,8 +154,3 @@ class OwnNetwork(SeatsNetwork):
             "its parts.\n"
             f"{self.explain_base()}"
         )
-
-    @cached_property
-    def familiarity(self) -> None:
-        """Descriptions of training: none, since nothing was trained."""
-        return

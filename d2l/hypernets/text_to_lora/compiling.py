@@ -19,23 +19,21 @@ from d2l.bases.models import BaseFiles
 from d2l.documents.chunks import Chunk
 from d2l.documents.document import Document
 from d2l.errors import BaseModelError
-from d2l.hypernets.familiarity import FAMILIARITY_FILE, Familiarity, read_familiarity
 from d2l.hypernets.formats.format import Format, native_format
 from d2l.hypernets.network import Network
 from d2l.hypernets.options import CompileOptions, Scaling
 from d2l.hypernets.protocol import Assembled, ChunkWeights, Cut, TaskReading
 from d2l.hypernets.text_to_lora import released
-from d2l.hypernets.text_to_lora.embedders import Embedder, load_embedders
+from d2l.hypernets.text_to_lora.embedders import Embedder, load_embedder
 from d2l.hypernets.text_to_lora.network import TextToLora, TextToLoraConfig, build
 
 
 @dataclass(frozen=True)
 class LoadedText:
-    """A Text-to-LoRA network with its embedder; `judge` embeds texts for their familiarity."""
+    """A Text-to-LoRA network with its embedder."""
 
     hypernet: TextToLora
     embedder: Embedder
-    judge: Embedder
     device: str
     network: "TextToLoraNetwork"
 
@@ -58,20 +56,18 @@ class LoadedText:
     def read_task(
         self, description: Document, chunks: Sequence[Chunk], *, has_examples: bool
     ) -> TaskReading:
-        """Embed a description, compare it with those of training, and write its weights."""
+        """Embed a description, and write its weights."""
         del chunks, has_examples
-        text, embedder, known = description.text, self.embedder, self.network.familiarity
-        embedding, alike = embedder.embed(text), None
-        if known is not None:
-            same = self.judge is embedder or known.direction is not None
-            alike = known.measure(embedding if same else self.judge.embed(text))
+        text, embedder = description.text, self.embedder
         warnings: tuple[str, ...] = ()
         if n_left_out := embedder.count_left_out(text):
             warnings = (
                 f"{embedder.name} reads {embedder.window:,} tokens; the last {n_left_out:,} "
                 "of the description are left out",
             )
-        return TaskReading((self._write(embedding),), self.network.embedder_name, alike, warnings)
+        return TaskReading(
+            (self._write(embedder.embed(text)),), self.network.embedder_name, warnings
+        )
 
     def assemble(self, written: Iterable[ChunkWeights], options: CompileOptions) -> Assembled:
         """Make the adapter of a description's weights, with the standard scale."""
@@ -87,9 +83,7 @@ class TextToLoraNetwork(Network[TextToLoraConfig]):
     kind: ClassVar[str] = TextToLoraConfig.kind
     build = staticmethod(build)
     formats: ClassVar[tuple[Format, ...]] = (
-        native_format(
-            TextToLoraConfig.kind, "Text-to-LoRA", TextToLoraConfig.from_json, FAMILIARITY_FILE
-        ),
+        native_format(TextToLoraConfig.kind, "Text-to-LoRA", TextToLoraConfig.from_json),
         Format(
             name="released_text",
             description="a released Text-to-LoRA checkpoint (hypermod.pt, args.yaml and "
@@ -113,12 +107,6 @@ class TextToLoraNetwork(Network[TextToLoraConfig]):
     def embedder_name(self) -> str:
         """The model that embeds descriptions, as the checkpoint names it."""
         return self.config.embedder or self.config.base
-
-    @cached_property
-    def familiarity(self) -> Familiarity | None:
-        """Descriptions of training, if their file is beside the weights; raises CheckpointError."""
-        path = self.files.path
-        return read_familiarity(path if path.is_dir() else path.parent, self.config.embedding_size)
 
     @property
     def models(self) -> dict[str, str | None]:
@@ -200,7 +188,7 @@ class TextToLoraNetwork(Network[TextToLoraConfig]):
         device = pick_device(device)
         config, reader = self.config, self.reader
         embeds = config.embedder is None
-        embedder, judge = load_embedders(
+        embedder = load_embedder(
             reader if embeds else None,
             None if embeds else reader,
             as_questions=config.embeds_question,
@@ -215,4 +203,4 @@ class TextToLoraNetwork(Network[TextToLoraConfig]):
                 hint=f"the checkpoint reads descriptions with {self.embedder_name}",
             )
         network = self.load_hypernet(self.files.path, self.format, device=device)
-        return LoadedText(network, embedder, judge, device, self)
+        return LoadedText(network, embedder, device, self)

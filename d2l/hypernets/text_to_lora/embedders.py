@@ -4,22 +4,21 @@ The embedder is the base itself, by its last token, or a sentence encoder, by it
 safetensors only, and never runs code that comes with a model.
 """
 
+import math
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from d2l.bases.chat import Chat, make_chat
+from d2l.bases.chat import make_chat
 from d2l.bases.devices import pick_dtype
 from d2l.bases.models import BaseFiles, load_frozen
 from d2l.bases.quiet import quiet_transformers
 from d2l.bases.tokenizers import load_tokenizer
 from d2l.errors import BaseModelError, CheckpointError
 from d2l.files.tensors import read_tensors
-from d2l.hypernets.familiarity import scale_embedding
 from d2l.hypernets.formats.fields import read_json
 from d2l.hypernets.text_to_lora.sentence_encoder import build_encoder, read_encoder_config
 
@@ -84,8 +83,15 @@ class Embedder:
         Source of the format and the length: SakanaAI/text-to-lora, utils/utils.py (embed_texts).
         """
         with torch.inference_mode():
-            ids = self._tokenize(format_description(text), self.window)
-            return scale_embedding(self._read(ids), self.name)
+            vector = self._read(self._tokenize(format_description(text), self.window)).float().cpu()
+        length = torch.linalg.vector_norm(vector)
+        if not bool(torch.isfinite(length)) or length == 0:
+            raise BaseModelError(
+                f"{self.name}: the embedding of a description is not finite",
+                hint="the embedder's weights are damaged",
+            )
+        scaled: Tensor = vector / length * math.sqrt(len(vector))
+        return scaled
 
 
 def format_description(text: str) -> str:
@@ -94,37 +100,29 @@ def format_description(text: str) -> str:
     return text + "." if text and text[-1].isalpha() else text
 
 
-def load_embedders(
+def load_embedder(
     base: BaseFiles | None,
     encoder: BaseFiles | None,
     *,
     as_questions: bool,
     device: str,
     dtype: torch.dtype | None = None,
-) -> tuple[Embedder, Embedder]:
-    """Load the embedder for a network's weights, and the one for familiarity; raises
-    BaseModelError.
-
-    Both are the encoder, if there is one; else the base. The base may embed descriptions as
-    questions for weights: the state before an answer says more about the task, but less about
-    whether the text describes one. `dtype` is the base's precision; None: that of the device.
-    """
+) -> Embedder:
+    """Load a network's embedder: the encoder, if there is one, else the base; raises
+    BaseModelError. `dtype` is the base's precision; None: that of the device."""
     if encoder is not None:
-        embedder = load_encoder(encoder, device=device)
-        return embedder, embedder
+        return load_encoder(encoder, device=device)
     assert base is not None  # one of the two is given
-    bare, asked = load_base_embedders(base, device=device, dtype=dtype)
-    return (asked if as_questions else bare), bare
+    return load_base_embedder(base, as_questions=as_questions, device=device, dtype=dtype)
 
 
-def load_base_embedders(
-    base: BaseFiles, *, device: str, dtype: torch.dtype | None = None
-) -> tuple[Embedder, Embedder]:
-    """Load the base as embedders by the last token's hidden state after the final norm: of bare
-    texts and, second, of texts as a user's question in its chat.
+def load_base_embedder(
+    base: BaseFiles, *, as_questions: bool, device: str, dtype: torch.dtype | None = None
+) -> Embedder:
+    """Load the base as an embedder by the last token's hidden state after the final norm.
 
-    The answer follows the last token of a question, whose state thus predicts the answer. Raises
-    BaseModelError.
+    `as_questions`: the text is a user's question in its chat, whose last token predicts the answer;
+    else the text stands alone. Raises BaseModelError.
     """
     model: Any = load_frozen(base, device=device, dtype=dtype or pick_dtype(device, measured=False))
     tokenizer = load_tokenizer(base.folder)
@@ -133,12 +131,10 @@ def load_base_embedders(
         with quiet_transformers():
             return list(tokenizer.chat(text, truncation=True, max_length=limit)["input_ids"])
 
-    @cache
-    def load_chat() -> Chat:  # on demand: some bases have no chat template
-        return make_chat(tokenizer)
+    chat = make_chat(tokenizer) if as_questions else None  # some bases have no chat template
 
     def ask(text: str, limit: int) -> list[int]:
-        chat = load_chat()
+        assert chat is not None
         ids, behind = list(chat.ask(text)), chat.ask_ends()[1]
         # A long text loses its end, but not the template behind it.
         return ids if len(ids) <= limit else [*ids[: limit - len(behind)], *behind]
@@ -148,10 +144,7 @@ def load_base_embedders(
         last: Tensor = states[0, -1]
         return last
 
-    return (
-        Embedder(base.name, tokenize, read, window=MAX_TOKENS),
-        Embedder(base.name, ask, read, window=MAX_TOKENS),
-    )
+    return Embedder(base.name, ask if as_questions else tokenize, read, window=MAX_TOKENS)
 
 
 def load_encoder(files: BaseFiles, *, device: str) -> Embedder:

@@ -13,7 +13,7 @@ pytestmark = [
     pytest.mark.usefixtures("one_thread", "qwen_files"),
     pytest.mark.filterwarnings("ignore"),  # what transformers and PEFT renamed
 ]
-TASK, NONE = "Translate the sentence into French.", "xqzv hplomt uuidre"
+TASK = "Translate the sentence into French."
 #: Four tasks, their descriptions and examples written for these tests.
 OWN = Path(__file__).parents[2] / "data" / "tasks" / "own.jsonl"
 
@@ -28,19 +28,9 @@ def test_a_description_is_all_that_is_needed(command: Command) -> None:
     assert (done.code, done.err) == (0, "")
     values = json.loads(done.out)
     assert values["checkpoint"] == SMALL
-    assert values["familiarity"] > 0.5
     assert command.t2l("make", TASK, "-o", "b").code == 0
     first, second = (Path(f"{name}/adapter_model.safetensors").read_bytes() for name in "ab")
     assert first == second
-
-
-def test_what_names_no_task_is_warned_of_and_strict_refuses(command: Command) -> None:
-    done = command.t2l("make", NONE, "-o", "a")
-    assert done.code == 0
-    assert done.err.startswith(f"warning: the description is unlike those that {SMALL} was")
-    done = command.t2l("make", NONE, "-o", "b", "--strict")
-    assert done.code == 1
-    assert not Path("b").exists()
 
 
 def test_answers_are_likelier_than_with_the_description_in_the_prompt(command: Command) -> None:

@@ -15,7 +15,7 @@ from d2l.errors import BaseModelError
 from d2l.hypernets.text_to_lora.embedders import (
     Embedder,
     format_description,
-    load_base_embedders,
+    load_base_embedder,
     load_encoder,
     measure_distances,
 )
@@ -47,7 +47,7 @@ def test_recorded_embeddings_come_out(case: str) -> None:
         embedder = load_encoder(files, device="cpu")
     else:
         files = BaseFiles("b", GOLDENS / info["base_model"])
-        embedder, _ = load_base_embedders(files, device="cpu")
+        embedder = load_base_embedder(files, as_questions=False, device="cpu")
     for index, text in enumerate(info["tasks"]):
         wanted = expected[f"text{index}.task_emb"][0]
         torch.testing.assert_close(embedder.embed(text), wanted, atol=1e-5, rtol=0)
@@ -74,7 +74,8 @@ def test_encoder_reads_its_first_token(encoder_folder: Path) -> None:
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_base_reads_its_last_token(tmp_path: Path, family: str) -> None:
     folder = tiny.write_base(tmp_path / family, family)
-    embedder, _ = load_base_embedders(BaseFiles("base", folder), device="cpu")
+    files = BaseFiles("base", folder)
+    embedder = load_base_embedder(files, as_questions=False, device="cpu")
     ids = torch.tensor([tiny.encode("open the copper valve.")])
     model = tiny.make_causal(family)
     model.set_attn_implementation("eager")  # sdpa has no soft cap, and old transformers picks it
@@ -88,7 +89,9 @@ def test_base_may_read_a_description_as_a_question(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = BaseFiles("base", tiny.write_base(tmp_path / "llama", "llama"))
-    bare, embedder = load_base_embedders(files, device="cpu")
+    bare, embedder = (
+        load_base_embedder(files, as_questions=asked, device="cpu") for asked in (False, True)
+    )
     ids = list(make_chat(load_tokenizer(files.folder)).ask("open the copper valve."))
     with torch.no_grad():
         last = tiny.make_causal("llama").model(torch.tensor([ids])).last_hidden_state[0, -1]
@@ -97,7 +100,7 @@ def test_base_may_read_a_description_as_a_question(
     assert not torch.allclose(bare.embed("open the copper valve"), wanted, atol=1e-2)
     # Of a long text the end is cut off, not what stands behind it.
     monkeypatch.setattr("d2l.hypernets.text_to_lora.embedders.MAX_TOKENS", len(ids) + 2)
-    _, short = load_base_embedders(files, device="cpu")
+    short = load_base_embedder(files, as_questions=True, device="cpu")
     assert torch.equal(short.embed("pump " * 99), short.embed("pump " * 98 + "valve"))
     assert not torch.equal(short.embed("pump " * 99), short.embed("valve " + "pump " * 98))
     assert short.count_left_out("open the copper valve") == 0
@@ -106,8 +109,10 @@ def test_base_may_read_a_description_as_a_question(
 
 def test_the_base_embeds_in_the_precision_that_is_asked_for(tmp_path: Path) -> None:
     files = BaseFiles("base", tiny.write_base(tmp_path / "llama", "llama"))
-    exact, _ = load_base_embedders(files, device="cpu")
-    rounded, _ = load_base_embedders(files, device="cpu", dtype=torch.bfloat16)
+    exact, rounded = (
+        load_base_embedder(files, as_questions=False, device="cpu", dtype=dtype)
+        for dtype in (None, torch.bfloat16)
+    )
     first, second = exact.embed("open the valve"), rounded.embed("open the valve")
     assert not torch.equal(first, second)
     torch.testing.assert_close(first, second, atol=0.15, rtol=0)  # bf16, two layers

@@ -20,7 +20,7 @@ from d2l.files.tensors import find_tensors
 from d2l.hypernets.formats import native
 from d2l.hypernets.network import Network
 from d2l.hypernets.networks import load_hypernet
-from d2l.hypernets.text_to_lora.embedders import load_embedders
+from d2l.hypernets.text_to_lora.embedders import load_embedder
 from d2l.hypernets.text_to_lora.network import TextToLora, TextToLoraConfig, build
 from d2l_lab.training.learners.learner import Figure, LossShare, Materials, Row, count_lessons
 from d2l_lab.training.learners.recipes import Recipe
@@ -148,7 +148,7 @@ def embed_descriptions(
     if cached is not None and cached[1].get(_DIGEST) == digest and _KEY in cached[0]:
         return cached[0][_KEY]
     dtype = getattr(torch, recipe.precision)
-    embedder, _ = load_embedders(
+    embedder = load_embedder(
         materials.base, encoder, as_questions=config.embeds_question, device=device, dtype=dtype
     )
     embeddings = torch.stack([embedder.embed(text) for text in texts])

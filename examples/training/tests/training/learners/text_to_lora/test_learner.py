@@ -251,3 +251,28 @@ def test_recipe_and_data_are_checked_without_weights(recipe: Recipe, lab: Lab) -
         pipeline.check(change(recipe, "text_to_lora", excluded=("nobody",)))
     with pytest.raises(TaskError, match="3 tasks are to be held out of the 3 that have a clear"):
         pipeline.check(change(recipe, "text_to_lora", held_out=3))
+
+
+def test_the_compact_form_of_a_run_makes_nearly_the_same_adapters(
+    recipe: Recipe, command: Command
+) -> None:
+    train(recipe, "run")
+    done = command("checkpoints", "export", "run", "-o", "small", "--compact")
+    assert (done.code, done.err) == (0, "")
+    card = Path("small/README.md").read_text()
+    assert card.startswith("# A Text-to-LoRA network for tiny-org/llama-tiny\n")
+    assert "t2l make" in card
+    assert "t2l eval" in card
+    stored = load_file("small/model.safetensors")
+    assert stored["heads.v_proj.weight"].dtype == torch.int8
+    assert stored["AB_offset.A.v_proj"].dtype == torch.int8
+    assert stored["task_encoder.mlp.0.weight"].dtype == torch.float32
+    for name in ("run", "small"):
+        words = ("-o", f"{name}.lora", "--checkpoint", name, "--dtype", "fp32")
+        assert command.t2l("make", "Name the ore.", *words).code == 0
+    whole, small = (read_adapter(Path(f"{name}.lora")).factors for name in ("run", "small"))
+    for name, factors in whole.items():
+        delta, other = factors.b @ factors.a, small[name].b @ small[name].a
+        # Rows of 8 bits are off by 1/254 of their largest value.
+        assert float((delta - other).norm() / delta.norm()) < 0.05
+        assert not torch.equal(delta, other)
