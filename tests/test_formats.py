@@ -34,7 +34,7 @@ def describe_config(config: type) -> object:
 
 #: File: version, digest, and what is digested. A seat network says 0 or 1 for itself (its config).
 FORMATS: dict[str, tuple[int, str, Callable[[], object]]] = {
-    "d2l.json": (3, "7a0085ed386f238f", read_schema),
+    "d2l.json": (3, "4939108861885090", read_schema),
     "config.json of seats": (1, "7f850932dd396214", lambda: describe_config(SeatsConfig)),
     "config.json of doc_to_lora": (1, "634373ab7b7dd4e9", lambda: describe_config(DocToLoraConfig)),
     "config.json of shine": (1, "7f75801f40b3318b", lambda: describe_config(ShineConfig)),

@@ -169,9 +169,6 @@ class Options(Record):
     max_rank: Count | None = None
     chunk_tokens: Count | None = None
     tokens_per_seat: Count | None = None
-    encoder: Text | None = (
-        None  # "nf4": precision of the base's weights in reading; None: their own
-    )
     base_dtype: Text | None = None  # the precision that the base computed in; None: not recorded
     dtype: Text | None = None
     scaling: Text | None = None

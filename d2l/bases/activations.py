@@ -42,10 +42,6 @@ class Activations:
         """Copy of the states as one tensor (layers, tokens, hidden)."""
         return torch.stack(tuple(self.states))
 
-    def first(self, n_tokens: int) -> "Activations":
-        """Activations of the first tokens, without keys and values."""
-        return Activations([states[:n_tokens] for states in self.states])
-
 
 class ActivationEncoder:
     """Reads chunks with a frozen decoder (a Hugging Face model without its head).

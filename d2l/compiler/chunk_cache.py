@@ -203,7 +203,6 @@ def _describe_run(plan: CompilePlan) -> dict[str, str]:
         "network": join_digests([f"{name} {digest}" for name, digest in sorted(network.items())]),
         "base": join_digests([reader.digest(), file_digest(reader.folder / "config.json")]),
         "base_dtype": plan.base_dtype,
-        "encoder": plan.options.encoder,
         "device": _describe_device(plan.device),
         "attention": pick_attention(
             reader.family, device=plan.device, dtype=pick_torch_dtype(plan.base_dtype)

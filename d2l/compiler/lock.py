@@ -194,7 +194,9 @@ def _digest_input(path: Path) -> str | None:
 
 
 def _compare_options(lock: Mapping[str, Any], request: Request) -> Iterator[Drift]:
-    then, now = lock["options"], dict(request.options)
+    then, now = dict(lock["options"]), dict(request.options)
+    if then.get("encoder") == "plain":  # an option of older locks, with its only value of today
+        del then["encoder"]
     if not now["keep_paths"]:
         now["checkpoint"] = name_places(now["checkpoint"]).get(now["checkpoint"], now["checkpoint"])
     for name in sorted({*then, *now}):

@@ -163,11 +163,6 @@ def prepare(
     if network is None:
         network = open_network(options.checkpoint, **options.locate())
     network.require("documents")
-    if network.imposes_on_base and options.encoder != "plain":
-        raise OptionError(
-            f"{network.files.name}: its base reads with the weights that it answers with",
-            hint="leave --encoder out: it is for Doc-to-LoRA networks",
-        )
     if cut is None:
         cut = network.cut(intake.documents, options)
     if cut.keeps_parts and options.no_text:

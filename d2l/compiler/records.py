@@ -39,8 +39,6 @@ def describe_compile(
     slices = rank_slices(plan)
     options = {name: getattr(plan.options, name) for name in _OPTIONS}
     options["base_dtype"] = plan.base_dtype
-    if plan.options.encoder != "plain":
-        options["encoder"] = plan.options.encoder
     compressed, learned = bool(merge_error), plan.cut.full_rank - plan.config.bias_rank
     return Provenance(
         tool=TOOL,

@@ -37,7 +37,7 @@ def load(plan: CompilePlan, watch: Progress = silent) -> Loaded:
     D2LError."""
     plan.network.prepare(device=plan.device, watch=watch)
     dtype = pick_torch_dtype(plan.base_dtype)
-    loaded = plan.network.load(device=plan.device, dtype=dtype, encoder=plan.options.encoder)
+    loaded = plan.network.load(device=plan.device, dtype=dtype)
     loaded.read_ahead(plan.chunks[0])
     return loaded
 

@@ -17,7 +17,6 @@ import torch
 from torch import nn
 
 from d2l.adapters.provenance import Prompt
-from d2l.bases import nf4
 from d2l.bases.activations import ActivationEncoder, Activations, count_together
 from d2l.bases.devices import pick_device, pick_dtype
 from d2l.bases.footprint import count_reading
@@ -150,13 +149,13 @@ class Network(ABC, Generic[Config]):
         del base
         return load_checked(path, entry, cls.build, device=device)
 
-    def load(self, *, device: str, dtype: torch.dtype | None, encoder: str = "plain") -> Loaded:
+    def load(self, *, device: str, dtype: torch.dtype | None) -> Loaded:
         """Load network and base onto a device (as in `pick_device`); raises D2LError.
 
-        Of the base no more layers are loaded than the network reads. With the `encoder` "nf4" they
-        are rounded to four bits. `dtype`: None for the device's own.
+        Of the base no more layers are loaded than the network reads. `dtype`: None for the device's
+        own.
         """
-        return self._load_reading(device=device, dtype=dtype, encoder=encoder)
+        return self._load_reading(device=device, dtype=dtype)
 
     def prepare(self, *, device: str, watch: Progress = silent) -> None:
         """Measure what the network needs of a base, once for all documents; most need nothing."""
@@ -248,14 +247,10 @@ class Network(ABC, Generic[Config]):
             hint="use d2l compile, or name a checkpoint that reads descriptions",
         )
 
-    def _load_reading(
-        self, *, device: str, dtype: torch.dtype | None, encoder: str
-    ) -> LoadedNetwork:
+    def _load_reading(self, *, device: str, dtype: torch.dtype | None) -> LoadedNetwork:
         device, reading = pick_device(device), self.config.reading
         dtype = self.pick_dtype(device) if dtype is None else dtype
         model = load_frozen(self.reader, device=device, dtype=dtype, n_layers=reading.n_layers)
-        if encoder == "nf4":
-            nf4.round_linears(model)
         announce(f"loading the network {self.files.name}")
         with log_time(_log, "loaded the network from %s", self.files.path):
             hypernet = self.load_hypernet(self.files.path, self.format, device=device, base=model)

@@ -17,7 +17,6 @@ Merge = Literal["concat", "average"]
 Chunking = Literal["usual", "stable"]
 Dtype = Literal["bf16", "fp16", "fp32"]
 Scaling = Literal["standard", "config"]
-Encoder = Literal["plain", "nf4"]
 MAX_RANK = 10**9  # PEFT's own floats hold no more
 _MANY = ("batch",)  # commands that make many adapters
 
@@ -102,16 +101,10 @@ class NetworkOptions:
 class CompileOptions(NetworkOptions):
     """Options of a compilation of documents, with the defaults of the command line.
 
-    `merge`, `chunking`, `dtype` and `encoder` take the choices of their types. `cache`: parts are
+    `merge`, `chunking` and `dtype` take the choices of their types. `cache`: parts are
     looked up and kept in the cache folder. Raises OptionError for values that no network can use.
     """
 
-    encoder: Encoder = option(
-        "plain",
-        "nf4: the base reads with 4-bit weights, as in the training of public checkpoints.",
-        of="network",
-        expert=True,
-    )
     merge: Merge = option("concat", "How chunks become one adapter.", expert=True)
     max_rank: int | None = option(
         None, "Highest rank: smaller files recall less.", also=("batch",), minimum=1
@@ -169,7 +162,7 @@ class CompileOptions(NetworkOptions):
         if not self.no_text:  # of which older locks have no word
             del values["no_text"]
         name = names.get(self.checkpoint, self.checkpoint)
-        return {"checkpoint": name, "encoder": self.encoder, **values}
+        return {"checkpoint": name, **values}
 
 
 @dataclass(frozen=True)

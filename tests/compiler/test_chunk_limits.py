@@ -1,20 +1,14 @@
-"""Doc-to-LoRA networks: lengths of chunks, warnings about them, and a 4-bit encoder."""
+"""Doc-to-LoRA networks: lengths of chunks, and warnings about them."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from d2l.adapters.peft_folder import read_adapter
 from d2l.compiler.plan import CompilePlan
-from d2l.errors import OptionError
 from d2l.hypernets.options import CompileOptions
 from tests import tiny
 from tests.compiler.test_compile import (
-    compile_to,
-    dense,
-    largest_difference,
     make_document,
     prepare,
     set_up,
@@ -32,8 +26,8 @@ def place(working_folder: Path) -> Path:
 def plan(n_words: int, **options: Any) -> CompilePlan:
     """A plan of a text of so many words of a token each, which the template adds a few to."""
     folder = Path("network-llama")
-    checkpoint = str(folder if folder.exists() else set_up("llama", encoder_quantized=True))
-    options = {"checkpoint": checkpoint, "encoder": "nf4"} | options
+    checkpoint = str(folder if folder.exists() else set_up("llama"))
+    options = {"checkpoint": checkpoint} | options
     return prepare([make_document(" pump" * n_words)], CompileOptions(**options))
 
 
@@ -61,7 +55,7 @@ def test_a_network_that_saw_one_chunk_reads_one_and_warns_beyond_2344_tokens() -
     checkpoint = str(set_up("llama", chunk_tokens=None))
     config = Path(tiny.base_name("llama"), "config.json")
     config.write_text(config.read_text("utf-8").replace(f": {WINDOW},", ": 8192,"), "utf-8")
-    options = {"checkpoint": checkpoint, "encoder": "plain"}
+    options = {"checkpoint": checkpoint}
     for n_words, n_chunks, warned in ((2_000, 1, 0), (2_500, 1, 1), (8_000, 1, 1), (8_200, 2, 1)):
         planned = plan(n_words, **options)
         said = [text for text in planned.warnings if "1 of 2,344: less may come back" in text]
@@ -73,7 +67,6 @@ def test_a_network_that_saw_one_chunk_reads_one_and_warns_beyond_2344_tokens() -
     ("n_words", "options", "warned"),
     [
         (TRAINED // 2, {}, []),
-        (TRAINED // 2, {"encoder": "plain"}, ["--encoder nf4 rounds it as there"]),
         (60 * TRAINED, {}, ["was trained on, 8 of 60"]),
         (1200, {"chunk_tokens": 700, "parts": False}, ["8 of 60", "window of 512: choose"]),
         (900, {"chunk_tokens": TRAINED}, []),  # parts are kept, of which a question chooses
@@ -105,20 +98,3 @@ def test_a_tokenizer_of_another_revision_is_told() -> None:
         assert not any("revision" in text for text in plan(TRAINED // 2).warnings)
     finally:
         object.__setattr__(family, "affixes", None)
-
-
-def test_a_4_bit_encoder_changes_the_adapter_and_is_recorded() -> None:
-    checkpoint, deltas = str(set_up("llama")), {}
-    for encoder in ("plain", "nf4"):
-        done = compile_to(
-            f"{encoder}.lora", make_document(" pump" * 30), checkpoint=checkpoint, encoder=encoder
-        )
-        deltas[encoder] = dense(read_adapter(done.adapter))
-        options = json.loads((done.adapter / "d2l.json").read_text("utf-8"))["options"]
-        assert options.get("encoder") == {"plain": None, "nf4": "nf4"}[encoder]
-    assert 0.02 < largest_difference(deltas["nf4"], deltas["plain"]) < 1
-    with pytest.raises(OptionError, match="reads with the weights that it answers with"):
-        prepare(
-            [make_document("A pump.")],
-            CompileOptions(checkpoint=str(set_up("llama", "seats")), encoder="nf4"),
-        )

@@ -20,7 +20,7 @@ Code that runs on CUDA alone has a row here, and a test on the CPU unless "-" st
 | training/learners/distributed.py | pipelines | training/learners/test_distributed.py |
 | learners/text_to_lora/loss.py: dropout | pipelines | training/learners/text_to_lora |
 | hypernets/doc_to_lora: autocast, copies, casts | goldens, bf16; pipelines | pretend_cases.py |
-| compiler/chunk_cache.py: name of the card | use, NF4 | pretend_cases.py |
+| compiler/chunk_cache.py: name of the card | use, rank 4 | pretend_cases.py |
 | compiler/preflight.py: name and memory | full size | commands/test_first_run.py |
 | memory.py: free memory, other cards | - | test_out_of_memory.py |
 | commands/doctor.py: cards, emulated bf16 | - | commands/test_doctor.py |
@@ -133,10 +133,10 @@ def prove_pipelines(machine: Machine) -> Iterator[Row]:
 
 
 def prove_use(machine: Machine) -> Iterator[Row]:
-    """NF4, a bound on the rank, the cache, saving, asking, and the metering of bench."""
+    """A bound on the rank, the cache, saving, asking, and the metering of bench."""
     files, out = write_layout(machine), machine.folder / "adapter"
     card = torch.device(machine.cards[0])
-    options = {"encoder": "nf4", "max_rank": 4, "cache": True, "base_dtype": "bf16"}
+    options = {"max_rank": 4, "cache": True, "base_dtype": "bf16"}
     compiler = machine.make_compiler(files, **options)
     plan = plan_chunk(compiler, machine.lengths[0])
     with metered(card) as costs:
@@ -145,7 +145,7 @@ def prove_use(machine: Machine) -> Iterator[Row]:
     adapter.save_pretrained(out)
     n_cached, rank = compiler.look_up(plan).n_cached, adapter.weights.rank
     note = f"{costs[0].seconds:.2f} s with loading, save {time.perf_counter() - start:.2f} s"
-    yield Row("use", "NF4, rank 4", (rank, n_cached) == (4, 1), note, asdict(costs[0]))
+    yield Row("use", "rank 4", (rank, n_cached) == (4, 1), note, asdict(costs[0]))
     del compiler
     free_memory()
     asker = machine.load(out, files[0])

@@ -40,9 +40,9 @@ def test_a_dry_run_passes_all_steps(tmp_path: Path) -> None:
     skipped = {name for name, row in rows.items() if row["passed"] is None}
     assert skipped <= {"full size flash", "note vllm"}
     assert [*rows][: len(PROVEN)] == PROVEN
-    assert {"use NF4, rank 4", "use ask", "use metering", "cards batch"} <= {*rows} - skipped
+    assert {"use rank 4", "use ask", "use metering", "cards batch"} <= {*rows} - skipped
     n_passed, n_run = map(int, re.findall(r"\d+", rows["pipelines "]["note"]))
-    assert n_passed == n_run > 40
+    assert n_passed == n_run > 30
     assert rows["pipelines "]["facts"]["skipped"] >= 5  # the tests that need a real card
     for row in rows.values():
         assert row["note"] in done.stdout

@@ -95,17 +95,10 @@ class DocToLoraNetwork(Network[DocToLoraConfig]):
         most = self._most_tokens
         return min(trained, most) if n_tokens <= n_chunks * trained else most
 
-    def _warn(
-        self, chunks: Sequence[Chunk], options: CompileOptions, *, keeps_parts: bool
-    ) -> list[str]:
-        """Warn about an encoder that was quantized in training, about more and longer chunks than
-        there, about the base's window, and about a tokenizer of another revision."""
-        config, reader, warnings = self.config, self.reader, list[str]()
-        if config.encoder_quantized and options.encoder != "nf4":
-            warnings.append(
-                "the checkpoint was trained on what a 4-bit base reads, and the base runs in full "
-                "precision here: --encoder nf4 rounds it as there"
-            )
+    def _warn(self, chunks: Sequence[Chunk], *, keeps_parts: bool) -> list[str]:
+        """Warn about more and longer chunks than in training, about the base's window, and about a
+        tokenizer of another revision."""
+        reader, warnings = self.reader, list[str]()
         n_together = 1 if keeps_parts else len(chunks)  # questions choose parts
         longest = max(len(chunk.token_ids) for chunk in chunks)
         affixes = self._affixes(reader)
@@ -183,7 +176,7 @@ class DocToLoraNetwork(Network[DocToLoraConfig]):
             total,
             keeps,
             math.prod(self._trained),
-            tuple(self._warn(chunks, options, keeps_parts=keeps)),
+            tuple(self._warn(chunks, keeps_parts=keeps)),
         )
 
     def _keeps_parts(self, n_chunks: int, options: CompileOptions, *, is_cut: bool) -> bool:

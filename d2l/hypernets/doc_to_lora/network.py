@@ -58,7 +58,7 @@ class DocToLoraConfig(EveryLayer):
     encoder: str | None  # model that reads the document, where that is not the base
     encoder_type: str  # PER_LAYER, EARLY_EXIT or EMBED_ONLY
     encoder_layer: int | None  # early exit: number of layers that run
-    encoder_quantized: bool  # trained on activations of a 4-bit encoder
+    encoder_quantized: bool  # trained on activations of a 4-bit encoder; here it is not rounded
     n_layers: int  # of the base
     target_modules: tuple[str, ...]  # sorted
     d_in: tuple[int, ...]  # of each target module

@@ -309,11 +309,9 @@ class SeatsNetwork(Network[SeatsConfig]):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_statistics(path, moments)
 
-    def load(
-        self, *, device: str, dtype: torch.dtype | None, encoder: str = "plain"
-    ) -> LoadedSeats:
+    def load(self, *, device: str, dtype: torch.dtype | None) -> LoadedSeats:
         """Load network and base, with the second moments that fit the base; raises D2LError."""
-        loaded = self._load_reading(device=device, dtype=dtype, encoder=encoder)
+        loaded = self._load_reading(device=device, dtype=dtype)
         seats, moments = loaded.hypernet, self.find_moments()
         seats = seats if moments is None else with_moments(seats, moments)
         return LoadedSeats(seats, loaded.encode, loaded.device, self)

@@ -81,12 +81,10 @@ class OwnNetwork(SeatsNetwork):
     kind: ClassVar[str] = OWN
     formats: ClassVar[tuple[Format, ...]] = (FORMAT,)
 
-    def load(
-        self, *, device: str, dtype: torch.dtype | None, encoder: str = "plain"
-    ) -> LoadedSeats:
+    def load(self, *, device: str, dtype: torch.dtype | None) -> LoadedSeats:
         """Load the base, with the second moments that fit it, and the end of parts if there is a
         trained one; raises D2LError."""
-        loaded = super().load(device=device, dtype=dtype, encoder=encoder)
+        loaded = super().load(device=device, dtype=dtype)
         if not self.n_end:
             return loaded
         end = _read_end(self.files.path / WEIGHTS_FILE, self.config, self.n_end)

@@ -6,7 +6,7 @@ the network was not trained on turns, and does not change them.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import pairwise, takewhile
+from itertools import pairwise
 
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.bases.turns import TurnTexts
@@ -128,9 +128,3 @@ def _take_short(sizes: Mapping[int, int], kinds: Mapping[int, str]) -> list[int]
 def _alike(one: set[str], other: set[str]) -> float:
     """Shared words of all (Jaccard's index)."""
     return len(one & other) / max(len(one | other), 1)
-
-
-def count_shared(first: Sequence[int], second: Sequence[int]) -> int:
-    """Count the tokens in the common beginning of two chunks."""
-    pairs = zip(first, second, strict=False)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))

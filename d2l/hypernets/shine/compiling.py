@@ -80,11 +80,9 @@ class ShineNetwork(Network[ShineConfig]):
         mixed = config.n_layers * config.n_memory * (6 * config.hidden + config.feed_forward)
         return max(2 * mixed, 3 * (n_tokens + config.n_memory) * max(config.d_out))
 
-    def load(
-        self, *, device: str, dtype: torch.dtype | None = None, encoder: str = "plain"
-    ) -> LoadedNetwork:
+    def load(self, *, device: str, dtype: torch.dtype | None = None) -> LoadedNetwork:
         """Load network and base; the base reads with memory tokens and the meta-LoRA."""
-        loaded = self._load_reading(device=device, dtype=dtype, encoder=encoder)
+        loaded = self._load_reading(device=device, dtype=dtype)
         return replace(loaded, encode=MemoryEncoder(loaded.encode.model, loaded.hypernet))
 
     def explain_prompt(self, rank: int) -> str:

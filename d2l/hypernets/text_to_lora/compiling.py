@@ -180,11 +180,8 @@ class TextToLoraNetwork(Network[TextToLoraConfig]):
             "the first words of the answer given; scores in the own template are not known.\n"
         )
 
-    def load(
-        self, *, device: str, dtype: torch.dtype | None = None, encoder: str = "plain"
-    ) -> LoadedText:
+    def load(self, *, device: str, dtype: torch.dtype | None = None) -> LoadedText:
         """Load embedder and network; raises D2LError if they do not fit."""
-        del encoder
         device = pick_device(device)
         config, reader = self.config, self.reader
         embeds = config.embedder is None
