@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-)
 from d2l.datasets.tasks import Example, read_tasks, split_tasks
 from d2l.errors import TaskError
 from tests import tiny_tasks

@@ -6,10 +6,14 @@ import types
 import zipfile
 from collections import OrderedDict
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
 from d2l.hypernets.doc_to_lora.network import DocToLoraConfig, build, expected_shapes
+from d2l.hypernets.formats.fields import EveryLayer
+from d2l.hypernets.formats.native import write_folder
+from d2l.hypernets.networks import find_format
 
 SIZES = {"down_proj": (12, 8), "q_proj": (8, 10), "v_proj": (8, 6)}
 
@@ -72,6 +76,16 @@ def make_hidden(config, n_tokens=9, seed=1) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     n_states = len(config.reading.hidden_states)
     return torch.randn(n_states, n_tokens, config.feature_size, generator=generator)
+
+
+def write_native(source: Path, target: Path) -> Path:
+    """Write a checkpoint of any format as a native folder."""
+    _, entry = find_format(source)
+    config = entry.read_config(source)
+    assert isinstance(config, EveryLayer)
+    target.mkdir()
+    write_folder(target, config.kind, config.to_json(), entry.read_tensors(source))
+    return target
 
 
 def write_released(path, config, tensors, **changes) -> None:

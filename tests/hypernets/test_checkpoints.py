@@ -10,7 +10,6 @@ from safetensors.torch import load_file, save_file
 
 from d2l.bases.activations import Activations
 from d2l.errors import CheckpointError
-from d2l.hypernets.checkpoints import convert
 from d2l.hypernets.formats.pickles import TensorRecord, read_object, read_tensors
 from d2l.hypernets.networks import find_format, list_formats, load_hypernet, read_config
 from tests.hypernets.loading import load_golden
@@ -18,6 +17,7 @@ from tests.hypernets.networks import (
     make_config,
     make_hidden,
     make_tensors,
+    write_native,
     write_released,
     write_zip,
 )
@@ -40,8 +40,8 @@ def run(tmp_path):
 
 @pytest.fixture
 def native(run, tmp_path):
-    """The same checkpoint, converted."""
-    return convert(run, tmp_path / "native")
+    """The same checkpoint in the native format."""
+    return write_native(run, tmp_path / "native")
 
 
 refusal = partial(refuse, CheckpointError)
@@ -71,10 +71,10 @@ def test_other_paths_are_refused(tmp_path):
     assert message == f"{tmp_path / 'notes.txt'}: is not a hypernetwork checkpoint"
 
 
-# ---- conversion ---------------------------------------------------------------------------------
+# ---- released and native -------------------------------------------------------------------------
 
 
-def test_converted_checkpoint_is_the_same_network(run, native):
+def test_a_native_checkpoint_is_the_same_network(run, native):
     assert read_config(native) == read_config(run)
     activations = Activations(make_hidden(make_config()))
     old = load_hypernet(run, device="cpu").generate(activations, 2)
@@ -84,9 +84,9 @@ def test_converted_checkpoint_is_the_same_network(run, native):
         assert torch.equal(old.factors[name].b, new.factors[name].b)
 
 
-def test_conversion_keeps_every_bit_of_the_originals_file(tmp_path):
+def test_every_bit_of_the_originals_file_is_read(tmp_path):
     source = load_golden("variant_multi_module").folder
-    target = convert(source, tmp_path / "native")
+    target = write_native(source, tmp_path / "native")
     file = source / "checkpoint-500" / "pytorch_model.bin"
     records = {n: v for n, v in read_object(file).items() if isinstance(v, TensorRecord)}
     wanted = {n.removeprefix("_orig_mod."): t for n, t in read_tensors(file, records).items()}
@@ -105,36 +105,17 @@ def test_conversion_keeps_every_bit_of_the_originals_file(tmp_path):
     assert sorted(p.name for p in target.iterdir()) == ["config.json", "model.safetensors"]
 
 
-def test_networks_with_shared_layers_survive_conversion(tmp_path):
+def test_networks_with_shared_layers_are_read(tmp_path):
     config = make_config(n_blocks=3, n_self_attention=1, shared_weights=True)
     write_released(tmp_path / "pytorch_model.bin", config, make_tensors(config))
-    target = convert(tmp_path / "pytorch_model.bin", tmp_path / "native")
+    target = write_native(tmp_path / "pytorch_model.bin", tmp_path / "native")
     assert load_hypernet(target, device="cpu").config == config
 
 
-def test_conversion_replaces_only_a_converted_checkpoint_and_only_when_forced(run, native):
-    message, _ = refusal(convert, run, native)
-    assert message == f"{native} exists already"
-    (native / "model.safetensors").write_bytes(b"old")
-    convert(run, native, force=True)
-    assert load_hypernet(native, device="cpu").config == read_config(run)
-    before = sorted(run.rglob("*"))
-    message, _ = refusal(convert, run, run, force=True)
-    assert message == f"{run} exists and was not written by d2l"
-    assert sorted(run.rglob("*")) == before
-
-
-def test_failed_conversion_leaves_nothing(run, tmp_path):
+def test_a_damaged_checkpoint_is_refused(run):
     file = run / "checkpoint-5" / "pytorch_model.bin"
     file.write_bytes(file.read_bytes()[:-200])
-    assert refusal(convert, run, tmp_path / "native")[1] == DAMAGED
-    assert [p.name for p in tmp_path.iterdir()] == ["run"]
-
-
-def test_converted_checkpoint_is_not_converted_again(native, tmp_path):
-    message, _ = refusal(convert, native, tmp_path / "again")
-    wanted = "is not a released Doc-to-LoRA or Text-to-LoRA checkpoint"
-    assert message == f"{native}: {wanted}"
+    assert refusal(load_hypernet, run, device="cpu")[1] == DAMAGED
 
 
 def test_digest_is_that_of_the_weights_file(run, native):
@@ -162,8 +143,6 @@ def test_hostile_released_checkpoint_is_refused_by_name(tmp_path):
             f"{path}: refuses to run `posix.system`",
             FOREIGN,
         )
-    message, _ = refusal(convert, tmp_path, tmp_path / "native")
-    assert message == f"{path}: refuses to run `posix.system`"
     assert not marker.exists()
 
 
@@ -186,7 +165,7 @@ def test_values_that_are_not_finite_are_named(run, tmp_path, value):
     tensors = make_tensors(config)
     tensors["head.weight"].view(-1)[-1] = value
     write_released(run / "checkpoint-5" / "pytorch_model.bin", config, tensors)
-    for folder in (run, convert(run, tmp_path / "converted")):
+    for folder in (run, write_native(run, tmp_path / "native")):
         message = refusal(load_hypernet, folder, device="cpu")[0]
         assert message.startswith(str(folder))
         assert message.endswith(": NaN or infinite values in head.weight")

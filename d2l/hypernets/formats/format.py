@@ -21,7 +21,6 @@ class Format:
 
     `find_weights` finds the file whose digest identifies a checkpoint. `weights` and `texts` are
     the names of its files: no others are downloaded, and a download with all weights is whole.
-    `is_native`: a folder that d2l writes.
     """
 
     name: str
@@ -33,7 +32,6 @@ class Format:
     list_warnings: Callable[[Path], list[str]] = lambda _: []
     weights: tuple[str, ...] = (native.WEIGHTS_FILE,)
     texts: tuple[str, ...] = (native.CONFIG_FILE,)
-    is_native: bool = False
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -89,7 +87,6 @@ def native_format(
         read_config=read_config,
         read_tensors=_read_tensors,
         texts=(native.CONFIG_FILE, *beside),
-        is_native=True,
     )
 
 

@@ -45,13 +45,6 @@ _ABOUT = re.compile(
     r"|voor wie)\b",
     re.IGNORECASE,
 )
-_LIST = re.compile(
-    r"^\W*(?:please |can you |could you )?(?:list|name|enumerate)\b|\b(?:kinds|types|sorts) of\b"
-    r"|\b(?:what|which) are\b|\b(?:what|which) (?:[\w-]+ ){0,2}?\w{2,}[^\Wsui]s (?:are|were|do|does"
-    r"|did|can|could|may|must|should|will|have|with|in|of|for|come)\b|\bwhat can (?:i|you|one)\b"
-    r"|\ball (?:the|of)\b|^\W*(?:welche|nenne|quel(?:le)?s|liste[rz]?|cuáles|quali|quais)\b",
-    re.IGNORECASE,
-)
 #: A chapter by its number, and by its title.
 _NAMES = (
     r"chapter|section|appendix|part|kapitel|abschnitt|anhang|teil|chapitre|annexe|partie|cap[ií]tulo"
@@ -99,11 +92,10 @@ _LINE = re.compile(r"^[^\n|]{3,100}(?<![.!?:;,])$", re.MULTILINE)
 @dataclass(frozen=True)
 class Scope:
     """Scope of a question: all of the document, the parts below a heading, in their order, or a
-    fact anywhere. A question that wants a list may need the neighbors of its part."""
+    fact anywhere."""
 
     kind: Literal["whole", "below", "fact"]
     indices: tuple[int, ...] = ()
-    wants_list: bool = False
 
 
 def find_scope(question: str, records: Sequence[PartRecord], *, title: str = "") -> Scope:
@@ -111,7 +103,6 @@ def find_scope(question: str, records: Sequence[PartRecord], *, title: str = "")
 
     `title` is the document's: "What is RTKLIB for?" asks about a whole whose title names RTKLIB.
     """
-    wants_list = _LIST.search(question) is not None
     below = _find_numbered(question, records)
     stops = find_stop_words(question)
     split = _split(question, frozenset())  # "pages" is a stop word
@@ -129,8 +120,8 @@ def find_scope(question: str, records: Sequence[PartRecord], *, title: str = "")
             known |= {word for word in words if _FILLER.fullmatch(word)}
         below = _find_below(records, lambda path: _weigh(path, words, needed, known, stops))
     if asking and not below and not new:
-        return Scope("whole", wants_list=wants_list)
-    return Scope("below" if below else "fact", tuple(below), wants_list)
+        return Scope("whole")
+    return Scope("below" if below else "fact", tuple(below))
 
 
 def stands_alone(question: str) -> bool:

@@ -9,7 +9,6 @@ import torch
 
 from d2l.compiler import preflight
 from d2l.errors import CheckpointError
-from d2l.hypernets.checkpoints import convert
 from d2l.hypernets.networks import find_format, load_hypernet, read_config
 from d2l.hypernets.options import CompileOptions
 from d2l.hypernets.registry import ALIASES, Alias
@@ -18,6 +17,7 @@ from tests import tiny
 from tests.command import Command
 from tests.files.hub_server import REPO, serve_hub
 from tests.hypernets import shine_reference as reference
+from tests.hypernets.networks import write_native
 from tests.refusals import refuse
 
 BASE = tiny.base_name("qwen3")
@@ -73,8 +73,8 @@ def test_memory_tokens_and_meta_lora_are_taken_over(folder, objects):
     assert not any(parameter.requires_grad for parameter in network.parameters())
 
 
-def test_converted_checkpoint_is_the_same_network(folder, tmp_path):
-    native = convert(folder, tmp_path / "native")
+def test_a_native_checkpoint_is_the_same_network(folder, tmp_path):
+    native = write_native(folder, tmp_path / "native")
     assert read_config(native) == read_config(folder)
     old, new = (load_hypernet(path, device="cpu").state_dict() for path in (folder, native))
     assert old.keys() == new.keys()

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from d2l.errors import CheckpointError
-from d2l.hypernets.checkpoints import convert
 from d2l.hypernets.networks import find_format, load_hypernet, open_network, read_config
 from d2l.hypernets.text_to_lora import released as released_text
 from d2l.hypernets.text_to_lora.released import read_arguments, read_released
 from tests.hypernets import networks
+from tests.hypernets.networks import write_native
 from tests.hypernets.text_networks import make_config, make_tensors, write_released
 
 CONFIGS = [
@@ -42,10 +42,10 @@ def test_files_are_translated(tmp_path, changes) -> None:
 
 
 @pytest.mark.parametrize("changes", CONFIGS)
-def test_conversion_keeps_every_tensor_and_the_adapters(tmp_path, changes) -> None:
+def test_the_native_format_keeps_every_tensor_and_the_adapters(tmp_path, changes) -> None:
     config = make_config(**changes)
     folder = write_released(tmp_path / "run", config)
-    native = convert(folder, tmp_path / "native")
+    native = write_native(folder, tmp_path / "native")
     assert find_format(native)[1].name == "text_to_lora"
     assert read_config(native) == config
     embedding = torch.ones(6)
@@ -61,7 +61,7 @@ def test_conversion_keeps_every_tensor_and_the_adapters(tmp_path, changes) -> No
         == len(find_format(folder)[1].digest(folder))
         == 64
     )
-    again = convert(folder, tmp_path / "again")
+    again = write_native(folder, tmp_path / "again")
     for name in ("config.json", "model.safetensors"):
         assert (again / name).read_bytes() == (native / name).read_bytes()
 

@@ -175,21 +175,3 @@ def test_a_chapter_that_does_not_exist_is_no_scope() -> None:
 def test_the_title_names_the_whole() -> None:
     assert find_scope("What is RTKLIB for?", MANUAL).kind == "fact"
     assert find_scope("What is RTKLIB for?", MANUAL, title="RTKLIB ver. 2").kind == "whole"
-
-
-@pytest.mark.parametrize(
-    ("question", "wants_list"),
-    [
-        ("List the tools that I need.", True),
-        ("Which batteries can I buy?", True),
-        ("Which kinds of leave are there?", True),
-        ("What are the ingredients of the soup?", True),
-        ("Which sound drivers can it use?", True),
-        ("How do I change the battery?", False),
-        ("What is the notice period?", False),
-        ("Which battery does it use?", False),
-        ("What does the red light mean?", False),
-    ],
-)
-def test_a_question_wants_a_list(question: str, wants_list: bool) -> None:
-    assert find_scope(question, MANUAL).wants_list is wants_list
