@@ -186,8 +186,8 @@ def _show_norms(norms: Sequence[float]) -> None:
     if not norms:  # of an adapter on no decoder layer
         return
     console.result("")
-    bars = [(f"layer {n}", norm) for n, norm in enumerate(norms)]
-    console.show_bars("norm of the delta by layer", bars)
+    rows = [(str(n), f"{norm:.4g}") for n, norm in enumerate(norms)]
+    console.show_table(("layer", "norm of the delta"), rows)
 
 
 def _describe_parts(info: AdapterInfo) -> str:

@@ -1,7 +1,7 @@
 """Printing: progress and errors on stderr, the result on stdout.
 
 No color and no spinner if stderr is not a terminal: long work then prints a line now and then. rich
-is imported when a table is drawn, so that `--help` and `--version` start at once.
+is imported when it draws, so that `--help` and `--version` start at once.
 """
 
 import contextlib
@@ -18,7 +18,6 @@ from typing import Any, BinaryIO, TypeVar
 
 from d2l import interrupts
 from d2l.commands import streams
-from d2l.commands.spinner import Spinner
 from d2l.errors import D2LError
 from d2l.files.printable import CONTROLS, one_line, printable, short_line
 from d2l.progress import BEGINS
@@ -46,7 +45,46 @@ class _Settings:
     stopping: str | None = None
     logged: logging.Handler | None = None
     in_line = False  # stdout's last line has no end yet
-    spinner: Spinner | None = None
+    spinner: "_Spinner | None" = None
+
+
+class _Spinner(logging.Handler):
+    """Handler of the rooms' logs: rich's spinner on stderr names the latest work that begins
+    (`announce`), until something else is printed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._live: Any = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show the name of the work."""
+        if record.levelno < logging.INFO:
+            self.show(record.getMessage())
+
+    def show(self, text: str) -> None:
+        """Show a text, unless stdout's last line has no end yet."""
+        from rich.console import Console
+        from rich.live import Live
+        from rich.spinner import Spinner
+        from rich.text import Text
+
+        if self._live is None:
+            self._live = Live(
+                console=Console(file=sys.stderr),
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+        line = Text(short_line(text))
+        line.truncate(self._live.console.width - 2, overflow="ellipsis")
+        self._live.update(Spinner("line", line))
+        if not _Settings.in_line:
+            self._live.start()
+
+    def erase(self) -> None:
+        """Erase the line, before other output is written."""
+        if self._live is not None:
+            self._live.stop()
 
 
 class _Logged(logging.Handler):
@@ -80,23 +118,23 @@ def set_level(level: Level) -> None:
 
 
 def begin_spinner() -> None:
-    """Name the work on stderr whenever the command prints nothing for a moment, on a terminal."""
+    """Name the work that begins on stderr, if that is a terminal."""
     if _draws():
-        _Settings.spinner = Spinner()
+        _Settings.spinner = _Spinner()
         logging.getLogger("d2l").addHandler(_Settings.spinner)
         logging.getLogger("d2l").setLevel(BEGINS)
 
 
-def make_way(*, hold: bool = False) -> None:
-    """Erase the spinner before other output; with `hold` until the next output."""
+def make_way() -> None:
+    """Erase the spinner before other output."""
     if _Settings.spinner is not None:
-        _Settings.spinner.erase(hold=hold)
+        _Settings.spinner.erase()
 
 
 def end_spinner() -> None:
     """Erase the spinner for good."""
     if _Settings.spinner is not None:
-        _Settings.spinner.end()
+        _Settings.spinner.erase()
         logging.getLogger("d2l").removeHandler(_Settings.spinner)
         logging.getLogger("d2l").setLevel(BEGINS if is_verbose() else logging.NOTSET)
         _Settings.spinner = None
@@ -198,7 +236,7 @@ def emit(value: Mapping[str, Any], show: str | Callable[[], object]) -> None:
 def _write(text: str) -> None:
     """Write to stdout, without the spinner in its last line."""
     _Settings.in_line = not text.endswith("\n")
-    make_way(hold=_Settings.in_line)
+    make_way()
     streams.write(text)
 
 
@@ -283,7 +321,7 @@ class ProgressBar:
 
 def _label_spinner(text: str) -> None:
     if _Settings.spinner is not None:
-        _Settings.spinner.label = text
+        _Settings.spinner.show(text)
 
 
 def _describe_time(seconds: float) -> str:
@@ -319,18 +357,6 @@ def spell_age(then: float | None) -> str:
         if n:
             return f"{n} {unit}{'' if n == 1 else 's'} ago"
     return "just now"
-
-
-def show_bars(title: str, bars: Sequence[tuple[str, float]], width: int = 40) -> None:
-    """Print horizontal bars on stdout, scaled to the longest."""
-    bars = [(one_line(name), value) for name, value in bars]
-    longest = max((value for _, value in bars if math.isfinite(value)), default=0.0)
-    margin = max((len(name) for name, _ in bars), default=0)
-    result(title)
-    for name, value in bars:
-        share = value / longest if longest > 0 and math.isfinite(value) else 0.0
-        filled = round(width * min(max(share, 0.0), 1.0))
-        result(f"  {name:<{margin}}  {'█' * filled}{'·' * (width - filled)}  {value:.4g}")
 
 
 def _write_error(text: str, *, dim: bool = False) -> None:

@@ -35,12 +35,11 @@ class Conversation:
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401 - lets `input` edit lines and go back to earlier lines
         console.note("ask away; /help lists what else there is")
-        announce("answering")
         while True:
             try:
-                console.make_way(hold=True)
-                line = input(_PROMPT).strip()
                 console.make_way()
+                line = input(_PROMPT).strip()
+                announce("answering")
                 line.encode()  # text that is not UTF-8 comes as half characters
                 if line and not self.take(line):
                     return

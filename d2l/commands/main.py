@@ -186,6 +186,7 @@ def leave(code: int) -> NoReturn:
     """End now, after everything is tidied up. At its regular end Python would kill itself with
     SIGINT if the interruption had passed through an exec(): callers that are no shell would see
     -2."""
+    console.end_spinner()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, AttributeError):  # full, or closed
             stream.flush()

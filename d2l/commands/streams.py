@@ -14,7 +14,7 @@ from typing import Any
 from d2l.errors import D2LError
 
 #: Plain letters for what the commands print and old encodings lack.
-_PLAIN = dict(zip("…█·─→§–≤×", ["...", "#", ".", "-", "->", "S.", "-", "<=", "x"], strict=True))
+_PLAIN = dict(zip("…─→§–≤×", ["...", "-", "->", "S.", "-", "<=", "x"], strict=True))
 _HINT = "what was made is there; only what was to be printed is lost"
 
 

@@ -48,7 +48,6 @@ def test_strangers_text_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -
     console.stream(HOSTILE)
     console.result("")
     console.show_rows([("name", f"{HOSTILE}\nb")])
-    console.show_bars(HOSTILE, [(f"{HOSTILE}\n", 1.0)], width=2)
     console.show_table(("file",), [[f"[red]{HOSTILE}[/link]\n"]])
     captured = capsys.readouterr()
     assert captured.err == (
@@ -56,7 +55,6 @@ def test_strangers_text_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -
     )
     assert captured.out == (
         f"é\t{SPELLED}\n日本\n{SPELLED}\nname  {SPELLED}\\nb\n"
-        f"{SPELLED}\n  {SPELLED}\\n  ██  1\n"
         f"file\n{'─' * (len(SPELLED) + 14)}\n[red]{SPELLED}[/link]\\n\n"
     )
 
@@ -82,21 +80,6 @@ def test_no_progress_is_drawn_where_stderr_is_no_terminal(
         steps(1, 2)
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "")
-
-
-def test_bars_are_scaled_to_the_longest(capsys: pytest.CaptureFixture[str]) -> None:
-    console.show_bars("norms", [("a", 2.0), ("bc", 1.0), ("d", 0.0)], width=4)
-    assert capsys.readouterr().out == ("norms\n  a   ████  2\n  bc  ██··  1\n  d   ····  0\n")
-    console.show_bars("none", [("a", 0.0)], width=4)
-    assert capsys.readouterr().out == "none\n  a  ····  0\n"
-
-
-def test_no_figure_is_too_odd_for_a_bar(capsys: pytest.CaptureFixture[str]) -> None:
-    odd = [-1e300, 1e-320, math.inf, -math.inf, math.nan]
-    console.show_bars("norms", [(str(n), value) for n, value in enumerate(odd)], width=2)
-    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()[1:]] == [
-        "··", "██", "··", "··", "··",
-    ]  # fmt: skip
 
 
 def test_lines_about_strangers_files_are_not_endless(capsys: pytest.CaptureFixture[str]) -> None:

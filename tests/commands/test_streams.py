@@ -27,7 +27,7 @@ streams.prepare()
 streams.write(streams.spell_json({"a": "caf\\u00e9 \\u2026 \\U0001f600 \\udcff"}))
 streams.flush()
 """
-PLAIN = "norm … ███·· café → 日\n"
+PLAIN = "norm … ─── café → 日\n"
 
 
 def run(code: str, shell: str = "", **environment: str) -> subprocess.CompletedProcess[bytes]:
@@ -45,8 +45,8 @@ def run(code: str, shell: str = "", **environment: str) -> subprocess.CompletedP
     ("encoding", "expected"),
     [
         ("utf-8", PLAIN.encode()),
-        ("cp1252", "norm … ###·· café -> \\u65e5\n".encode("cp1252")),
-        ("ascii", b"norm ... ###.. caf\\xe9 -> \\u65e5\n"),
+        ("cp1252", "norm … --- café -> \\u65e5\n".encode("cp1252")),
+        ("ascii", b"norm ... --- caf\\xe9 -> \\u65e5\n"),
     ],
 )
 def test_every_encoding_gets_the_result(encoding: str, expected: bytes) -> None:
