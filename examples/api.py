@@ -24,8 +24,9 @@ tuned = adapter.apply_to(d2l.load_base(adapter))  # a PeftModel
 print(type(tuned).__name__, tuned.active_adapter, adapter)
 print("asked:", adapter.ask("When was the pump built?", max_new_tokens=24))
 
-print(adapter.export(out / "manual.gguf", to="gguf", force=True).load)
-print(adapter.drop(":#1").provenance.prompt.opening.seats[-1], "seats without the last chunk")
+print(d2l.export(adapter, out / "manual.gguf", to="gguf", force=True).load)
+less = d2l.edit(adapter, drop=[":#1"])
+print(less.provenance.prompt.opening.seats[-1], "seats without the last chunk")
 both = d2l.merge([d2l.Adapter.from_pretrained(out / "note.lora"), compiler(note)], weights=[1, 0.5])
 print("merged:", both)
 print(d2l.check(out / "manual.lora").runtimes["vllm"])

@@ -1,7 +1,6 @@
 """`d2l.Adapter`: a LoRA adapter in memory, with its provenance and the base that answers."""
 
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,23 +10,17 @@ from d2l.adapters.card import set_license
 from d2l.adapters.find import find_adapter
 from d2l.adapters.info import CARD, read_info
 from d2l.adapters.peft_folder import AdapterContent, read_content, write_adapter
-from d2l.api.export import export
-from d2l.change.edit import prepare as prepare_edit
-from d2l.change.edit import run as run_edit
-from d2l.change.parents import ChangeOptions
 from d2l.files.hub import PushOptions, push_folder
-from d2l.runtimes.export_options import ExportOptions
 from d2l.spelling import from_keywords, show_keywords
 
 if TYPE_CHECKING:
     from d2l.inference.adapted_model import AdaptedModel
     from d2l.inference.parts.answer import Answer
-    from d2l.runtimes.export import ExportResult
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Adapter(AdapterContent):
-    """A LoRA adapter, frozen: its methods change nothing and return a new adapter.
+    """A LoRA adapter, frozen: `d2l.edit` and `d2l.merge` make a new one.
 
     weights: `LoraWeights`, fp32, by module; delta = scale · B A, A (rank, d_in), B (d_out, rank).
     config: PEFT's, as adapter_config.json has it. provenance: where it came from (d2l.json); None
@@ -127,25 +120,6 @@ class Adapter(AdapterContent):
         from d2l.inference.peft_loading import apply_adapter
 
         return apply_adapter(self, model, adapter_name)
-
-    @show_keywords(ExportOptions)
-    def export(self, path: str | Path, *, to: str, **options: Any) -> "ExportResult":
-        """Write the adapter as another runtime loads it: `d2l.export` says how."""
-        return export(self, path, to=to, **options)
-
-    @show_keywords(ChangeOptions)
-    def drop(self, *selectors: str, **options: Any) -> "Adapter":
-        """Return a new adapter without some chunks: `d2l.edit` explains selectors."""
-        return self._edit(options, drop=selectors)
-
-    @show_keywords(ChangeOptions)
-    def keep(self, *selectors: str, **options: Any) -> "Adapter":
-        """Return a new adapter of some chunks alone."""
-        return self._edit(options, keep=selectors)
-
-    def _edit(self, options: Mapping[str, Any], **edits: Any) -> "Adapter":
-        plan = prepare_edit(self, **edits)
-        return Adapter.of(run_edit(plan, from_keywords(ChangeOptions, options)))
 
     def _in(self, dtype: str | None) -> "Adapter":
         """Return the adapter for another precision, which its d2l.json then names."""

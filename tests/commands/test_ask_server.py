@@ -1,6 +1,5 @@
 """`d2l ask --server`: the answers of `d2l ask`, from a server that runs already."""
 
-import contextlib
 import io
 import json
 import threading
@@ -17,7 +16,7 @@ from d2l.serve.client import Client, ServerError
 from tests.command import Command, Outcome
 from tests.compiled import Compiled, compile_tiny
 from tests.processes import run_python
-from tests.serve.test_upstream import Engine, engine
+from tests.serve.test_upstream import Engine, drip, engine
 from tests.serving import Running, Shelf, running
 
 __all__ = ["engine"]
@@ -160,19 +159,6 @@ def test_a_token_is_missing(command: Command, done: Compiled) -> None:
 
 def answer_with(status: int, body: bytes) -> Callable[[Engine], None]:
     return lambda handler: handler._write(status, body)
-
-
-def drip(head: bytes) -> Callable[[Engine], None]:
-    """Send a blank now and then behind a head, for a second, longer than the client waits."""
-
-    def script(handler: Engine) -> None:
-        with contextlib.suppress(OSError):
-            handler.wfile.write(head)
-            for _ in range(20):
-                handler.wfile.write(b" ")
-                time.sleep(0.05)
-
-    return script
 
 
 BUSY = b'{"error": {"message": "32 requests wait already", "code": "overloaded"}}'

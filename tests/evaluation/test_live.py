@@ -22,10 +22,9 @@ from d2l.inference.options import AskOptions
 from d2l.serve.client import ServerError
 from tests import tiny
 from tests.command import Command
-from tests.commands.test_ask_server import drip
 from tests.compiled import compile_tiny, write_prompt
 from tests.loaded import change_weights
-from tests.serve.test_upstream import engine
+from tests.serve.test_upstream import drip, engine
 from tests.serving import BASE, Shelf, running
 
 __all__ = ["engine"]

@@ -324,6 +324,8 @@ def test_odd_statuses_of_the_engine_are_passed_or_a_bad_gateway(
 
 
 def drip(head: bytes) -> Callable[[Engine], None]:
+    """Send a blank now and then behind a head, for three seconds, longer than anybody waits."""
+
     def script(handler: Engine) -> None:
         with contextlib.suppress(OSError):
             handler.wfile.write(head)

@@ -55,14 +55,14 @@ def cut_plain_text(
 
 
 def measure_moments(
-    seats: Seats, pieces: Sequence[Sequence[int]], *, seed: int = 0, watch: Progress = silent
+    seats: Seats, pieces: Sequence[Sequence[int]], *, watch: Progress = silent
 ) -> Tensor:
     """Measure the mean of x xᵀ over all tokens behind openings: float64 (layers, d_in, d_in).
 
     `pieces`: token ids of pieces of plain text, each of which is one question. On two CPU cores
     13,000 tokens take three minutes with a base of 0.5 B parameters.
     """
-    config, chance = seats.config, random.Random(seed)
+    config, chance = seats.config, random.Random(0)
     totals = torch.zeros(config.n_adapted_layers, config.hidden, config.hidden, dtype=torch.float64)
     n_tokens = 0
     memories = write_memories(seats, pieces)

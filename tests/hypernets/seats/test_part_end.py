@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from d2l.api.adapter import Adapter
 from d2l.api.compiler import Compiler
 from d2l.change.parents import Parent
 from d2l.change.parts import join_memories_of
+from d2l.documents.document import Document
 from d2l.errors import CheckpointError
 from d2l.hypernets.networks import open_network
 from d2l.hypernets.options import CompileOptions
@@ -69,16 +71,21 @@ def test_a_trained_end_takes_the_place_of_the_text_that_ends_a_part(
     assert not hasattr(of_tasks, "end")
 
 
+def compile_ended(done: Compiled, place: Path, documents: Sequence[Document]) -> Adapter:
+    """Compile documents with a network that has a trained end."""
+    folder = write_end(place / "ended", done.plan.network)
+    options = CompileOptions(
+        str(folder), str(done.base), "cpu", chunk_tokens=CHUNK_TOKENS, offline=True
+    )
+    return Compiler(options)(documents)
+
+
 @pytest.mark.usefixtures("cache")
 def test_a_full_answer_is_read_off_parts_without_their_ends(
     tmp_path: Path, make: Callable[[str], Compiled]
 ) -> None:
     done = make("qwen2")
-    folder = write_end(tmp_path / "ended", done.plan.network)
-    options = CompileOptions(
-        str(folder), str(done.base), "cpu", chunk_tokens=CHUNK_TOKENS, offline=True
-    )
-    Compiler(options)(done.plan.documents).save_pretrained(tmp_path / "ended.lora")
+    compile_ended(done, tmp_path, done.plan.documents).save_pretrained(tmp_path / "ended.lora")
     asker = AdaptedModel.load(
         tmp_path / "ended.lora", AskOptions(str(done.base), "cpu", offline=True)
     )
@@ -103,11 +110,7 @@ def test_the_one_memory_of_an_adapter_has_no_end(
     tmp_path: Path, make: Callable[[str], Compiled]
 ) -> None:
     done = make("qwen2")
-    folder = write_end(tmp_path / "ended", done.plan.network)
-    options = CompileOptions(
-        str(folder), str(done.base), "cpu", chunk_tokens=CHUNK_TOKENS, offline=True
-    )
-    made = Compiler(options)(done.plan.documents[:1])
+    made = compile_ended(done, tmp_path, done.plan.documents[:1])
     parts, memory = made.parts, made.memory
     assert parts is not None
     assert memory is not None
