@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from d2l.version import __version__
 
 if TYPE_CHECKING:  # at run time each name is imported when it is first asked for
+    from d2l.answer.model import AdaptedModel
     from d2l.api.adapter import Adapter
     from d2l.api.compiler import Compiler, TaskCompiler
     from d2l.api.export import export, plan_export
@@ -13,7 +14,6 @@ if TYPE_CHECKING:  # at run time each name is imported when it is first asked fo
     from d2l.documents.document import Document
     from d2l.documents.intake import ReadOptions
     from d2l.errors import D2LError
-    from d2l.inference.adapted_model import AdaptedModel
 
 #: All that is public; whatever else there is may change.
 __all__ = [
@@ -38,7 +38,7 @@ __all__ = [
 
 _FUNCTIONS = "d2l.api.functions"
 _PLACES = {
-    "AdaptedModel": "d2l.inference.adapted_model",
+    "AdaptedModel": "d2l.answer.model",
     "Adapter": "d2l.api.adapter",
     "Compiler": "d2l.api.compiler",
     "D2LError": "d2l.errors",

@@ -9,9 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from d2l.answer.model import AdaptedModel, AskOptions
 from d2l.commands import console
 from d2l.evaluation.metrics import contains_answer
-from d2l.inference.adapted_model import AdaptedModel, AskOptions
 
 here = Path(__file__).parent
 parser = argparse.ArgumentParser(description=__doc__, usage=argparse.SUPPRESS)

@@ -1,10 +1,15 @@
 """`d2l ask` with a compiled adapter, and the answers that transformers itself gives."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+import torch
 
-from d2l.inference.parts import choose
+from d2l.answer.events import Start
+from d2l.answer.model import AdaptedModel
+from d2l.bases.activations import cache_keyword
+from d2l.parts import judging
 from tests import tiny
 from tests.command import Command, Outcome
 from tests.compiled import Compiled, family_of, generate, make_dense, write_prompt
@@ -33,8 +38,19 @@ def expect(kind: str, done: Compiled, question: str) -> dict[str, str]:
 
 def judge(monkeypatch: pytest.MonkeyPatch, **changes: float) -> None:
     """Change the judging of parts by all kinds of bases."""
-    for name in ("TRAINED", "INSTRUCTED", "SHORT"):
-        monkeypatch.setattr(choose, name, replace(getattr(choose, name), **changes))
+    for name in ("TRAINED", "JOINED", "INSTRUCTED", "SHORT"):
+        monkeypatch.setattr(judging, name, replace(getattr(judging, name), **changes))
+
+
+def read_logits(asker: AdaptedModel, start: Start, ids: Sequence[int] = ()) -> torch.Tensor:
+    """Logits (tokens, vocabulary) of what was read before an answer, with some of its ids."""
+    assert start.context is not None
+    cache = asker.engine.copy(start.context.cache)
+    kept = {cache_keyword(asker.model.get_base_model()): cache.past} if cache.past else {}
+    rows = torch.tensor([[*start.context.ids, *ids]])
+    with asker.engine.using(cache.effect), torch.inference_mode():
+        logits: torch.Tensor = asker.model(rows, **kept).logits[0]
+    return logits
 
 
 def one_line(text: str) -> str:

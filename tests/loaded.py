@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from d2l.answer.model import AdaptedModel
+from d2l.answer.options import AskOptions
 from d2l.errors import D2LError
-from d2l.inference.adapted_model import AdaptedModel
-from d2l.inference.options import AskOptions
 from tests import tiny
 from tests.compiled import Compiled
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
+from d2l.answer.model import AdaptedModel
+from d2l.answer.options import AskOptions
 from d2l.api.compiler import Compiler
 from d2l.documents.document import Source
 from d2l.documents.read import read_document
 from d2l.hypernets.options import CompileOptions
 from d2l.hypernets.seats import calibration, compiling
-from d2l.inference.adapted_model import AdaptedModel
-from d2l.inference.options import AskOptions
 from tests import tiny
 from tests.bases.family_templates import TEMPLATES
 from tests.compiled import ADAPTER, Compiled

@@ -13,10 +13,10 @@ from typing import Any
 
 import openai
 
+from d2l.answer.model import AdaptedModel
+from d2l.answer.options import AskOptions
 from d2l.documents.document import Document
 from d2l.errors import D2LError
-from d2l.inference.adapted_model import AdaptedModel
-from d2l.inference.options import AskOptions
 from d2l.readers.parsing import Section
 from d2l.serve.options import ServeOptions
 from d2l.serve.server import Server

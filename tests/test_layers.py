@@ -26,20 +26,22 @@ FLOORS: tuple[dict[str, str], ...] = (
     {"documents": "readers files", "datasets": "files"},
     {"bases": "files", "adapters": "files"},
     {"hypernets": "documents datasets adapters bases files"},
-    {"inference": "documents datasets adapters bases", "runtimes": "adapters bases files"},
+    {"parts": "adapters bases", "runtimes": "adapters bases files"},
+    {"answer": "documents datasets adapters bases parts"},
+    {"inference": "datasets adapters bases parts answer"},
     {
-        "serve": "datasets adapters inference",
+        "serve": "datasets adapters parts answer",
     },
     {"compiler": "documents datasets bases adapters hypernets files"},
     {"change": "bases adapters hypernets compiler"},
-    {"api": "documents datasets bases adapters hypernets inference runtimes compiler change files"},
+    {"api": "documents datasets bases adapters hypernets answer runtimes compiler change files"},
     {
         "batch": "documents adapters hypernets compiler api files",
-        "evaluation": "readers documents datasets bases adapters hypernets inference serve "
-        "compiler api files",
+        "evaluation": "readers documents datasets bases adapters hypernets parts answer serve "
+        "inference compiler api files",
     },
     {
-        "commands": "documents datasets bases adapters hypernets inference serve runtimes "
+        "commands": "documents datasets bases adapters hypernets parts answer serve runtimes "
         "compiler change api batch evaluation files"
     },
 )
@@ -119,7 +121,7 @@ def test_the_package_names_what_rooms_give_and_imports_none_of_it() -> None:
     (checking,) = [node for node in body if isinstance(node, ast.If)]
     assert ast.unparse(checking.test) == "TYPE_CHECKING"
     rooms = {room_of(name) for name in read_imports(checking.body)}
-    assert rooms == {"api", "documents", "errors", "inference"}
+    assert rooms == {"api", "documents", "errors", "answer"}
 
 
 def test_no_files_import_each_other_in_a_circle() -> None:

@@ -14,8 +14,8 @@ from d2l.files.hub import PushOptions, push_folder
 from d2l.spelling import from_keywords, show_keywords
 
 if TYPE_CHECKING:
-    from d2l.inference.adapted_model import AdaptedModel
-    from d2l.inference.parts.answer import Answer
+    from d2l.answer.cite import Answer
+    from d2l.answer.model import AdaptedModel
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -63,7 +63,7 @@ class Adapter(AdapterContent):
         Raises AdapterError or BaseModelError. `AdaptedModel.from_pretrained` takes another base,
         device or precision, and its `set_adapter` asks many adapters with one base in memory.
         """
-        from d2l.inference.adapted_model import AdaptedModel
+        from d2l.answer.model import AdaptedModel
 
         return AdaptedModel.from_pretrained(self)
 
@@ -117,7 +117,7 @@ class Adapter(AdapterContent):
         a PeftModel, which gets one adapter more. Weights are those that `save_pretrained` would
         write, in fp32 as PEFT loads them. Raises AdapterError where the shapes do not fit.
         """
-        from d2l.inference.peft_loading import apply_adapter
+        from d2l.answer.peft_loading import apply_adapter
 
         return apply_adapter(self, model, adapter_name)
 

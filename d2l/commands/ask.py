@@ -12,6 +12,7 @@ import d2l
 from d2l.adapters.exported_parts import name_manual
 from d2l.adapters.find import find_adapter
 from d2l.adapters.info import read_info
+from d2l.answer.options import AskOptions
 from d2l.commands import console
 from d2l.commands.asking import Asker, LocalAsker, Row, ServerAsker
 from d2l.commands.conversation import Conversation, show_arms
@@ -27,8 +28,7 @@ from d2l.commands.options import (
     note_smaller,
 )
 from d2l.errors import D2LError, OptionError
-from d2l.inference.options import AskOptions
-from d2l.inference.parts.choose import PartOptions
+from d2l.parts.kept import PartOptions
 from d2l.progress import announce
 
 #: Seconds of a start that are worth a server.

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from d2l.datasets.silence import NOT_FOUND, SILENCE, Masked, is_silence
+from d2l.answer.options import AskOptions
+from d2l.datasets.silence import is_silence
 from d2l.errors import OptionError
-from d2l.inference.options import AskOptions
-from d2l.inference.parts.choose import PartOptions
+from d2l.parts.kept import PartOptions
 from d2l.serve.client import Client, ServerError
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class LocalAsker:
     def answer(self, turns: Turns, emit: Emit = discard) -> ShownAnswer:
         """See `Asker`."""
         answer = self._model.answer(turns, emit)
-        several = len({record.document for record in self._model.texts}) > 1
+        several = len({record.document for record in self._model.kept.records}) > 1
         return _show(answer.text, answer.to_json(), several, self._limit)
 
     @property
@@ -129,13 +129,10 @@ class ServerAsker:
         self, model: str, turns: Turns, fields: Row, emit: Emit = discard
     ) -> tuple[ShownAnswer, int]:
         """Ask a model of the server; also the number of the document's tokens left out."""
-        masked = Masked(emit, str)
-        answer = self._client.answer(model, turns, masked.take, fields)
-        masked.end(NOT_FOUND)
-        text = NOT_FOUND if answer.text.strip() == SILENCE else answer.text
+        answer = self._client.answer(model, turns, emit, fields)
         several = len({str(part["document"]) for part in answer.source.get("parts", ())}) > 1
         limit = f"{self._most} tokens: --max-tokens" if self._most else "the limit: --max-tokens"
-        return _show(text, answer.source, several, limit), answer.n_left_out
+        return _show(answer.text, answer.source, several, limit), answer.n_left_out
 
     def compare(self, question: str) -> tuple[Row, dict[str, ShownAnswer]]:
         """See `Asker`; the document is the adapter's own, where the server finds it."""

@@ -9,11 +9,11 @@ import typer
 
 import d2l
 from d2l.adapters.info import read_info
+from d2l.answer.options import AskOptions
 from d2l.commands import console
 from d2l.commands.options import AdapterPath, Base, Device, Offline
 from d2l.errors import OptionError
 from d2l.files.printable import one_line
-from d2l.inference.options import AskOptions
 
 if TYPE_CHECKING:
     from d2l.runtimes.check import CheckReport

@@ -37,8 +37,8 @@ def probe(
 
     Compares it with the document in the prompt, and with the base alone.
     """
+    from d2l.answer.options import AskOptions
     from d2l.evaluation.probe import probe_questions
-    from d2l.inference.options import AskOptions
 
     asking = AskOptions(base, device, _MOST_TOKENS, offline=offline)
     report = probe_questions(adapter, qa, document=document, asking=asking, watch=console.watch)

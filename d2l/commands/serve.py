@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from d2l.adapters.info import read_info
+from d2l.answer.options import AskOptions
 from d2l.commands import console
 from d2l.commands.options import (
     LIMITS,
@@ -20,7 +21,6 @@ from d2l.commands.options import (
 )
 from d2l.errors import MissingExtraError, OptionError
 from d2l.files.printable import short_line
-from d2l.inference.options import AskOptions
 from d2l.serve.options import EngineKind, ServeOptions, Upstream
 
 if TYPE_CHECKING:

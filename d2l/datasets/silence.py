@@ -1,10 +1,6 @@
 """Refusals: the sentence that networks learn, and the sentences by which other models refuse."""
 
 import re
-from collections.abc import Callable
-from typing import Generic, TypeVar
-
-T = TypeVar("T")
 
 #: The answer that networks are trained to give where the document has none; d2l says it, too, where
 #: no part answers. Parts are weighed by the probability of its first token, which is "The" alone:
@@ -81,31 +77,3 @@ def is_silence(answer: str) -> bool:
     first = _SENTENCE_END.split(text, maxsplit=1)[0]
     first = " ".join(first.split()).rstrip(" .!?\"'*")
     return not first or _SILENT.search(first) is not None
-
-
-class Masked(Generic[T]):
-    """Pieces of an answer on their way to `emit`: those of the refusal that networks learned wait,
-    and another piece comes in their place. `spell` gives the text of a piece."""
-
-    def __init__(self, emit: Callable[[T], None], spell: Callable[[T], str]) -> None:
-        self._emit, self._spell = emit, spell
-        self._waiting: list[T] = []
-        self.text = ""
-
-    def take(self, piece: T) -> None:
-        """Take a piece."""
-        self.text += self._spell(piece)
-        self._waiting.append(piece)
-        if not SILENCE.startswith(self.text.strip()):
-            self._flush()
-
-    def end(self, refusal: T) -> None:
-        """End the answer: with `refusal`, if it is the one that networks learned."""
-        if self.text.strip() == SILENCE and self._waiting:
-            self._waiting = [refusal]
-        self._flush()
-
-    def _flush(self) -> None:
-        for piece in self._waiting:
-            self._emit(piece)
-        self._waiting.clear()

@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 
+from d2l.answer.model import AdaptedModel
 from d2l.datasets.questions import SHORT, Question
 from d2l.datasets.silence import FEW_WORDS, INSTRUCTION, SILENCE, is_silence
 from d2l.evaluation.answers import Arm, MarkedAnswer
 from d2l.evaluation.facts import mark_facts
 from d2l.evaluation.metrics import contains_answer, match_exactly, token_f1, write_plainly
-from d2l.inference.adapted_model import AdaptedModel
-from d2l.inference.parts.choose import PartOptions
 from d2l.inference.scoring import Query, ScoredAnswer, answer_adapted, answer_alone
+from d2l.parts.kept import PartOptions
 
 _WHOLE = PartOptions(whole=True)
 

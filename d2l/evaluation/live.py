@@ -13,14 +13,14 @@ from pathlib import Path
 from peft.helpers import rescale_adapter_scale
 
 from d2l.adapters.info import read_info
+from d2l.answer.model import AdaptedModel
+from d2l.answer.options import AskOptions
 from d2l.compiler.originals import find_originals
 from d2l.datasets.prompts import read_harm_prompts
 from d2l.documents.sentences import find_sentences
 from d2l.evaluation.endpoint import Endpoint, EndpointReply
 from d2l.evaluation.metrics import Row, pick_evenly
-from d2l.inference.adapted_model import AdaptedModel
-from d2l.inference.likelihood import GenerationSettings, answer_greedily, token_distributions
-from d2l.inference.options import AskOptions
+from d2l.parts.engine import Decoding
 from d2l.progress import Progress, silent
 
 N_QUESTIONS = 5
@@ -124,26 +124,26 @@ def answer_in_state(
 ) -> list[EndpointReply]:
     """Answer questions with PEFT, in one of `STATES`."""
     strength, own_template = STATES[state]
-    prompts = [_make_prompt(adapted, question, own_template) for question in questions]
-    model, pad = adapted.model, adapted.end_token()
     changed: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
-    if strength == 0:
-        changed = model.disable_adapter()
-    elif strength != 1:
-        changed = rescale_adapter_scale(model, strength)
-    n = len(prompts)
+    if strength not in (0, 1):
+        changed = rescale_adapter_scale(adapted.model, strength)
     with changed:
-        answers = answer_greedily(model, prompts, GenerationSettings(N_TOKENS, n, pad, pad))
-        firsts = token_distributions(model, prompts, [[pad]] * n, batch=n, pad=pad)
-        tops = [rows[0].topk(min(N_TOP, rows.shape[-1])) for rows in firsts]  # of (1, vocabulary)
-    decode = adapted.base_tokenizer.decode
-    return [
-        EndpointReply(
-            str(decode(answer, skip_special_tokens=True)).strip(),
-            tuple(zip(map(decode, top.indices.tolist()), top.values.tolist(), strict=True)),
-        )
-        for answer, top in zip(answers, tops, strict=True)
-    ]
+        return [
+            _answer(
+                adapted, _make_prompt(adapted, question, own_template), in_effect=bool(strength)
+            )
+            for question in questions
+        ]
+
+
+def _answer(adapted: AdaptedModel, prompt: list[int], *, in_effect: bool) -> EndpointReply:
+    """Answer a prompt, with the likeliest first tokens."""
+    begun = adapted.engine.read((), "whole" if in_effect else "none")
+    decoding, decode = Decoding(N_TOKENS, n_top=N_TOP), adapted.base_tokenizer.decode
+    tokens = list(adapted.engine.generate(begun, prompt, decoding))
+    _, *top = tokens[0].log_probs
+    text = str(decode([token.id for token in tokens], skip_special_tokens=True))
+    return EndpointReply(text.strip(), tuple((decode(token), value) for token, value in top))
 
 
 def _list_states(adapted: AdaptedModel, questions: Sequence[str]) -> list[str]:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from d2l.adapters.info import AdapterInfo, read_info
+from d2l.answer.model import AdaptedModel
+from d2l.answer.options import AskOptions
 from d2l.bases.models import batched
 from d2l.compiler.originals import read_originals
 from d2l.datasets.questions import Question, read_questions
@@ -14,8 +16,6 @@ from d2l.errors import D2LError, ProbeError
 from d2l.evaluation.answers import AnsweredQuestion, Arm, ArmScores, MarkedAnswer, score_arms
 from d2l.evaluation.arms import ask_arm
 from d2l.evaluation.metrics import contains_answer
-from d2l.inference.adapted_model import AdaptedModel
-from d2l.inference.options import AskOptions
 from d2l.progress import Progress, silent
 
 #: Questions between two reports of progress.
@@ -94,7 +94,7 @@ def probe_questions(
     text, remarks = _read_text(info, document)
     asked, left_out = _choose(questions, text, file)
     asker = AdaptedModel.load(adapter, asking)
-    own = Arm.ADAPTER if asker.parts is None else Arm.PARTS
+    own = Arm.PARTS if asker.kept.chooses else Arm.ADAPTER
     arms = [own, *([] if text is None else [Arm.PROMPT]), Arm.BASE]
     answers: dict[Arm, list[MarkedAnswer]] = {arm: [] for arm in arms}
     turns = [(arm, some) for arm in arms for some in batched(asked, _BATCH)]

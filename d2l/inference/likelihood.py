@@ -18,8 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from d2l.answer.forward import extend, read_logits
+from d2l.answer.torch_engine import decode
 from d2l.bases.models import batched
-from d2l.inference.forward import extend, read_logits
+from d2l.parts.engine import Decoding
 
 Ids = Sequence[int]
 
@@ -72,15 +74,15 @@ def score_answers(
 
 @torch.inference_mode()
 def score_behind(
-    model: Any, prompt: Ids, cache: Any, answer: Ids, settings: GenerationSettings
+    model: Any, ids: Ids, cache: Any, answer: Ids, settings: GenerationSettings
 ) -> tuple[Tensor, tuple[int, ...], float]:
-    """Score one prompt as `score_answers` does; a cache of its beginning is used up.
+    """Score the ids behind a cache as `score_answers` does; the cache is used up.
 
     Also returns the time (`time.perf_counter`) of the first token.
     """
     n_read = 0 if cache is None else cache.get_seq_length()
-    mask = torch.ones((1, len(prompt)), dtype=torch.long, device=model.device)
-    rest = torch.tensor([list(prompt[n_read:])], device=model.device)
+    mask = torch.ones((1, n_read + len(ids)), dtype=torch.long, device=model.device)
+    rest = torch.tensor([list(ids)], device=model.device)
     cache, hidden = extend(model, rest, mask=mask, cache=cache)
     read = _Read(cache, mask, read_logits(model, hidden[:, -1]))
     read.logits.argmax().item()  # waits for the device
@@ -193,35 +195,19 @@ def _pick(row: Tensor, ids: Ids) -> Tensor:
     return log_probs.gather(1, columns[:, None])[:, 0].cpu()
 
 
-@torch.inference_mode()
 def _continue(model: Any, read: _Read, settings: GenerationSettings) -> list[tuple[int, ...]]:
-    """Answer all rows greedily.
-
-    Finished rows are computed until they are half of the batch; then they are dropped.
-    """
-    cache, mask, logits = read.cache, read.mask, read.logits
-    answers: list[list[int]] = [[] for _ in range(len(logits))]
-    rows = list(range(len(answers)))  # numbers of the rows that are computed
-    unfinished = set(rows)
-    n_stragglers = int(settings.stragglers * len(rows))
-    for left in reversed(range(settings.max_tokens)):
-        for index, row in enumerate(rows if settings.banned else ()):
-            if answers[row][-len(settings.banned) + 1 :] == list(settings.banned[:-1]):
-                logits[index, settings.banned[-1]] = -torch.inf
-        chosen = logits.argmax(dim=-1)  # (rows,)
-        for row, token in zip(rows, chosen.tolist(), strict=True):
-            if token == settings.end:
+    """Answer all rows greedily."""
+    answers: list[list[int]] = [[] for _ in range(len(read.logits))]
+    unfinished = set(range(len(answers)))
+    n_stragglers = int(settings.stragglers * len(answers))
+    decoding = Decoding(settings.max_tokens, banned=settings.banned)
+    steps = decode(model, read.cache, read.mask, read.logits, decoding, ends=(settings.end,))
+    for step in steps:
+        for row, token in step.items():
+            if token.is_end:
                 unfinished.discard(row)
-            elif row in unfinished:
-                answers[row].append(token)
-        if len(unfinished) <= n_stragglers or not left:
+            else:
+                answers[row].append(token.id)
+        if len(unfinished) <= n_stragglers:
             break
-        if 2 * len(unfinished) <= len(rows) and hasattr(cache, "batch_select_indices"):
-            indices = [index for index, row in enumerate(rows) if row in unfinished]
-            rest = torch.tensor(indices, device=mask.device)
-            cache.batch_select_indices(rest)
-            chosen, mask, rows = chosen[rest], mask[rest], [rows[index] for index in indices]
-        mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
-        cache, hidden = extend(model, chosen[:, None], mask=mask, cache=cache)
-        logits = read_logits(model, hidden[:, -1])
     return [tuple(answer) for answer in answers]

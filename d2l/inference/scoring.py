@@ -12,14 +12,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from d2l.answer.chat_prompts import user_turn
+from d2l.answer.forward import extend_in_pieces
+from d2l.answer.model import AdaptedModel
+from d2l.answer.options import AskOptions
+from d2l.answer.torch_engine import TorchCache
 from d2l.datasets.silence import SILENCE
-from d2l.inference.adapted_model import AdaptedModel
-from d2l.inference.chat_prompts import user_turn
-from d2l.inference.forward import extend_in_pieces
 from d2l.inference.likelihood import GenerationSettings, count_shared, score_answers, score_behind
-from d2l.inference.options import AskOptions
-from d2l.inference.parts.choose import PartOptions
-from d2l.inference.parts.read import PartPrompt
+from d2l.parts.kept import Context, PartOptions
 
 #: Prompts that are read together.
 _BATCH = 8
@@ -66,7 +66,7 @@ def answer_adapted(
         replace(asker.options, parts=row.parts or asker.options.parts, short=row.short)
         for row in asked
     ]
-    if asker.parts is None or all(one.parts.whole for one in options):
+    if not asker.kept.chooses or all(one.parts.whole for one in options):
         pairs = zip(asked, options, strict=True)
         prompts = [asker.prompt_turns(asker.complete([user_turn(q.question)], o)) for q, o in pairs]
         return _answer_batch(asker, prompts, asked, most)
@@ -120,9 +120,10 @@ def _answer_each(
     ids, answers = torch.tensor([head], dtype=torch.long, device=asker.model.device), []
     cache, _ = extend_in_pieces(asker.model, ids, mask=torch.ones_like(ids), cache=None)
     for prompt, row in zip(prompts, asked, strict=True):
-        own = copy.deepcopy(cache) if prompt[: len(head)] == head else None
-        start = time.perf_counter()
-        answers.append(_answer_behind(asker, PartPrompt(prompt, own), row, max_tokens, start))
+        is_read = prompt[: len(head)] == head
+        own = TorchCache(copy.deepcopy(cache) if is_read else None, "none")
+        start, rest = time.perf_counter(), prompt[len(head) * is_read :]
+        answers.append(_answer_behind(asker, Context(own, rest), row, max_tokens, start))
     return answers
 
 
@@ -145,29 +146,28 @@ def _answer_by_parts(
 
     If no part answers, the answer is SILENCE, and the likelihood is that of the best part.
     """
-    assert asker.reader is not None
-    asker.reader.forget()
+    asker.kept.forget()
     start = time.perf_counter()
-    with asker.reading([user_turn(asked.question)], options) as prompt:
-        choice = prompt.choice
-        answers = choice is None or choice.is_answered
-        if answers or prompt.cache is not None:
-            scored = _answer_behind(asker, prompt, asked, max_tokens, start)
-            part = choice.indices[0] if choice is not None and answers else None
-            return scored._replace(text=scored.text if answers else SILENCE, part=part)
-    assert choice is not None  # no part shares a word with the question, so none was read
+    begun = asker.read([user_turn(asked.question)], options)
     first = time.perf_counter() - start
-    best = replace(options, parts=PartOptions(page=f"#{choice.indices[0]}"))
+    if begun.context is not None:
+        scored = _answer_behind(asker, begun.context, asked, max_tokens, start)
+        return scored._replace(part=begun.verdict.indices[0])
+    best = replace(options, parts=PartOptions(page=f"#{begun.verdict.indices[0]}"))
     scored = _answer_by_parts(asker, asked, best, 0)
     return scored._replace(text=SILENCE, part=None, first_seconds=first)
 
 
 def _answer_behind(
-    asker: AdaptedModel, prompt: PartPrompt, asked: Query, max_tokens: int, start: float
+    asker: AdaptedModel, context: Context, asked: Query, max_tokens: int, start: float
 ) -> ScoredAnswer:
-    """Continue one prompt; `start`: the time of its question."""
-    end, causal = asker.end_token(), asker.model.get_base_model()
-    settings = GenerationSettings(max_tokens, 1, end=end, pad=end, banned=prompt.banned)
-    log_probs, ids, first = score_behind(causal, prompt.ids, prompt.cache, asked.wanted, settings)
+    """Continue what was read; `start`: the time of its question."""
+    end, cache = asker.end_token(), context.cache
+    assert isinstance(cache, TorchCache)
+    settings = GenerationSettings(max_tokens, 1, end=end, pad=end, banned=context.banned)
+    with asker.engine.using(cache.effect):
+        log_probs, ids, first = score_behind(
+            asker.model, context.ids, cache.past, asked.wanted, settings
+        )
     text = str(asker.base_tokenizer.decode(ids, skip_special_tokens=True)).strip()
     return ScoredAnswer(text, log_probs, first_seconds=first - start)

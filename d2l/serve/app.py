@@ -10,9 +10,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.types import ASGIApp
 
+from d2l.answer.events import Ending, Event, Start, TextPiece
 from d2l.errors import D2LError
 from d2l.serve.engine import ChatJob, ChatOrder, ChatWorker, Engine
-from d2l.serve.events import Ending, Event, Start, TextPiece
 from d2l.serve.library import Library, ServedAdapter
 from d2l.serve.options import ServeOptions
 from d2l.serve.protocol import ChatRequest, Reply, RequestError, refuse_model, write_event

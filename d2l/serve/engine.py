@@ -4,19 +4,17 @@ import asyncio
 import contextlib
 import ctypes
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from d2l.datasets.silence import NOT_FOUND, SILENCE, Masked
+from d2l.answer.events import Ending, Event
+from d2l.answer.flow import PromptLengthError
+from d2l.answer.model import AdaptedModel, add_adapter
+from d2l.answer.options import AskOptions
 from d2l.errors import AdapterError, BaseModelError
-from d2l.inference.adapted_model import AdaptedModel, add_adapter
-from d2l.inference.chat_prompts import Turns
-from d2l.inference.options import AskOptions
-from d2l.inference.parts.read import PartPrompt
-from d2l.serve.events import Ending, Event, Start, TextPiece
-from d2l.serve.generation import generate, stoppable
+from d2l.parts.kept import Turns
 from d2l.serve.library import ServedAdapter, Stamp, read_stamp
 from d2l.serve.protocol import ChatRequest, RequestError
 
@@ -64,34 +62,26 @@ class Engine:
     ) -> Ending:
         """Answer an order; the start and then pieces of text go to `emit`. Raises RequestError,
         D2LError, and TimeoutError if the answer `is_due` before it begins."""
-        with contextlib.ExitStack() as block:
-            if order.entry is None:
-                adapted = next(reversed(self._loaded.values())).adapted
-                block.enter_context(adapted.disable_adapter())
-            else:
-                adapted = self._put_on(order.entry.folder)
-            block.enter_context(stoppable(adapted.model, is_due))
-            prompt, n_left_out = block.enter_context(_reading(adapted, order))
-            n_prompt, choice = len(prompt.ids), prompt.choice
-            n_left = self.window - n_prompt
-            if n_left < 1:
-                raise RequestError(
-                    400,
-                    f"the prompt has {n_prompt:,} tokens, and this base reads {self.window:,}",
-                    code="context_length_exceeded",
-                    param="messages",
-                )
-            emit(Start(n_prompt, n_left_out))
-            turns = order.chat.turns
-            if choice is not None and not choice.is_answered:
-                emit(TextPiece(NOT_FOUND))
-                return Ending("stop", 0, adapted.explain(turns, SILENCE, "stop", choice))
-            masked = Masked[TextPiece](emit, lambda piece: piece.text)
-            most = min(order.max_tokens, n_left)
-            ending = generate(adapted, prompt, order.chat, most, emit=masked.take, is_due=is_due)
-            masked.end(TextPiece(NOT_FOUND))
-            answer = adapted.explain(turns, masked.text, ending.reason, choice)
-            return replace(ending, answer=None if order.entry is None else answer)
+        chat = order.chat
+        disabled: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+        if order.entry is None:
+            adapted = next(reversed(self._loaded.values())).adapted
+            disabled = adapted.disable_adapter()
+        else:
+            adapted = self._put_on(order.entry.folder)
+        with disabled:
+            turns, options = _accepted(adapted, chat.turns), _read_options(adapted, order)
+            with contextlib.closing(adapted.stream(turns, options, is_due)) as events:
+                try:
+                    for event in events:
+                        if isinstance(event, Ending):
+                            return event if order.entry is not None else replace(event, answer=None)
+                        emit(event)
+                except PromptLengthError as error:
+                    raise RequestError(
+                        400, error.message, code="context_length_exceeded", param="messages"
+                    ) from error
+        raise AssertionError("an answer without an ending")
 
     def _put_on(self, folder: Path) -> AdaptedModel:
         """Activate an adapter; it is loaded first if it is not, or if its files have changed."""
@@ -147,21 +137,19 @@ def _return_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-@contextlib.contextmanager
-def _reading(adapted: AdaptedModel, order: ChatOrder) -> Iterator[tuple[PartPrompt, int]]:
-    """Let the model read the part or the document of an order; gives the prompt, and the number of
-    the document's tokens that did not fit."""
-    turns, parts = order.chat.turns, order.chat.part_options
-    if order.document is not None:
-        question = turns[-1]["content"]
-        ids, left_out = adapted.prompt_about(order.document, question, n_answer=order.max_tokens)
-        yield PartPrompt(ids), left_out
-        return
-    if (parts.count or parts.page) and (adapted.parts is None or adapted.disabled):
+def _read_options(adapted: AdaptedModel, order: ChatOrder) -> AskOptions:
+    """Read the options of an order; raises RequestError for a choice among parts without parts."""
+    parts = order.chat.part_options
+    if (parts.count or parts.page) and (adapted.disabled or not adapted.kept.chooses):
         raise RequestError(400, f"{order.chat.model} has no parts to choose from", param="d2l")
-    options = replace(adapted.options, parts=parts, short=order.chat.is_short)
-    with adapted.reading(_accepted(adapted, turns), options) as prompt:
-        yield prompt, 0
+    options = replace(
+        adapted.options,
+        parts=parts,
+        short=order.chat.is_short,
+        max_new_tokens=order.max_tokens,
+        document=order.document,
+    )
+    return order.chat.apply(options)
 
 
 def _accepted(adapted: AdaptedModel, turns: Turns) -> Turns:

@@ -8,6 +8,7 @@ import json
 import time
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import (
@@ -15,17 +16,20 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
-from d2l.inference.parts.choose import PartOptions
-from d2l.serve.events import Ending, Event, Sampling, Start, TextPiece
+from d2l.answer.events import Ending, Event, Start, TextPiece
+from d2l.answer.options import AskOptions
+from d2l.parts.kept import PartOptions
 
 if TYPE_CHECKING:
-    from d2l.inference.chat_prompts import Turns
+    from d2l.parts.kept import Turns
 
 #: Tokens of an answer where the request sets no limit.
 DEFAULT_TOKENS = 256
+StopText = Annotated[str, Field(min_length=1, max_length=256)]
 DocumentChoice = Annotated[dict[Literal["text", "adapter"], str], Field(min_length=1, max_length=1)]
 
 
@@ -110,6 +114,34 @@ class PartFields(BaseModel):
         if self.whole and (self.page or self.parts):
             raise ValueError("whole goes with neither page nor parts")
         return self
+
+
+class Sampling(BaseModel):
+    """Sampling options, named as by OpenAI; without a `temperature` sampling is greedy."""
+
+    model_config = ConfigDict(strict=True)  # a number is no text
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    stop: Annotated[list[StopText], Field(max_length=4)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None  # OpenAI's limit, too
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _list_stop(cls, stop: Any) -> Any:
+        return [stop] if isinstance(stop, str) and stop else stop or None
+
+    def apply(self, options: AskOptions) -> AskOptions:
+        """Apply them to options of answers."""
+        return replace(
+            options,
+            temperature=self.temperature or 0.0,
+            top_p=self.top_p,
+            seed=self.seed,
+            stop=tuple(self.stop or ()),
+            n_top=(self.top_logprobs or 0) if self.logprobs else None,
+        )
 
 
 class ChatRequest(Sampling):

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from d2l.inference.options import AskOptions
+from d2l.answer.options import AskOptions
 from d2l.serve.app import ReadDocument, Service
 from d2l.serve.engine import Engine
 from d2l.serve.library import Library, Remark

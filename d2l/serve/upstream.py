@@ -20,12 +20,13 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import ASGIApp
 
 from d2l.adapters.exported_parts import ExportedPart, ExportIndex, read_index
-from d2l.datasets.silence import NOT_FOUND, SILENCE
-from d2l.inference.parts.answer import Answer
-from d2l.inference.parts.asked import join_questions, list_needed
-from d2l.inference.parts.choose import PartChooser, PartOptions
+from d2l.answer.cite import Answer, cite
+from d2l.answer.events import Ending, Start, TextPiece
+from d2l.answer.refusal import REFUSAL, may_refuse, show
+from d2l.answer.scope import list_needed, read_question
+from d2l.parts.kept import PartOptions
+from d2l.parts.open import open_kept
 from d2l.serve.client import MOST_BYTES
-from d2l.serve.events import Ending, Start, TextPiece
 from d2l.serve.library import read_stamp
 from d2l.serve.options import ServeOptions, Upstream
 from d2l.serve.protocol import (
@@ -84,7 +85,7 @@ class UpstreamService:
         self._prefix: str | None = None  # of parts' names, once the engine was asked
         self._stamp = read_stamp(folder)
         self._index = read_index(folder)
-        self._chooser = PartChooser(self._index.to_parts())
+        self._kept = open_kept(self._index.to_parts())
         self._client = httpx2.AsyncClient(
             timeout=httpx2.Timeout(None, connect=_CONNECT_SECONDS),
             limits=httpx2.Limits(max_connections=None),
@@ -110,7 +111,7 @@ class UpstreamService:
         """Parts as they are on disk now; raises AdapterError."""
         if (stamp := read_stamp(self._folder)) != self._stamp:
             self._index = read_index(self._folder)
-            self._chooser, self._stamp = PartChooser(self._index.to_parts()), stamp
+            self._kept, self._stamp = open_kept(self._index.to_parts()), stamp
         return self._index
 
     async def _show_health(self, _: Request) -> Response:
@@ -142,14 +143,15 @@ class UpstreamService:
         if fields.whole or (fields.parts or 1) > 1:
             raise RequestError(400, "the engine reads one part for each answer", param="d2l")
         turns = [message.turn for message in chat.messages]
-        choice = self._chooser.choose(turns, PartOptions(1, fields.page))
+        question = read_question(turns)
+        choice = self._kept.route(question, PartOptions(1, fields.page), (), short=True)
         if not choice.is_answered or not choice.indices:
             return _refuse_answer(chat)
         part = self._index.parts[choice.indices[0]]
         values = {name: value for name, value in json.loads(body).items() if name not in _DROPPED}
         values |= self._bound(chat)
         values["messages"] = [values["messages"][n] for n in list_needed(turns)]
-        explain = partial(self._chooser.explain, choice, join_questions(turns))
+        explain = partial(cite, self._kept, choice, question.whole)
         leaving = asyncio.ensure_future(request.receive())  # the next message: the client has gone
         leaving.add_done_callback(lambda done: done.cancelled() or work is None or work.cancel())
         deadline = asyncio.get_running_loop().time() + self._options.max_seconds
@@ -164,8 +166,8 @@ class UpstreamService:
                 answer = json.loads(await _read_whole(reply))
             text, finish = _read_choice(answer, "message")
             source = explain(text[:_MOST_READ], "length" if finish == "length" else "stop")
-            if text.strip() == SILENCE:
-                answer["choices"][0]["message"]["content"] = NOT_FOUND
+            if show(text) != text:
+                answer["choices"][0]["message"]["content"] = show(text)
             return JSONResponse({**answer, "d2l": source.to_json()})
         except httpx2.HTTPStatusError as error:  # the engine's own, as it is
             reply = error.response
@@ -257,7 +259,7 @@ class UpstreamService:
                 held.append(json.loads(data))
                 piece, finish = _read_choice(held[-1], "delta")
                 text, end = text + piece, finish or end
-                if finish or not (text and SILENCE.startswith(text.strip())):
+                if finish or not may_refuse(text):
                     yield _write_events(held, text)
                     held = []
             source = explain(text[:_MOST_READ], "length" if end == "length" else "stop")
@@ -278,8 +280,8 @@ async def _read_whole(reply: httpx2.Response) -> bytes:
 
 def _write_events(events: list[dict[str, Any]], text: str) -> str:
     """Write events; the refusal that networks learned becomes that of d2l, as in whole answers."""
-    word = NOT_FOUND
-    for event in events if text.strip() == SILENCE else ():
+    word = show(text)
+    for event in events if word != text else ():
         if _read_choice(event, "delta")[0]:
             event["choices"][0]["delta"]["content"], word = word, ""
     return "".join(map(write_event, events))
@@ -288,7 +290,7 @@ def _write_events(events: list[dict[str, Any]], text: str) -> str:
 def _refuse_answer(chat: RoutedRequest) -> Response:
     """Refuse an answer if no part shares enough words with the question; no engine is asked."""
     reply, start = Reply(chat.model, Start(0)), Start(0)
-    piece, ending = TextPiece(NOT_FOUND), Ending("stop", 0, Answer(NOT_FOUND))
+    piece, ending = TextPiece(show(REFUSAL)), Ending("stop", 0, Answer(REFUSAL))
     if not chat.stream:
         return JSONResponse(reply.write([piece], ending))
     chunks = [reply.write_chunk(event) for event in (start, piece, ending)]

@@ -14,6 +14,8 @@ import torch
 
 from d2l.adapters.peft_folder import read_adapter, read_memory
 from d2l.adapters.provenance import Provenance
+from d2l.answer.model import AdaptedModel
+from d2l.answer.options import AskOptions
 from d2l.api.adapter import Adapter
 from d2l.change import edit as editing
 from d2l.change.merge import run
@@ -21,8 +23,6 @@ from d2l.change.merge_plan import prepare
 from d2l.change.parents import ChangeOptions
 from d2l.documents.document import Document
 from d2l.errors import CheckpointError, D2LError, MergeError
-from d2l.inference.adapted_model import AdaptedModel
-from d2l.inference.options import AskOptions
 from d2l.readers.parsing import Section
 from d2l.runtimes.check import CheckOptions, check
 from tests import tiny

@@ -79,7 +79,7 @@ def test_ctrl_c_stops_an_answer_and_not_the_conversation(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("d2l.inference.adapted_model.AdaptedModel.answer", interrupt)
+        patch.setattr("d2l.answer.model.AdaptedModel.answer", interrupt)
         outcome = talk(command, done, patch, QUESTIONS[0], "/help")
     assert outcome.code == 0
     assert "/quit" in outcome.out

@@ -12,11 +12,12 @@ from tokenizers import trainers
 
 from d2l.adapters.info import read_info
 from d2l.adapters.parts import read_parts
+from d2l.answer.model import AdaptedModel
+from d2l.answer.options import AskOptions
 from d2l.datasets.silence import FEW_WORDS, IN_FULL, INSTRUCTION, NOT_FOUND, TOPICS
 from d2l.hypernets.seats import calibration
-from d2l.inference.adapted_model import AdaptedModel
-from d2l.inference.options import AskOptions
-from d2l.inference.parts.choose import PartOptions
+from d2l.parts.kept import PartOptions
+from d2l.parts.kv import Kv
 from tests import tiny
 from tests.asking import judge
 from tests.command import Command, Outcome
@@ -131,16 +132,13 @@ def test_parts_of_a_chapter_stand_one_behind_another_in_front_of_the_question(
     asker = AdaptedModel.load(place / "mill.lora", AskOptions(BASE, "cpu", 4, offline=True))
     records = list_records("mill.lora")
     turns = user(CHAPTER)
-    with asker.reading(turns, asker.options) as prompt:
-        assert prompt.choice is not None
-        assert prompt.choice.together
-        assert prompt.choice.must_answer
-        assert prompt.cache is not None
-        n_parts = sum(records[n].n_seats for n in prompt.choice.indices)
-        assert asker.parts is not None
-        opening = asker.parts.parts.index.opening
-        assert opening is not None
-        assert prompt.cache.get_seq_length() == len(opening.ids) + n_parts
+    start = asker.read(turns, asker.options)
+    assert start.verdict.together
+    assert start.verdict.must_answer
+    n_parts = sum(records[n].n_seats for n in start.verdict.indices)
+    assert isinstance(asker.kept, Kv)
+    assert start.context is not None
+    assert start.context.cache.n_tokens == len(asker.kept.index_opening) + n_parts
 
 
 def test_a_long_conversation_leaves_room_for_the_parts_of_a_chapter(place: Path) -> None:
@@ -148,10 +146,9 @@ def test_a_long_conversation_leaves_room_for_the_parts_of_a_chapter(place: Path)
     earlier = [*user(FACT), {"role": "assistant", "content": "Every 14 days."}] * 9
     turns, n_dropped = asker.fit([*earlier, *user(CHAPTER)])
     assert n_dropped
-    with asker.reading(turns, asker.options) as prompt:
-        assert prompt.choice is not None
-        assert prompt.choice.together
-        assert len(prompt.ids) + 40 <= asker.window
+    start = asker.read(turns, asker.options)
+    assert start.verdict.together
+    assert start.n_prompt + 40 <= asker.window
 
 
 @pytest.mark.usefixtures("place")

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
+from d2l.answer.model import AdaptedModel
+from d2l.answer.options import AskOptions
 from d2l.commands import console
 from d2l.datasets.silence import NOT_FOUND
 from d2l.files.printable import printable
-from d2l.inference.adapted_model import AdaptedModel
-from d2l.inference.options import AskOptions
 from tests.asking import N_TOKENS, QUESTIONS, ask, judge
 from tests.command import Command
 from tests.compiled import Compile, Compiled, compile_tiny

@@ -15,7 +15,7 @@ from d2l.compiler.description import name_task
 from d2l.datasets.descriptions import CHANGES_MEANINGS
 from d2l.datasets.silence import SILENCE
 from d2l.hypernets.seats.config import read_config
-from d2l.inference.parts.read import N_BANNED
+from d2l.parts.kept import N_BANNED
 from tests import tiny
 from tests.command import Command
 
@@ -224,14 +224,15 @@ def test_a_task_does_not_answer_that_the_document_does_not_say(command: Command)
     compile_file(command, "note.txt", "note.lora")
     for name, n_banned in (("task.lora", N_BANNED), ("note.lora", 0)):
         model = d2l.AdaptedModel.from_pretrained(name, local_files_only=True)
-        with model.reading([{"role": "user", "content": "Sort."}], model.options) as prompt:
-            assert len(prompt.banned) == n_banned
-            assert list(prompt.banned) == model.encode(SILENCE)[:n_banned]
-        with (
-            model.disable_adapter(),
-            model.reading([{"role": "user", "content": "Sort."}], model.options) as prompt,
-        ):
-            assert not prompt.banned
+        turns = [{"role": "user", "content": "Sort."}]
+        context = model.read(turns, model.options).context
+        assert context is not None
+        assert len(context.banned) == n_banned
+        assert list(context.banned) == model.encode(SILENCE)[:n_banned]
+        with model.disable_adapter():
+            context = model.read(turns, model.options).context
+        assert context is not None
+        assert not context.banned
 
 
 @pytest.mark.parametrize(

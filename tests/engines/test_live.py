@@ -21,12 +21,12 @@ from functools import cache
 
 import pytest
 
+from d2l.answer.model import AdaptedModel
+from d2l.answer.options import AskOptions
 from d2l.bases.models import BaseFiles
 from d2l.evaluation import live
 from d2l.evaluation.endpoint import Endpoint, EndpointReply
 from d2l.evaluation.live import answer_in_state, check_live
-from d2l.inference.adapted_model import AdaptedModel
-from d2l.inference.options import AskOptions
 from tests.engines.exports import DATA, LARGE, Exports, compile_and_export, need
 from tests.processes import make_environment
 

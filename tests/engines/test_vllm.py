@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from d2l.adapters.peft_config import VLLM_RANKS
+from d2l.answer.options import AskOptions
 from d2l.api.compiler import Compiler
 from d2l.bases.models import BaseFiles, load_frozen
 from d2l.documents.document import Source
@@ -23,7 +24,6 @@ from d2l.documents.read import read_document
 from d2l.evaluation.endpoint import Endpoint
 from d2l.evaluation.live import RIGHT, check_live
 from d2l.hypernets.options import CompileOptions
-from d2l.inference.options import AskOptions
 from d2l.runtimes.check import CheckOptions, check
 from d2l.runtimes.runtime import REFUSES
 from tests.adapter_cases import CASES, write

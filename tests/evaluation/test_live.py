@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 import torch
 
+from d2l.answer.options import AskOptions
 from d2l.documents.document import Source
 from d2l.documents.read import read_document
 from d2l.errors import OptionError, ProbeError
 from d2l.evaluation.endpoint import Endpoint
 from d2l.evaluation.live import RIGHT, answer_in_state, check_live
-from d2l.inference.options import AskOptions
 from d2l.serve.client import ServerError
 from tests import tiny
 from tests.command import Command

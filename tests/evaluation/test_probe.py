@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
+from d2l.answer.options import AskOptions
 from d2l.documents.document import Source
 from d2l.documents.read import read_document
 from d2l.errors import DocumentError, ProbeError
 from d2l.evaluation.answers import Share
 from d2l.evaluation.probe import QuestionsReport, probe_questions
-from d2l.inference.options import AskOptions
 from tests import tiny
 from tests.compiled import Compiled, compile_tiny
 

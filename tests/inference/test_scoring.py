@@ -3,14 +3,15 @@
 import pytest
 import torch
 
+from d2l.answer.model import AdaptedModel
+from d2l.answer.options import AskOptions
 from d2l.datasets.silence import SILENCE
 from d2l.documents.document import Source
 from d2l.documents.read import read_document
-from d2l.inference.adapted_model import AdaptedModel
-from d2l.inference.options import AskOptions
-from d2l.inference.parts.choose import PartOptions
 from d2l.inference.scoring import Query, answer_adapted, answer_alone
+from d2l.parts.kept import PartOptions
 from tests import tiny
+from tests.asking import read_logits
 from tests.compiled import Compile, Compiled, compile_tiny, make_dense, write_prompt
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -105,14 +106,7 @@ def test_an_answer_is_that_of_ask_and_scores_follow_the_same_prompt(
 ) -> None:
     turns, wanted = [{"role": "user", "content": QUESTION}], asker.encode("14 days")
     (scored,) = answer_adapted(asker, [Query(QUESTION, tuple(wanted), parts=parts)])
-    with asker.reading(turns, AskOptions(parts=parts)) as prompt, torch.inference_mode():
-        causal, n_read = asker.model.get_base_model(), 0
-        if prompt.cache is not None:
-            n_read = prompt.cache.get_seq_length()
-        ids = torch.tensor([[*prompt.ids, *wanted]])[:, n_read:]
-        logits = causal(input_ids=ids, **asker.prompt_arguments(prompt._replace(banned=()))).logits[
-            0
-        ]
+    logits = read_logits(asker, asker.read(turns, AskOptions(parts=parts)), wanted)
     expected = logits[-len(wanted) - 1 : -1].log_softmax(dim=-1)
     picked = expected.gather(1, torch.tensor(wanted)[:, None])[:, 0]
     torch.testing.assert_close(scored.log_probs, picked)

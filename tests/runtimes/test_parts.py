@@ -13,13 +13,13 @@ from d2l.adapters.exported_parts import read_index
 from d2l.adapters.info import read_info
 from d2l.adapters.parts import read_parts
 from d2l.adapters.peft_folder import read_adapter
+from d2l.answer.model import AdaptedModel
+from d2l.answer.options import AskOptions
 from d2l.change.edit import prepare
 from d2l.change.edit import run as edit
 from d2l.change.parents import ChangeOptions
 from d2l.errors import AdapterError
-from d2l.inference.adapted_model import AdaptedModel
-from d2l.inference.options import AskOptions
-from d2l.inference.parts.choose import PartOptions
+from d2l.parts.kept import PartOptions
 from tests import tiny
 from tests.compiled import Compiled, compile_tiny, make_document
 

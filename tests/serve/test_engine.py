@@ -17,11 +17,11 @@ import pytest
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from d2l.answer.events import Event, Start, TextPiece
+from d2l.answer.model import AdaptedModel, add_adapter
 from d2l.errors import AdapterError
 from d2l.files.tensors import read_header
-from d2l.inference.adapted_model import AdaptedModel, add_adapter
 from d2l.serve.engine import ChatOrder, Engine
-from d2l.serve.events import Event, Start, TextPiece
 from d2l.serve.library import Library, ServedAdapter, read_stamp
 from d2l.serve.protocol import ChatRequest, RequestError
 from tests.loaded import change_json, change_weights
@@ -274,8 +274,7 @@ def test_reading_a_long_prompt_ends_when_the_answer_is_due(shelf: Shelf) -> None
 def test_a_long_prompt_is_read_in_pieces_until_its_answer_is_due(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("d2l.serve.generation.PIECE", 32)
-    monkeypatch.setattr("d2l.inference.forward.PIECE", 32)
+    monkeypatch.setattr("d2l.answer.forward.PIECE", 32)
     entries = Library(shelf.folder, print).list_entries()
     engine = Engine(entries.values(), shelf.asking, n_kept=2)
     question = "Where is the pump? " * 20

@@ -9,11 +9,11 @@ import openai
 import pytest
 
 from d2l.adapters.info import PARTS
+from d2l.answer.model import AdaptedModel
+from d2l.answer.options import AskOptions
 from d2l.datasets.silence import NOT_FOUND
 from d2l.documents.document import Document
-from d2l.inference.adapted_model import AdaptedModel
-from d2l.inference.options import AskOptions
-from d2l.inference.parts.choose import PartOptions
+from d2l.parts.kept import PartOptions
 from d2l.readers.parsing import Section
 from tests import tiny
 from tests.compiled import compile_tiny
@@ -143,7 +143,7 @@ def test_a_request_may_name_the_page_the_number_of_parts_or_none(
     text, cited = ask(client, "mill", question, whole=True)
     assert cited is not None
     assert (text, len(cited["parts"])) == (expected, 1)
-    assert cited["passage"] in shelf.load("mill").texts[cited["part"]].text
+    assert cited["passage"] in shelf.load("mill").kept.records[cited["part"]].text
 
 
 @pytest.mark.parametrize(
@@ -171,8 +171,8 @@ def test_prompt_and_answer_stay_within_the_window(client: openai.OpenAI, shelf: 
     adapted = shelf.load("mill")
     window = int(adapted.model.config.max_position_embeddings)
     question = QUESTIONS["mill"][0]
-    with adapted.reading(user(question), AskOptions()) as prompt:
-        question += " the" * (window - 3 - len(prompt.ids))
+    n_prompt = adapted.read(user(question), AskOptions()).n_prompt
+    question += " the" * (window - 3 - n_prompt)
     reply = client.chat.completions.create(
         model="mill", messages=user(question), max_tokens=N_TOKENS
     )

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from d2l.adapters.weights import LoraWeights
+from d2l.answer.model import AdaptedModel
+from d2l.answer.options import AskOptions
 from d2l.api.compiler import Compiler
 from d2l.hypernets.options import CompileOptions
-from d2l.inference.adapted_model import AdaptedModel
-from d2l.inference.options import AskOptions
 
 #: Largest distance from the recorded deltas, beside their norm. Measured on CPUs: 7e-6 and 0.054.
 BOUNDS = {"fp32": 1e-4, "bf16": 0.1}

@@ -12,6 +12,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from d2l.answer.events import Start
+from d2l.answer.options import AskOptions
+from d2l.answer.prefix import PrefixMaker
+from d2l.answer.torch_engine import TorchCache
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.bases.turns import TurnTexts
 from d2l.datasets.silence import INSTRUCTION
@@ -25,11 +29,9 @@ from d2l.hypernets.seats.config import SeatsConfig, read_config
 from d2l.hypernets.seats.network import join_memories
 from d2l.hypernets.seats.own import find_own
 from d2l.hypernets.seats.turns import write_turns
-from d2l.inference.options import AskOptions
-from d2l.inference.parts.choose import PartOptions
-from d2l.inference.parts.prefix import PrefixMaker, without_seats
-from d2l.inference.parts.read import PartPrompt
+from d2l.parts.kept import Context, PartOptions
 from tests import tiny
+from tests.asking import read_logits
 from tests.compiled import PEFT_DEPRECATION, Compiled
 from tests.files.hub_server import REPO, serve_hub
 from tests.own import change_settings, compile_own, load, measure_little, write_base
@@ -199,11 +201,8 @@ def read_behind(asker: Any, memories: Any, lead: list[int], rest: list[int]) -> 
     """Logits behind the question, with memories in the cache behind the ids of `lead`."""
     maker = PrefixMaker(asker.model, lead, n_lead=len(lead), first_layer=0)
     made = maker.make_cache(memories)
-    with without_seats(asker.model), torch.no_grad():
-        causal = asker.model.get_base_model()
-        return causal(
-            torch.tensor([rest]), **asker.prompt_arguments(PartPrompt(rest, made))
-        ).logits[0, -1]
+    context = Context(TorchCache(made, "unseated"), rest)
+    return read_logits(asker, Start(len(rest), context=context))[-1]
 
 
 @pytest.mark.parametrize("system", [None, OTHER])
@@ -220,8 +219,7 @@ def test_a_part_is_the_page_in_the_prompt(
     (memory,) = loaded.write(chunk, *loaded.read([chunk]), [chunk.part_rank])
     asked = asker.complete(TURNS, AskOptions())  # with the wish for a whole answer
     given = [{"role": "system", "content": system}, *asked] if system else asked
-    assert asker.parts is not None
-    lead, rest = asker.prompt_behind_parts(given, asker.parts.parts.index)
+    _, rest, lead, *_ = asker.kept.write(asker, given, given, short=False)
     before = list(config.read_opening if lead is None else lead)
     assert (lead is None) == (system is None)
     texts, page = TurnTexts(*config.turns), tokenizer.decode(chunk.token_ids)
@@ -236,12 +234,11 @@ def test_a_part_is_the_page_in_the_prompt(
         expected = read_whole(done.base, ids)
         torch.testing.assert_close(exact, expected, atol=1e-4, rtol=1e-4)
     options = AskOptions(parts=PartOptions(page="#2"), system=system)
-    with asker.reading(TURNS, options) as prompt, torch.no_grad():
-        causal, n_read = asker.model.get_base_model(), prompt.cache.get_seq_length()
-        ids_left = torch.tensor([prompt.ids[n_read:]])
-        stored = causal(ids_left, **asker.prompt_arguments(prompt)).logits[0, -1]
-    assert prompt.ids[n_read:] == rest
-    assert n_read == len(before) + chunk.part_rank
+    start = asker.read(TURNS, options)
+    assert start.context is not None
+    stored = read_logits(asker, start)[-1]
+    assert start.context.ids == rest
+    assert start.context.cache.n_tokens == len(before) + chunk.part_rank
     lacking = read_whole(done.base, [*before, *rest])
     errors = [float((got - exact).abs().mean()) for got in (stored, lacking)]
     assert errors[0] < 0.5 * errors[1]  # four bits a number
@@ -289,7 +286,7 @@ def test_seats_give_the_openings_tokens_the_beginning_of_the_document(
 def test_a_text_shorter_than_the_opening_fills_it(tmp_path: Path) -> None:
     done = compile_own(tmp_path, "llama", "Yes.\n")
     assert done.plan.rank == done.plan.config.min_seats
-    (record, overview) = load(done).parts.parts.records  # type: ignore[union-attr]
+    (record, overview) = load(done).kept.records
     assert record.n_seats < done.plan.rank
     assert overview.is_overview
 

@@ -11,6 +11,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from d2l.answer.model import AdaptedModel
+from d2l.answer.options import AskOptions
+from d2l.answer.prefix import PrefixMaker
 from d2l.api.adapter import Adapter
 from d2l.api.compiler import Compiler
 from d2l.change.parents import Parent
@@ -19,10 +22,8 @@ from d2l.documents.document import Document
 from d2l.errors import CheckpointError
 from d2l.hypernets.networks import open_network
 from d2l.hypernets.options import CompileOptions
-from d2l.inference.adapted_model import AdaptedModel
-from d2l.inference.options import AskOptions
-from d2l.inference.parts.choose import PartOptions
-from d2l.inference.parts.prefix import PrefixMaker
+from d2l.parts.kept import PartOptions
+from d2l.parts.kv import Kv
 from tests.compiled import Compiled
 from tests.own import CHUNK_TOKENS, compile_own
 from tests.refusals import refuse
@@ -89,19 +90,19 @@ def test_a_full_answer_is_read_off_parts_without_their_ends(
     asker = AdaptedModel.load(
         tmp_path / "ended.lora", AskOptions(str(done.base), "cpu", offline=True)
     )
-    assert asker.parts is not None
-    index = asker.parts.parts.index
+    assert isinstance(asker.kept, Kv)
+    index = asker.kept.parts.index
     assert index.n_end == len(asker.encode("the end"))
-    memory = asker.parts.parts.read(2)
+    memory = asker.kept.parts.read(2)
     for short, kept in ((True, memory), (False, memory.first(-index.n_end))):
         told = AskOptions(parts=PartOptions(page="#2"), short=short)
-        with asker.reading(TURNS, told) as prompt:
-            n_read = prompt.cache.get_seq_length()
-        rest = prompt.ids[n_read:]
+        context = asker.read(TURNS, told).context
+        assert context is not None
+        n_read, rest = context.cache.n_tokens, context.ids
         lead = list(index.opening.ids)
         made = PrefixMaker(asker.model, lead, n_lead=len(lead), first_layer=0).make_cache([kept])
         assert n_read == made.get_seq_length() == len(lead) + kept.n_seats
-        assert torch.equal(prompt.cache.layers[1].keys, made.layers[1].keys)
+        assert torch.equal(context.cache.past.layers[1].keys, made.layers[1].keys)
         assert (rest[: len(asker.encode("\n\n"))] == asker.encode("\n\n")) is not short
 
 

@@ -9,9 +9,9 @@ import transformers
 from safetensors.torch import load_file
 
 from d2l.adapters.peft_folder import read_adapter
+from d2l.answer.chat_prompts import ChatPrompts, user_turn
 from d2l.bases.tokenizers import load_chat_tokenizer
 from d2l.hypernets.networks import open_network
-from d2l.inference.chat_prompts import ChatPrompts, user_turn
 from tests import tiny
 from tests.command import Command
 from tests.hypernets import shine_reference as reference

@@ -18,6 +18,10 @@ from pathlib import Path
 
 import torch
 
+from d2l.answer.chat_prompts import user_turn
+from d2l.answer.model import AdaptedModel
+from d2l.answer.options import AskOptions
+from d2l.answer.scope import read_question
 from d2l.api.compiler import Compiler
 from d2l.bases import devices
 from d2l.bases.models import batched
@@ -28,10 +32,7 @@ from d2l.documents.document import SEPARATOR
 from d2l.evaluation.answers import AnsweredQuestion, Arm, MarkedAnswer
 from d2l.evaluation.arms import ask_arm
 from d2l.hypernets.options import CompileOptions
-from d2l.inference.adapted_model import AdaptedModel
-from d2l.inference.chat_prompts import user_turn
-from d2l.inference.options import AskOptions
-from d2l.inference.parts.choose import PartOptions
+from d2l.parts.kept import PartOptions
 from d2l.progress import Steps, ignore_steps
 from d2l.version import __version__
 from d2l_lab.bench.cases import BENCH_ARMS, Case, draw_chunks
@@ -158,7 +159,7 @@ def ask_document(asker: AdaptedModel, case: Case, row: DocumentRow, tell: Tell) 
     Only questions whose right part is known are asked of that part.
     """
     questions, document = case.asked.questions, case.asked.document
-    records = () if asker.parts is None else asker.parts.parts.records
+    records = asker.kept.records if asker.kept.chooses else ()
     pages = ["" if part.is_overview else part.searched for part in records]
     routed = [_route(asker, question) for question in questions]
     right = [find_right(pages, q) if q.references else () for q in questions]
@@ -167,8 +168,7 @@ def ask_document(asker: AdaptedModel, case: Case, row: DocumentRow, tell: Tell) 
     arms = [arm for arm in BENCH_ARMS[row.run.bench] if pages or arm not in _OF_PARTS]
     if pages:  # before a question is timed, the model has read the opening of all parts
         options = replace(asker.options, parts=PartOptions(page="#0"))
-        with asker.reading([user_turn("?")], options):
-            pass
+        asker.read([user_turn("?")], options)
     for arm in [Arm.ADAPTER] if case.compiling else arms or [Arm.ADAPTER]:
         tell(case, arm)
         asked = [n for n in range(len(questions)) if arm is not Arm.RIGHT or right[n]]
@@ -193,10 +193,8 @@ def ask_document(asker: AdaptedModel, case: Case, row: DocumentRow, tell: Tell) 
 
 def _route(asker: AdaptedModel, question: Question) -> tuple[int, ...]:
     """List the parts that the router puts first; an adapter without parts has none."""
-    if asker.parts is None:
-        return ()
-    turns = [user_turn(question.text)]
-    return asker.parts.choose(turns, PartOptions(_N_ROUTED)).indices
+    asked = read_question([user_turn(question.text)])
+    return asker.kept.route(asked, PartOptions(_N_ROUTED), (), short=False).indices
 
 
 @contextlib.contextmanager

@@ -112,8 +112,8 @@ def _measure(
     out: Path | None,
 ) -> None:
     """Run a benchmark, and print its report."""
-    from d2l.inference.adapted_model import MANY_TOKENS
-    from d2l.inference.options import AskOptions
+    from d2l.answer.model import MANY_TOKENS
+    from d2l.answer.options import AskOptions
     from d2l_lab.bench.report import make_report, refuse_report, write_report
     from d2l_lab.bench.run import BenchOptions, run_bench
 

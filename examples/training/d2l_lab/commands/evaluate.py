@@ -49,9 +49,9 @@ def evaluate(
     if examples is not None and checkpoint is not None:
         raise typer.BadParameter("--examples goes with an adapter")
     from d2l.adapters.find import find_adapter
+    from d2l.answer.options import AskOptions
     from d2l.datasets.examples import read_cases
     from d2l.hypernets.options import TaskCompileOptions
-    from d2l.inference.options import AskOptions
     from d2l_lab.tasks.evaluate import eval_adapter, eval_network
     from d2l_lab.training.recipe_files import read_held_out
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from d2l.bases.tokenizers import BaseTokenizer, load_tokenizer
-from d2l.inference.parts.router import Router
+from d2l.parts.router import Router
 
 #: Shares of pages from each file, and number of all pages.
 SHARES = {

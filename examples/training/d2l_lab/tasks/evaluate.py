@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from d2l.adapters.provenance import Description
+from d2l.answer.model import AdaptedModel
+from d2l.answer.options import AskOptions
 from d2l.api.compiler import TaskCompiler
 from d2l.datasets.examples import pair_up, pick_rows, read_cases
 from d2l.datasets.tasks import Example, Task
 from d2l.errors import TaskError
 from d2l.hypernets.options import TaskCompileOptions
-from d2l.inference.adapted_model import AdaptedModel
-from d2l.inference.options import AskOptions
 from d2l.progress import Progress, silent
 from d2l_lab.tasks.arms import TaskMark, ask_adapter, ask_base, choose_questions
 from d2l_lab.tasks.report import AnsweredTask, TaskReport, make_report

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import torch
 
+from d2l.answer.model import AdaptedModel
+from d2l.answer.options import AskOptions
 from d2l.api.compiler import Compiler
 from d2l.bases import models
 from d2l.compiler import run as pipeline
@@ -19,9 +21,7 @@ from d2l.errors import ProbeError
 from d2l.evaluation.answers import Arm, Share
 from d2l.hypernets.network import Loaded
 from d2l.hypernets.options import CompileOptions
-from d2l.inference.adapted_model import AdaptedModel
-from d2l.inference.options import AskOptions
-from d2l.inference.parts.choose import PartOptions
+from d2l.parts.kept import PartOptions
 from d2l.progress import Progress
 from d2l_lab.bench import run as running
 from d2l_lab.bench.cases import CHUNKS, draw_manuals, draw_needles, draw_sets

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from d2l.answer.lora_hooks import attached
 from d2l.bases.families import module_path
 from d2l.bases.models import read_out
-from d2l.inference.attached import attached
 
 #: A and B by module's short name: (layers, rank, d_in) and (layers, rank, d_out). If every line of
 #: a batch has its own LoRA, the dimension of the batch follows the layers.

@@ -10,7 +10,8 @@ from pathlib import PurePath
 from typing import Literal
 
 from d2l.adapters.parts import PartRecord
-from d2l.inference.parts.router import find_stop_words, is_like
+from d2l.parts.kept import Question
+from d2l.parts.router import find_stop_words, is_like
 
 _WORD = re.compile(r"\w+")
 #: Words for a document.
@@ -122,6 +123,27 @@ def find_scope(question: str, records: Sequence[PartRecord], *, title: str = "")
     if asking and not below and not new:
         return Scope("whole")
     return Scope("below" if below else "fact", tuple(below))
+
+
+def find_named(question: str, records: Sequence[PartRecord]) -> tuple[int, ...]:
+    """Find the parts that a question names: the overview, if it asks about a document as a whole,
+    or those of a chapter. None if it asks for a fact, or there is no overview."""
+    wholes = [n for n, record in enumerate(records) if record.is_overview]
+    if not wholes:
+        return ()
+    plain = [n for n, record in enumerate(records) if not record.is_overview]
+    title = records[wholes[0]].text.partition("\n")[0].removeprefix("Title: ")
+    scope = find_scope(question, [records[n] for n in plain], title=title)
+    return tuple(wholes) if scope.kind == "whole" else tuple(plain[n] for n in scope.indices)
+
+
+def read_question(turns: Sequence[Mapping[str, str]]) -> Question:
+    """Read the last question, with the turns before it that it needs."""
+    text = next((turn["content"] for turn in reversed(turns) if turn["role"] == "user"), "")
+    earlier = ""
+    if len(turns) > 1 and not stands_alone(text):
+        earlier = "\n".join(turn["content"] for turn in turns[-3:-1] if turn["role"] != "system")
+    return Question(text, earlier, join_questions(turns))
 
 
 def stands_alone(question: str) -> bool:

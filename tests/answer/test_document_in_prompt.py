@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from d2l.inference.chat_prompts import fit_document
+from d2l.answer.chat_prompts import fit_document
 from tests import tiny
 from tests.compiled import Compile, generate, write_prompt
 from tests.loaded import N_TOKENS, QUESTION, WINDOW, change_json, load, record_prompts

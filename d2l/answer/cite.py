@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from typing import Literal, Self
 
 from d2l.adapters.parts import PartRecord
-from d2l.datasets.silence import NOT_FOUND, SILENCE, is_silence
-from d2l.inference.parts.passage import LONGEST, find_passage, is_supported, split_content
-from d2l.inference.parts.router import find_stop_words, is_like
+from d2l.answer.passage import LONGEST, find_passage, is_supported
+from d2l.answer.refusal import show
+from d2l.datasets.silence import is_silence
+from d2l.parts.judging import Choice
+from d2l.parts.kept import Kept
+from d2l.parts.router import find_stop_words, is_like, split_content
 
 #: End of an answer: its own, or the limit of tokens or of a server's time.
 Finish = Literal["stop", "length", "timeout"]
@@ -62,7 +65,7 @@ class Answer(str):
         supported: bool | None = None,
     ) -> Self:
         """Make an answer; the refusal that networks learned becomes "Not found."."""
-        new = super().__new__(cls, NOT_FOUND if text.strip() == SILENCE else text)
+        new = super().__new__(cls, show(text))
         new.citations, new.passage, new.supported = tuple(citations), passage, supported
         new.finish, new.found = finish, not is_silence(text)
         return new
@@ -88,6 +91,23 @@ class Answer(str):
             "supported": self.supported,
             "finish": self.finish,
         }
+
+
+def cite(kept: Kept, choice: Choice, question: str, text: str, finish: Finish) -> Answer:
+    """Name the parts behind an answer: first the part that its passage stands in, of those that
+    were read; if no part answered, parts that share words, by score."""
+    if not choice.indices:
+        return explain_whole(question, text, kept.records, finish)
+    cited = [
+        Citation(index, kept.records[index], score, choice.margin)
+        for index, score in zip(choice.indices, choice.scores, strict=True)
+    ]
+    if not choice.is_answered or is_silence(text):
+        near = sorted((c for c in cited if c.score), key=lambda c: -(c.score or 0))
+        return refuse(question, text, near, finish)
+    question = "" if choice.together else question  # it names parts, and asks for no words
+    n_read = kept.count_read(choice)
+    return explain(question, text, cited, finish, n_read=n_read, named=choice.named)
 
 
 def explain(
@@ -131,6 +151,8 @@ def explain_whole(
     question: str, text: str, records: Sequence[PartRecord], finish: Finish = "stop"
 ) -> Answer:
     """Find the passage of an answer, or the closest, in a text that one memory holds."""
+    if not records:
+        return Answer(text, finish)
     cited = [Citation(n, record) for n, record in enumerate(records) if not record.is_overview]
     if not is_silence(text):
         answer = explain(question, text, cited, finish, n_read=len(cited))

@@ -3,7 +3,7 @@
 import pytest
 
 from d2l.adapters.parts import PartRecord
-from d2l.inference.parts.asked import find_scope
+from d2l.answer.scope import find_scope
 
 
 def make(name: str, *paths: str) -> list[PartRecord]:

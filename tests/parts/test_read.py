@@ -10,16 +10,16 @@ import torch
 from d2l.adapters.info import read_info
 from d2l.adapters.parts import read_parts
 from d2l.adapters.peft_folder import read_adapter
-from d2l.bases.activations import cache_keyword
+from d2l.answer.model import AdaptedModel
+from d2l.answer.options import AskOptions
+from d2l.answer.scope import read_question
 from d2l.datasets.silence import NOT_FOUND
 from d2l.errors import OptionError
-from d2l.inference.adapted_model import AdaptedModel
-from d2l.inference.options import AskOptions
-from d2l.inference.parts.choose import PartOptions
-from tests import tiny
+from d2l.parts.kept import PartOptions
+from tests import asking, tiny
+from tests.answer.test_prefix import read_imposed
 from tests.asking import judge
 from tests.compiled import Compiled, compile_tiny, make_document
-from tests.inference.parts.test_prefix import read_imposed
 from tests.loaded import QUESTION, load
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -32,13 +32,8 @@ def compile_parts(root: Path, kind: str, **changes: Any) -> Compiled:
 
 def read_logits(asker: AdaptedModel, options: PartOptions) -> tuple[torch.Tensor, Any]:
     """Logits of the first token of an answer, and what was read for it."""
-    with asker.reading(TURNS, AskOptions(parts=options)) as prompt, torch.no_grad():
-        n_before, kept = 0, {}
-        if prompt.cache is not None:
-            n_before = prompt.cache.get_seq_length()
-            kept = {cache_keyword(asker.model.get_base_model()): prompt.cache}
-        logits = asker.model(torch.tensor([prompt.ids[n_before:]]), **kept).logits[0, -1]
-    return logits, prompt
+    start = asker.read(TURNS, AskOptions(parts=options))
+    return asking.read_logits(asker, start)[-1], start
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2"])
@@ -49,7 +44,7 @@ def test_parts_of_doc_to_lora_are_an_adapter_of_these_chunks_and_of_the_learned_
     done = compile_parts(tmp_path, family)
     asker = load(done)
     got, prompt = read_logits(asker, options)
-    places = prompt.choice.indices
+    places = prompt.verdict.indices
     assert len(places) == (options.count or 1)
     made, weights = read_info(done.adapter).provenance, read_adapter(done.adapter)
     assert made is not None
@@ -60,8 +55,8 @@ def test_parts_of_doc_to_lora_are_an_adapter_of_these_chunks_and_of_the_learned_
             for start, stop in filter(None, spans):
                 delta = weights.scale * f.b[:, start:stop].float() @ f.a[start:stop].float()
                 dense.get_submodule(name).weight += delta
-        expected = dense(torch.tensor([prompt.ids])).logits[0, -1]
-        everything = asker.model(torch.tensor([prompt.ids])).logits[0, -1]
+        expected = dense(torch.tensor([prompt.context.ids])).logits[0, -1]
+        everything = asker.model(torch.tensor([prompt.context.ids])).logits[0, -1]
     torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
     assert (everything - expected).abs().max() > 1e-2  # and all of it is on again
 
@@ -74,11 +69,11 @@ def test_a_long_question_is_read_behind_parts_in_pieces(
     lengths: list[int] = []
     layer = asker.model.get_base_model().model.layers[0]
     layer.register_forward_pre_hook(lambda _, states: lengths.append(states[0].shape[1]))
-    monkeypatch.setattr("d2l.inference.forward.PIECE", 4)
-    with asker.reading(TURNS, AskOptions(parts=options)):
-        assert max(lengths) == 4
+    monkeypatch.setattr("d2l.answer.forward.PIECE", 4)
+    asker.read(TURNS, AskOptions(parts=options))
+    assert max(lengths) == 4
     got, prompt = read_logits(asker, options)
-    assert prompt.choice.indices == whole.choice.indices
+    assert prompt.verdict.indices == whole.verdict.indices
     torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
 
 
@@ -90,8 +85,8 @@ def test_of_memories_that_are_read_side_by_side_the_first_is_read_as_if_alone(
     asker, parts = load(done), read_parts(read_info(done.adapter))
     assert parts is not None
     got, prompt = read_logits(asker, options)
-    assert len(prompt.choice.indices) == (options.count or 1)
-    memory = parts.read(prompt.choice.indices[0])
+    assert len(prompt.verdict.indices) == (options.count or 1)
+    memory = parts.read(prompt.verdict.indices[0])
     assert parts.index.opening is not None
     opening = parts.index.opening.ids[: 1 + memory.n_seats]
     rest = asker.prompt_turns(TURNS)[len(asker.opening) :]
@@ -104,14 +99,13 @@ def test_the_answer_cites_and_by_hand_a_page_is_asked_whatever_the_question(
     kind: str, tmp_path: Path
 ) -> None:
     asker = load(compile_parts(tmp_path, kind))
-    assert asker.parts is not None
-    first = asker.parts.choose(TURNS, PartOptions(1)).indices[0]
-    assert any(word in asker.parts.parts.records[first].text for word in ("filter", "rinsed"))
+    first = asker.kept.route(read_question(TURNS), PartOptions(1), (), short=False).indices[0]
+    assert any(word in asker.kept.records[first].text for word in ("filter", "rinsed"))
     unknown = [{"role": "user", "content": "Xylophon zugzwang?"}]
     refused = asker.answer(unknown)
     assert (refused, refused.citations, refused.found) == (NOT_FOUND, (), False)
     with pytest.MonkeyPatch.context() as patch:
-        judge(patch, most_silent=0.0, least=2.0)
+        judge(patch, most_silent=0.0, least_overlap=2.0)
         refused = asker.answer(TURNS)
     assert refused == NOT_FOUND
     closest = refused.citations
@@ -123,10 +117,6 @@ def test_the_answer_cites_and_by_hand_a_page_is_asked_whatever_the_question(
     by_hand = replace(asker.options, parts=PartOptions(page="p. 2"))
     (cited, *_) = asker.answer(unknown, options=by_hand).citations
     assert cited.part.source in ("p. 2", "p. 1-2")
-    with (
-        pytest.raises(OptionError, match=r"p\. 9"),
-        asker.reading(TURNS, AskOptions(parts=PartOptions(page="p. 9"))),
-    ):
-        pass
-    with asker.reading(TURNS, AskOptions(parts=PartOptions(whole=True))) as prompt:
-        assert prompt.choice is None
+    with pytest.raises(OptionError, match=r"p\. 9"):
+        asker.read(TURNS, AskOptions(parts=PartOptions(page="p. 9")))
+    assert not asker.read(TURNS, AskOptions(parts=PartOptions(whole=True))).verdict.indices

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
+from d2l.answer.prefix import PrefixMaker, without_seats
 from d2l.bases.activations import cache_keyword
 from d2l.errors import AdapterError
 from d2l.hypernets.options import MergeOptions
 from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.seats.network import Seats
-from d2l.inference.parts.prefix import PrefixMaker, without_seats
 from tests import tiny, tiny_seats
 from tests.tiny_seats import make_memory
 

@@ -9,13 +9,17 @@ import pytest
 import d2l
 from d2l.adapters.info import TEXT, read_info
 from d2l.adapters.parts import PartIndex, PartRecord, Parts, read_text
-from d2l.datasets.silence import NOT_FOUND, SILENCE, Masked
+from d2l.answer.cite import Citation, explain, explain_whole, refuse
+from d2l.answer.events import Ending, Event, TextPiece
+from d2l.answer.model import AdaptedModel
+from d2l.answer.options import AskOptions
+from d2l.answer.scope import list_needed, read_question, stands_alone
+from d2l.answer.writing import hold_refusals
+from d2l.datasets.silence import NOT_FOUND, SILENCE
 from d2l.errors import AdapterError, OptionError
-from d2l.inference.adapted_model import AdaptedModel
-from d2l.inference.options import AskOptions
-from d2l.inference.parts.answer import Citation, explain, explain_whole, refuse
-from d2l.inference.parts.asked import list_needed, stands_alone
-from d2l.inference.parts.choose import PartChooser, PartOptions
+from d2l.parts.judging import Choice
+from d2l.parts.kept import PartOptions
+from d2l.parts.open import open_kept
 from tests.asking import judge
 from tests.compiled import Compile, Compiled, compile_tiny, make_document
 from tests.loaded import load, record_prompts
@@ -121,12 +125,12 @@ def test_a_refusal_shows_the_closest_lines_and_is_no_statement_about_the_documen
     ],
 )
 def test_the_learned_refusal_is_not_streamed(pieces: list[str], shown: list[str]) -> None:
-    out: list[str] = []
-    masked = Masked(out.append, str)
-    for piece in pieces:
-        masked.take(piece)
-    masked.end(NOT_FOUND)
-    assert (out, masked.text) == (shown, "".join(pieces))
+    events: list[Event] = [*map(TextPiece, pieces), Ending("stop", 9)]
+    *out, ending = hold_refusals(iter(events))
+    assert ([event.text for event in out if isinstance(event, TextPiece)], ending) == (
+        shown,
+        events[-1],
+    )
 
 
 # ---- the text of one memory ---------------------------------------------------------------------
@@ -214,10 +218,11 @@ def test_a_question_is_answered_alone_and_as_the_fifth_by_the_same_prompt(kept: 
 def test_a_follow_up_is_read_with_the_question_before_it_alone(kept: Compiled) -> None:
     asker = load(kept)
     turns = [*say_before("Who keeps the key?", QUESTION), *user("And how long?")]
-    with asker.reading(turns, AskOptions()) as prompt, asker.reading(turns[2:], AskOptions()) as b:
-        assert (prompt.ids, prompt.choice) == (b.ids, b.choice)
-    with asker.reading(user("And how long?"), AskOptions()) as alone:
-        assert alone.ids != prompt.ids
+    prompts = record_prompts(asker)
+    first, again = (asker.read(own, AskOptions()) for own in (turns, turns[2:]))
+    assert (first.n_prompt, first.verdict) == (again.n_prompt, again.verdict)
+    assert prompts[-2] == prompts[-1]
+    assert asker.read(user("And how long?"), AskOptions()).n_prompt != first.n_prompt
     system: Turns = [{"role": "system", "content": "Be brief."}]
     assert asker.focus([*system, *turns]) == [*system, *turns[2:]]
 
@@ -258,7 +263,7 @@ def test_questions_that_need_the_turns_before(question: str, alone: bool) -> Non
 def test_a_refusal_is_streamed_as_not_found(
     kept: Compiled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judge(monkeypatch, most_silent=0.0, least=2.0)
+    judge(monkeypatch, most_silent=0.0, least_overlap=2.0)
     pieces: list[str] = []
     answer = AdaptedModel.load(
         kept.adapter, AskOptions(str(kept.base), "cpu", 4, offline=True)
@@ -280,7 +285,11 @@ def test_a_part_with_the_questions_words_is_asked() -> None:
     """A word that no part has weighs most, and one of every part hardly anything."""
     records = [make_part(f"The Marn 12. Its lamp is near part {n}.", n) for n in range(1, 30)]
     records.append(make_part("The Marn 12. The lamp of the Marn 12 is green.", 30))
-    chooser = PartChooser(Parts(PartIndex(parts=tuple(records))))
-    choice = chooser.choose(user("Which color is the lamp of the Marn 12?"), PartOptions(1))
+    kept = open_kept(Parts(PartIndex(parts=tuple(records))))
+
+    def route(question: str) -> Choice:
+        return kept.route(read_question(user(question)), PartOptions(1), (), short=True)
+
+    choice = route("Which color is the lamp of the Marn 12?")
     assert (choice.indices, choice.is_answered) == ((29,), True)
-    assert not chooser.choose(user("Who won the chess cup in Oslo?"), PartOptions(1)).is_answered
+    assert not route("Who won the chess cup in Oslo?").is_answered

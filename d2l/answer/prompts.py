@@ -4,14 +4,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from d2l.adapters.info import CHAT_TEMPLATE, PARTS, PROVENANCE, AdapterInfo
-from d2l.adapters.parts import PartIndex, Parts
+from d2l.adapters.parts import Parts
+from d2l.answer.chat_prompts import ChatPrompts, TokenizerFolder, fit_document, user_turn
+from d2l.answer.options import AskOptions
 from d2l.bases.chat import find_end
 from d2l.bases.quiet import quiet_transformers
-from d2l.bases.turns import TurnTexts
 from d2l.datasets.silence import FEW_WORDS, IN_FULL
 from d2l.errors import AdapterError, BaseModelError
-from d2l.inference.chat_prompts import ChatPrompts, TokenizerFolder, Turns, fit_document, user_turn
-from d2l.inference.options import AskOptions
+from d2l.parts.kept import Turns
 
 
 @dataclass
@@ -49,17 +49,9 @@ class AdapterPrompts:
             )
         return ids
 
-    def prompt_behind_parts(
-        self, turns: Turns, index: PartIndex
-    ) -> tuple[tuple[int, ...] | None, list[int]]:
-        """Ids of a conversation's prompt around its parts: those before the parts, if they are not
-        the ids that the parts were read behind, and those from the first question on."""
-        if not index.turns:
-            return None, self.prompt_turns(turns)[len(self.opening) :]
-        texts, lead = TurnTexts(*index.turns), None
-        if turns[0]["role"] == "system":
-            lead, turns = tuple(self.encode(texts.lead(turns[0]["content"]))), turns[1:]
-        return lead, self.encode(texts.rest(turns))
+    def write_behind(self, turns: Turns) -> list[int]:
+        """Ids of a conversation's prompt in the adapter's template, behind its opening."""
+        return self.prompt_turns(turns)[len(self.opening) :]
 
     def complete(self, turns: Turns, options: AskOptions, wish: str = IN_FULL) -> Turns:
         """Add the options' system text to turns without one; where an instruction asks a base for
@@ -77,6 +69,17 @@ class AdapterPrompts:
         """True if an instruction asks the base for answers, which it gives in full."""
         provenance = self.info.provenance
         return provenance is not None and bool(provenance.prompt.instruction)
+
+    @property
+    def is_task(self) -> bool:
+        """True if the adapter was made of a task description."""
+        provenance = self.info.provenance
+        return provenance is not None and provenance.description is not None
+
+    @property
+    def is_of_documents(self) -> bool:
+        """True if the adapter was compiled of documents."""
+        return self.info.provenance is not None and bool(self.info.provenance.inputs)
 
     def prompt_alone(self, question: str) -> list[int]:
         """Ids of the base's own prompt for the question."""

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from d2l.adapters import patterns
+from d2l.answer import chat_prompts
 from d2l.bases.tokenizers import load_chat_tokenizer
 from d2l.documents.document import Document
 from d2l.errors import AdapterError, BaseModelError
-from d2l.inference import chat_prompts
 from d2l.readers.parsing import Section
 from d2l.runtimes.check import CheckOptions, check
 from tests import tiny

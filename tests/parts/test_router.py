@@ -7,7 +7,7 @@ from statistics import median
 import numpy as np
 import pytest
 
-from d2l.inference.parts.router import Router, drop_stop_words
+from d2l.parts.router import Router, drop_stop_words
 
 #: The same four parts in each language: filter, pressure, light, key; and a question to each.
 TEXTS: dict[str, tuple[list[str], list[str]]] = {

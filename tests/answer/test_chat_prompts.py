@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from d2l.adapters.info import read_info
+from d2l.answer import chat_prompts
+from d2l.answer.chat_prompts import ChatPrompts, TokenizerFolder, find_chat, user_turn
 from d2l.errors import D2LError, OptionError
-from d2l.inference import chat_prompts
-from d2l.inference.chat_prompts import ChatPrompts, TokenizerFolder, find_chat, user_turn
 from tests.compiled import Compile
 
 TURNS = [{"role": "user", "content": "A question? <b> é"}]

@@ -10,7 +10,7 @@ import functools
 import math
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,8 @@ from stop_words import AVAILABLE_LANGUAGES, get_stop_words
 
 #: Constants of BM25, as Lucene has them (Robertson and Zaragoza, 2009).
 _K1, _B = 1.2, 0.75
+#: A word, or a number with its decimals.
+WORD = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+")
 _WORD = re.compile(r"\w+")
 _NO_WORD = re.compile(r"[\W_]+")
 #: Scripts without blanks between words: Thai, Lao, Khmer, kana, Han.
@@ -94,6 +96,17 @@ def is_like(word: str, other: str) -> bool:
         return word == other
     n_same = max(4, math.ceil(0.55 * max(len(word), len(other))))
     return word == other or (len(word) >= n_same and word[:n_same] == other[:n_same])
+
+
+def split_content(text: str, stops: frozenset[str]) -> list[str]:
+    """Split a text into words and numbers but stop words; into these if it has no others."""
+    words = WORD.findall(text.casefold())
+    return [word for word in words if word not in stops or word[0].isdigit()] or words
+
+
+def share_words(words: Sequence[str], others: Collection[str]) -> float:
+    """Share of words that have a form of theirs among others; 0 without words."""
+    return sum(any(is_like(word, other) for other in others) for word in words) / (len(words) or 1)
 
 
 @functools.cache

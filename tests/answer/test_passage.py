@@ -2,7 +2,7 @@
 
 import pytest
 
-from d2l.inference.parts.passage import LONGEST, find_passage
+from d2l.answer.passage import LONGEST, find_passage
 
 TEXT = """3.3 Light ring
 

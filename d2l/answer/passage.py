@@ -4,7 +4,7 @@ Text in, text out; needs no model and no torch.
 """
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2l.documents.sentences import find_sentences
-from d2l.inference.parts.router import find_stop_words, is_like, split_grams
+from d2l.parts.router import WORD, find_stop_words, share_words, split_content, split_grams
 
 #: Characters and sentences of a passage, at most.
 LONGEST: Final = 300
@@ -22,7 +22,6 @@ _ANSWER, _LENGTH = 2.0, 0.3
 #: Shares of the answer's own words, and of the question's, in a passage that supports the answer.
 #: Chosen on two manuals; d2l/hypernets/README.md has the figures of all four.
 _LEAST_OWN, _LEAST_ASKED = 0.8, 0.34
-_WORD = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+")
 _CELL = " | "  # between the cells of a row, as readers write tables
 #: Questions of a number, and words of their answers.
 _COUNTS = re.compile(r"\bhow (?:many|much|long|old|far|large|high|deep|wide|fast|heavy)\b", re.I)
@@ -45,12 +44,6 @@ class Passage:
     text: str
     weight: float
     supported: bool
-
-
-def split_content(text: str, stops: frozenset[str]) -> list[str]:
-    """Split a text into words and numbers but stop words; into these if it has no others."""
-    words = _WORD.findall(text.casefold())
-    return [word for word in words if word not in stops or word[0].isdigit()] or words
 
 
 def find_passage(
@@ -141,9 +134,9 @@ def is_supported(question: str, answer: str, near: str, text: str) -> bool:
     """True if a stretch of the text has the answer's own words, its numbers exactly, and some of
     the question's words, if the text is in their language."""
     stops = find_stop_words(f"{question} {answer}")
-    asked, said = split_content(question, stops), _WORD.findall(near.casefold())
-    given = _WORD.findall(question.casefold())
-    words = _WORD.findall(_MARK.sub("", _LEAD.sub("", answer)).casefold())
+    asked, said = split_content(question, stops), WORD.findall(near.casefold())
+    given = WORD.findall(question.casefold())
+    words = WORD.findall(_MARK.sub("", _LEAD.sub("", answer)).casefold())
     own = split_content(" ".join(word for word in words if word not in given), stops)
     numbers = {word for word in own if word[0].isdigit()}
     if _COUNTS.search(question) and not _COUNT.search(answer):
@@ -153,8 +146,3 @@ def is_supported(question: str, answer: str, near: str, text: str) -> bool:
     language = find_stop_words(text)
     is_foreign = sum(word in language for word in given) < sum(word in stops for word in given)
     return is_foreign or not asked or share_words(asked, said) >= _LEAST_ASKED
-
-
-def share_words(words: Sequence[str], others: Collection[str]) -> float:
-    """Share of words that have a form of theirs among others; 0 without words."""
-    return sum(any(is_like(word, other) for other in others) for word in words) / (len(words) or 1)

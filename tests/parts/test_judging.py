@@ -10,10 +10,17 @@ from typing import Any
 import pytest
 
 from d2l.adapters.parts import OVERVIEW, PartIndex, PartRecord, Parts
-from d2l.inference.parts.choose import Choice, PartChooser, PartOptions
-from d2l.inference.parts.router import Router
+from d2l.adapters.provenance import Opening
+from d2l.answer.scope import find_named, read_question
+from d2l.parts.judging import Choice
+from d2l.parts.kept import KeptParts, PartOptions, Turns
+from d2l.parts.kv import Kv
+from d2l.parts.ranks import Ranks
+from d2l.parts.router import Router
+from d2l.parts.seats import Seats
 
-TURN_TEXTS = ("a", "b", "c", "d", "e", "f", "g")
+KINDS: dict[str, type[KeptParts]] = {"kv": Kv, "seats": Seats, "ranks": Ranks}
+OPENING = Opening(ids=(1,), text="", seats=())
 #: Texts that share the word of the question, so that all parts are candidates.
 ALIKE = [f"The pump of house {n} is old." for n in range(12)]
 QUESTION = "Which pump?"
@@ -30,9 +37,13 @@ def make_part(text: str, n_tokens: int = 9, *headings: str, source: str = "") ->
     )
 
 
-def make_chooser(kind: str, parts: Sequence[PartRecord]) -> PartChooser:
-    index = PartIndex(turns=TURN_TEXTS if kind == "kv" else (), parts=tuple(parts))
-    return PartChooser(Parts(index, None if kind == "ranks" else [].__getitem__))
+def make_kept(kind: str, parts: Sequence[PartRecord]) -> KeptParts:
+    return KINDS[kind](Parts(PartIndex(opening=OPENING, parts=tuple(parts))))
+
+
+def route(kept: KeptParts, turns: Turns, options: PartOptions) -> Choice:
+    question = read_question(turns)
+    return kept.route(question, options, find_named(question.text, kept.records), short=False)
 
 
 def choose(kind: str, texts: Sequence[str], *questions: str, **options: Any) -> Choice:
@@ -40,8 +51,9 @@ def choose(kind: str, texts: Sequence[str], *questions: str, **options: Any) -> 
     turns = [
         {"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(questions)
     ]
-    chooser = make_chooser(kind, [make_part(text) for text in texts])
-    return chooser.choose(turns, PartOptions(**options))
+    return route(
+        make_kept(kind, [make_part(text) for text in texts]), turns, PartOptions(**options)
+    )
 
 
 def judge(
@@ -54,11 +66,10 @@ def judge(
 ) -> Choice:
     """Judge parts 0, 1, …: each has this share of the question's words, begins its answer with this
     entropy, and refuses with this probability."""
-    judging = make_chooser(kind, [make_part("")]).pick_judging(short=short)
+    judging = make_kept(kind, [make_part("")]).pick_judging(short=short)
     choice = Choice(tuple(range(len(shares))), tuple(4 * s for s in shares), 0.0, 4.0, judging)
-    judged, first = choice.weigh(entropies, silent)
-    assert judged.indices[0] == first
-    assert judged.silent == silent[first]
+    judged = choice.judge(entropies, silent)
+    assert judged.silent == silent[judged.indices[0]]
     assert judged.scores == tuple(choice.scores[n] for n in judged.indices)
     return judged
 
@@ -118,7 +129,7 @@ def test_before_a_part_is_read_a_trained_network_needs_some_of_the_questions_wor
     """Of a question's weight, 5 % or more; an instructed base reads a part in any case."""
     for share, is_answered in ((0.049, False), (0.051, True)):
         for kind in ("kv", "seats", "ranks"):
-            judging = make_chooser(kind, [make_part("")]).pick_judging(short=False)
+            judging = make_kept(kind, [make_part("")]).pick_judging(short=False)
             choice = Choice((0,), (share,), 0.0, 1.0, judging)
             assert choice.is_answered is (is_answered or kind == "kv")
             assert choice.coverage == share
@@ -205,12 +216,12 @@ def choose_chapter(kind: str, *sizes: int) -> Choice:
     overview = make_part("Title: The mill\nValves", 50, source=OVERVIEW)
     parts = [make_part("The pump.", 9, "The mill", "Pump"), *valves, overview]
     turns = [{"role": "user", "content": "Summarize the chapter on valves."}]
-    return make_chooser(kind, parts).choose(turns, PartOptions())
+    return route(make_kept(kind, parts), turns, PartOptions())
 
 
 def test_a_chapter_is_read_together_up_to_2000_tokens() -> None:
     whole = choose_chapter("kv", 500, 500, 500, 500)
-    assert (whole.indices, whole.best) == ((1, 2, 3, 4), (1,))
+    assert (whole.indices, whole.best) == ((1, 2, 3, 4), (1, 2, 3, 4))
     assert (whole.together, whole.named, whole.must_answer) == (True, True, True)
     assert choose_chapter("kv", 500, 500, 500, 501).indices == (1, 2, 3)
     assert choose_chapter("kv", 1999, 2).indices == (1,)
@@ -220,17 +231,18 @@ def test_a_chapter_is_read_together_up_to_2000_tokens() -> None:
 def test_a_question_about_the_document_asks_its_overview() -> None:
     parts = [make_part(text) for text in ALIKE]
     overview = make_part("Title: The mill\nPumps", 50, source=OVERVIEW)
-    chooser = make_chooser("kv", [*parts, overview])
+    kept = make_kept("kv", [*parts, overview])
     about = [{"role": "user", "content": "What is this document about?"}]
-    choice = chooser.choose(about, PartOptions())
+    choice = route(kept, about, PartOptions())
     assert (choice.indices, choice.together, choice.must_answer) == ((12,), True, True)
-    by_hand = chooser.choose(about, PartOptions(count=12))
+    by_hand = route(kept, about, PartOptions(count=12))
     assert 12 not in by_hand.indices
     assert not by_hand.together
 
 
 def test_room_for_parts_is_that_of_the_longest_or_of_several_up_to_2000_tokens() -> None:
     parts = [make_part("", size) for size in (700, 900, 300)]
-    assert make_chooser("seats", parts).most_tokens == 900
-    assert make_chooser("kv", parts).most_tokens == 1900
-    assert make_chooser("kv", [*parts, *parts]).most_tokens == 2000
+    assert make_kept("seats", parts).count_before(()) == 1 + 900
+    assert make_kept("kv", parts).count_before(()) == 1 + 1900
+    assert make_kept("kv", [*parts, *parts]).count_before(()) == 1 + 2000
+    assert make_kept("kv", parts).count_before(range(1800)) == 101

@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from d2l.serve.generation import Pieces
+from d2l.answer.writing import Pieces
 
 
 def say(text: str, stop: tuple[str, ...] = ()) -> tuple[list[str], bool]:

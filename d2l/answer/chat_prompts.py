@@ -18,10 +18,9 @@ from d2l.bases.quiet import LOAD_ERRORS, explain, panics_as_errors, quiet_transf
 from d2l.bases.tokenizer_files import read_compact
 from d2l.bases.tokenizers import load_chat_tokenizer
 from d2l.errors import BaseModelError, OptionError
+from d2l.parts.kept import Turns
 
 TOKENIZER = "tokenizer.json"
-#: A conversation, as chat templates take it.
-Turns = list[dict[str, str]]
 
 
 def user_turn(text: str) -> dict[str, str]:

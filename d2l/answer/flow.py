@@ -1,0 +1,96 @@
+"""Conversation → answer, from top to bottom: focus, scope, route, read, judge, refuse or generate,
+cite."""
+
+import contextlib
+from collections.abc import Callable, Generator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from d2l.answer.cite import cite
+from d2l.answer.events import Ending, Event, Start, TextPiece
+from d2l.answer.options import AskOptions
+from d2l.answer.refusal import REFUSAL
+from d2l.answer.scope import find_named, read_question
+from d2l.answer.writing import hold_refusals, write
+from d2l.datasets.silence import IN_FULL, TOPICS
+from d2l.errors import AdapterError
+from d2l.parts.engine import Decoding
+from d2l.parts.judging import Choice, judge
+from d2l.parts.kept import Kept, Prompt, Turns
+
+if TYPE_CHECKING:
+    from d2l.answer.model import AdaptedModel
+
+
+class PromptLengthError(AdapterError):
+    """A prompt leaves no room for an answer."""
+
+
+def never() -> bool:
+    """Let an answer take its time."""
+    return False
+
+
+def answer_turns(
+    model: "AdaptedModel",
+    turns: Turns,
+    options: AskOptions,
+    is_due: Callable[[], bool] = never,
+) -> Generator[Event]:
+    """Answer the last of several turns: yields a start, pieces of text and an ending.
+
+    `is_due` ends the answer: before its first token by a TimeoutError. Raises D2LError. Close the
+    iterator before the model is asked again.
+    """
+    kept, engine = model.pick(turns, options), model.engine
+    question, asked = read_question(turns), model.focus(turns)
+    named = find_named(question.text, kept.records)
+    choice = kept.route(question, options.parts, named, short=options.short)
+    prompt = _write_prompt(model, kept, asked, choice, options)
+    with engine.stoppable(is_due), contextlib.ExitStack() as block:
+        readings = kept.read(engine, choice, prompt) if choice.is_answered else []
+        verdict = judge(choice, readings)
+        if verdict.is_answered:
+            context = kept.settle(engine, choice, verdict, prompt, readings)
+            n_prompt = context.cache.n_tokens + len(context.ids)
+            decoding = _limit(options.decoding, model.window - n_prompt, n_prompt)
+            yield Start(n_prompt, prompt.n_left_out, verdict, context)
+            decoding = replace(decoding, banned=context.banned)
+            tokens = engine.generate(context.cache, context.ids, decoding)
+            block.enter_context(contextlib.closing(tokens))
+            written = write(tokens, model.decode, options.stop, is_due)
+        else:
+            yield Start(len(prompt.judged), verdict=verdict)
+            written = iter((TextPiece(REFUSAL), Ending("stop", 0)))
+        text = ""
+        for event in hold_refusals(written):
+            if isinstance(event, Ending):
+                cited = cite(kept, verdict, question.whole, text, event.reason)
+                event = replace(event, answer=cited)
+            elif isinstance(event, TextPiece):
+                text += event.text
+            yield event
+
+
+def _write_prompt(
+    model: "AdaptedModel", kept: Kept, turns: Turns, choice: Choice, options: AskOptions
+) -> Prompt:
+    """Write the prompt of a choice. In few words an answer is the refusal or it is not, so these
+    judge the parts. An overview is asked for topics; a chapter alone would be repeated in full."""
+    is_overview = any(kept.records[n].is_overview for n in choice.indices)
+    is_chapter = choice.together and len(choice.indices) == 1
+    wish = TOPICS if is_overview else "" if is_chapter else IN_FULL
+    judged = model.complete(turns, replace(options, short=True))
+    full = model.complete(turns, options, wish)
+    prompt = kept.write(model, judged, full, short=options.short)
+    return prompt._replace(refusal=tuple(model.encode(REFUSAL)))
+
+
+def _limit(decoding: Decoding, n_left: int, n_prompt: int) -> Decoding:
+    """Limit an answer to the tokens that the base's window has left; raises PromptLengthError."""
+    if n_left < 1:
+        raise PromptLengthError(
+            f"the prompt has {n_prompt:,} tokens, and this base reads {n_prompt + n_left:,}",
+            hint="ask a shorter question, or a base with a longer window",
+        )
+    return replace(decoding, max_tokens=min(decoding.max_tokens, n_left))

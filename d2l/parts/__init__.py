@@ -1,0 +1,1 @@
+"""Parts: memories or ranks that an adapter keeps for each chunk; a question chooses."""

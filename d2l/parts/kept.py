@@ -1,0 +1,215 @@
+"""What an adapter keeps of its document, and how a question is answered by it.
+
+Each kind is a class: `ranks`, `seats` and `kv` keep a part of each chunk, of which a question
+chooses. Needs no torch.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from typing import ClassVar, NamedTuple, Protocol
+
+import numpy as np
+
+from d2l.adapters.parts import PartRecord, Parts
+from d2l.adapters.provenance import ChunkRecord
+from d2l.adapters.selectors import select
+from d2l.errors import AdapterError, OptionError
+from d2l.parts.engine import Cache, Engine, Judged
+from d2l.parts.judging import Choice, Judging
+from d2l.parts.router import Router, find_stop_words, share_words, split_content
+
+#: A conversation, as chat templates take it.
+Turns = list[dict[str, str]]
+#: Tokens of parts that are read one behind another, at most.
+MOST_TOGETHER = 2_000
+#: First tokens of the refusal, banned once a part was judged to answer: "The document does".
+N_BANNED = 3
+#: Weight of the turns before, for questions such as "And how often?".
+_EARLIER = 0.5
+
+
+@dataclass(frozen=True)
+class PartOptions:
+    """Choice of the parts that are asked: the `count` best, those of a `page` ("p. 12", a heading,
+    "#3"), or with `whole` none: the whole adapter answers."""
+
+    count: int | None = None
+    page: str | None = None
+    whole: bool = False
+
+
+class Question(NamedTuple):
+    """The last question of a conversation; `earlier`: the text of the turns before that it needs,
+    `whole`: the question with the question before it, if it needs that."""
+
+    text: str
+    earlier: str
+    whole: str
+
+
+class Prompt(NamedTuple):
+    """Ids of a conversation behind its parts. `judged`: those that judge the parts, which ask for a
+    few words; `full`: those of the answer. `lead`: ids before the parts, None: the parts' own.
+    `refusal`: ids of the refusal. `n_left_out`: tokens of a document that did not fit."""
+
+    judged: list[int]
+    full: list[int]
+    lead: tuple[int, ...] | None = None
+    refusal: tuple[int, ...] = ()
+    n_left_out: int = 0
+
+
+class Context(NamedTuple):
+    """Beginning of an answer: the cache of what was read, the ids to read behind it, and ids that
+    may not stand in the answer one behind another."""
+
+    cache: Cache
+    ids: list[int]
+    banned: tuple[int, ...] = ()
+
+
+class PromptWriter(Protocol):
+    """Writer of an adapter's prompts, by its chat template and the base's tokenizer."""
+
+    def encode(self, text: str) -> list[int]:
+        """Encode a text, without special tokens."""
+        ...
+
+    def write_behind(self, turns: Turns) -> list[int]:
+        """Encode a conversation by the adapter's template, without the opening's ids."""
+        ...
+
+
+class Kept(Protocol):
+    """What an adapter keeps, for questions; `chooses`: a question chooses among parts."""
+
+    chooses: ClassVar[bool]
+
+    @property
+    def records(self) -> tuple[PartRecord, ...]:
+        """Places and texts of the chunks; none if the adapter keeps no text."""
+        ...
+
+    def route(
+        self, question: Question, options: PartOptions, named: Sequence[int], *, short: bool
+    ) -> Choice:
+        """Choose parts for a question: the `named`, else by words. Raises OptionError for a page
+        that is not there."""
+        ...
+
+    def write(self, writer: PromptWriter, judged: Turns, full: Turns, *, short: bool) -> Prompt:
+        """Write the prompt behind the parts, for judging them and for the answer."""
+        ...
+
+    def read(self, engine: Engine, choice: Choice, prompt: Prompt) -> list[Judged]:
+        """Read the question behind each chosen part, side by side; empty if there is nothing to
+        compare."""
+        ...
+
+    def settle(
+        self, engine: Engine, choice: Choice, verdict: Choice, prompt: Prompt, read: list[Judged]
+    ) -> Context:
+        """Put what answers into a cache; `choice` before and `verdict` after the judging."""
+        ...
+
+    def count_read(self, choice: Choice) -> int:
+        """Count the first parts of a choice that the answer is read off."""
+        ...
+
+    def forget(self) -> None:
+        """Drop caches of parts: the next question reads its parts from their files."""
+        ...
+
+    def count_before(self, opening: Sequence[int]) -> int:
+        """Count the most tokens in front of a question, beyond those of the adapter's opening."""
+        ...
+
+
+@dataclass(frozen=True)
+class KeptParts(ABC):
+    """Parts of one adapter, whatever they are: the choice of parts by words, which all share."""
+
+    parts: Parts
+    chooses: ClassVar[bool] = True
+
+    @property
+    def records(self) -> tuple[PartRecord, ...]:
+        """Records of the parts, in their order."""
+        return self.parts.records
+
+    @cached_property
+    def _router(self) -> Router:
+        return Router([record.searched for record in self.records])
+
+    @abstractmethod
+    def pick_judging(self, *, short: bool) -> Judging:
+        """Pick the constants of judging, for answers of a few words or full ones."""
+
+    def route(
+        self, question: Question, options: PartOptions, named: Sequence[int], *, short: bool
+    ) -> Choice:
+        """Choose parts for a question: the `named`, as many as are read together, else by words."""
+        judging, records = self.pick_judging(short=short), self.records
+        if named and options == PartOptions():
+            sizes = accumulate(records[n].n_tokens for n in named)
+            pairs = zip(named, sizes, strict=True)
+            if kept := tuple(n for n, size in pairs if size <= MOST_TOGETHER):
+                full = self.pick_judging(short=False)
+                return Choice(kept, (0.0,) * len(kept), 0.0, 1.0, full, named=True, together=True)
+        scores, most = self._router.score(question.text), self._router.best(question.text)
+        if question.earlier:
+            scores = scores + _EARLIER * self._router.score(question.earlier)
+            most = min(most, float(scores.max(initial=0.0)))
+        order = np.argsort(-scores, kind="stable")
+        indices = [int(n) for n in order if not records[n].is_overview]
+        first, second = (*scores[indices[:2]], 0.0, 0.0)[:2]
+        margin = float((first - second) / first) if first > 0 else 0.0
+        if options.page is not None:
+            allowed = set(self._find_page(options.page))
+            indices = [n for n in indices if n in allowed]
+        chosen = tuple(indices[: options.count or judging.n_parts])
+        own = tuple(float(scores[n]) for n in chosen)
+        choice = Choice(chosen, own, margin, max(most, 1e-9), judging, options.page is not None)
+        return self._spare(choice, question.text)
+
+    def _spare(self, choice: Choice, question: str) -> Choice:
+        """Let parts be read after all if the first has half of the question's words: words that no
+        part has weigh most in the highest score."""
+        if not choice.indices or choice.is_answered:
+            return choice
+        content = split_content(question, find_stop_words(question))
+        words = split_content(self.records[choice.indices[0]].searched, frozenset())
+        least = choice.judging.least_overlap
+        return choice.read_anyway() if share_words(content, {*words}) >= max(0.5, least) else choice
+
+    def _find_page(self, page: str) -> list[int]:
+        """Find the parts below a heading, else those of a selector; raises OptionError."""
+        records = self.records
+        heading = page.removeprefix("§").strip().casefold()
+        below = [n for n, r in enumerate(records) if heading in map(str.casefold, r.headings)]
+        if below:
+            return below
+        chunks = [
+            ChunkRecord(index=n, document=r.document, source=r.source, n_tokens=r.n_tokens)
+            for n, r in enumerate(records)
+        ]
+        selector = page if ":" in page else f":{page}"
+        try:
+            return select(selector, chunks)[0]
+        except AdapterError as error:
+            raise OptionError(f"{page}: no such page or heading", hint=error.hint) from error
+
+    def count_read(self, choice: Choice) -> int:
+        """Count the first parts of a choice that the answer is read off."""
+        return len(choice.best)
+
+    def count_before(self, opening: Sequence[int]) -> int:
+        """Count the tokens in front of a question beyond those of the opening: none."""
+        del opening
+        return 0
+
+    def forget(self) -> None:  # noqa: B027
+        """Drop nothing: parts have no caches."""

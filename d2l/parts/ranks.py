@@ -1,0 +1,76 @@
+"""Parts that are ranks of the adapter's own weights: those of chosen chunks are read together."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from d2l.adapters.info import AdapterInfo
+from d2l.errors import AdapterError
+from d2l.parts import judging
+from d2l.parts.engine import Engine, Judged
+from d2l.parts.judging import Choice, Judging
+from d2l.parts.kept import Context, KeptParts, Prompt, PromptWriter, Turns
+
+if TYPE_CHECKING:
+    from d2l.adapters.weights import LoraWeights
+
+
+@dataclass(frozen=True)
+class Ranks(KeptParts):
+    """Ranks of each chunk, in the weights of the folder `info`; None: they are only routed."""
+
+    info: AdapterInfo | None = None
+
+    def pick_judging(self, *, short: bool) -> Judging:
+        """Words alone choose: nothing is read apart."""
+        del short
+        return judging.JOINED
+
+    def write(self, writer: PromptWriter, judged: Turns, full: Turns, *, short: bool) -> Prompt:
+        """Write the prompt by the adapter's template."""
+        del judged, short
+        ids = writer.write_behind(full)
+        return Prompt(ids, ids)
+
+    def read(self, engine: Engine, choice: Choice, prompt: Prompt) -> list[Judged]:
+        """Compare nothing."""
+        del engine, choice, prompt
+        return []
+
+    def settle(
+        self, engine: Engine, choice: Choice, verdict: Choice, prompt: Prompt, read: list[Judged]
+    ) -> Context:
+        """Put the chosen chunks' ranks into effect, and those that all documents share."""
+        del choice, read
+        assert self.info is not None
+        provenance = self.info.provenance
+        assert provenance is not None  # it says that there are parts
+        spans = [provenance.chunks[index].ranks for index in verdict.indices]
+        if None in spans:
+            raise AdapterError(
+                f"{self.info.folder}: does not say which ranks its parts have",
+                hint="ask with --whole, or compile the document again",
+            )
+        spans.append(provenance.bias_ranks)
+        ranks = [rank for span in spans if span is not None for rank in range(*span)]
+        return Context(engine.read((), take_ranks(self._weights, ranks)), prompt.full)
+
+    @cached_property
+    def _weights(self) -> "LoraWeights":
+        from d2l.adapters.peft_folder import read_adapter
+
+        assert self.info is not None
+        return read_adapter(self.info.folder)
+
+    def count_read(self, choice: Choice) -> int:
+        """Count the chosen parts: all are read."""
+        return len(choice.indices)
+
+
+def take_ranks(weights: "LoraWeights", ranks: list[int]) -> "LoraWeights":
+    """Take some ranks of weights; imports torch."""
+    import torch
+
+    from d2l.adapters.deltas import keep_ranks
+
+    return keep_ranks(weights, torch.tensor(ranks, dtype=torch.long))

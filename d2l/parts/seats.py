@@ -1,0 +1,103 @@
+"""Parts that are memories in seats: each is read apart, and the best answers."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from d2l.parts import judging
+from d2l.parts.engine import Cache, Engine, Judged
+from d2l.parts.judging import Choice, Judging
+from d2l.parts.kept import N_BANNED, Context, KeptParts, Prompt, PromptWriter, Turns
+
+#: Number of parts whose caches stay in memory, each some megabytes.
+_MOST_CACHES = 16
+
+
+@dataclass
+class PartCaches:
+    """Caches of the parts that were asked last, behind one lead."""
+
+    lead: tuple[int, ...] = ()
+    caches: "OrderedDict[tuple[object, ...], Cache]" = field(default_factory=OrderedDict)
+
+
+@dataclass(frozen=True)
+class Seats(KeptParts):
+    """Memories of a trained network. In front of a question a memory stands behind the first token
+    of the opening, the sink of attention; the layers below hold the opening's own tokens."""
+
+    held: PartCaches = field(default_factory=PartCaches, compare=False)
+    #: Number of the opening's ids that stand before a memory; None: all.
+    n_lead: ClassVar[int | None] = 1
+
+    def pick_judging(self, *, short: bool) -> Judging:
+        """The network learned to refuse."""
+        del short
+        return judging.TRAINED
+
+    def write(self, writer: PromptWriter, judged: Turns, full: Turns, *, short: bool) -> Prompt:
+        """Write the prompt by the adapter's template, behind the opening."""
+        del judged, short
+        ids = writer.write_behind(full)
+        return Prompt(ids, ids)
+
+    def read(self, engine: Engine, choice: Choice, prompt: Prompt) -> list[Judged]:
+        """Read the question behind each chosen part, side by side."""
+        if choice.together or len(choice.indices) < 2:
+            return []
+        caches = [self._hold(engine, (n,), prompt) for n in choice.indices]
+        refusal = prompt.refusal[: choice.judging.n_refusal]
+        return engine.compare(caches, prompt.judged, refusal)
+
+    def settle(
+        self, engine: Engine, choice: Choice, verdict: Choice, prompt: Prompt, read: list[Judged]
+    ) -> Context:
+        """Take the cache of the best part, with the question, if that asks for the answer; else put
+        the parts that answer in front of it."""
+        banned = prompt.refusal[:N_BANNED] if verdict.must_answer else ()
+        if read and prompt.full == prompt.judged:
+            cache = read[choice.indices.index(verdict.indices[0])].take()
+            return Context(cache, prompt.full[-1:], banned)
+        is_short = prompt.full == prompt.judged
+        held = self._hold(engine, verdict.best, prompt, n_suffix=0 if is_short else self.n_suffix)
+        return Context(engine.copy(held), prompt.full, banned)
+
+    def forget(self) -> None:
+        """Drop the caches of parts."""
+        self.held.caches.clear()
+
+    @property
+    def n_suffix(self) -> int:
+        """Number of trained seats at the end of each part."""
+        return 0
+
+    def _hold(
+        self, engine: Engine, group: Sequence[int], prompt: Prompt, *, n_suffix: int = 0
+    ) -> Cache:
+        """Hold parts one behind another in a cache, without their last `n_suffix` seats. Another
+        lead makes all caches anew."""
+        opening, held = self.index_opening if prompt.lead is None else prompt.lead, self.held
+        if held.lead != opening:
+            self.forget()
+            held.lead = opening
+        if (key := (*group, -n_suffix)) not in held.caches:
+            memories = [self.parts.read(n, engine.dtype).first(-n_suffix or None) for n in group]
+            n_lead = len(opening) if self.n_lead is None else self.n_lead
+            held.caches[key] = engine.hold(opening, n_lead, memories)
+        held.caches.move_to_end(key)
+        while len(held.caches) > _MOST_CACHES:
+            held.caches.popitem(last=False)
+        return held.caches[key]
+
+    @property
+    def index_opening(self) -> tuple[int, ...]:
+        """Ids of the parts' opening."""
+        opening = self.parts.index.opening
+        assert opening is not None  # memories have one
+        return opening.ids
+
+    def count_before(self, opening: Sequence[int]) -> int:
+        """Count the tokens in front of a question beyond those of the one memory's opening."""
+        sizes = [record.n_seats for record in self.records]
+        return max(1 + max(sizes) - len(opening), 0)
