@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, TextIO
 
@@ -17,7 +18,6 @@ from d2l.commands import console
 from d2l.commands.asking import Asker, LocalAsker, Row, ServerAsker
 from d2l.commands.conversation import Conversation, show_arms
 from d2l.commands.options import (
-    LIMITS,
     NETWORK,
     OUTPUT,
     Base,
@@ -26,18 +26,64 @@ from d2l.commands.options import (
     Offline,
     in_panel,
     note_smaller,
+    taking,
 )
 from d2l.errors import D2LError, OptionError
 from d2l.parts.kept import PartOptions
 from d2l.progress import announce
+from d2l.spelling import option
 
 #: Seconds of a start that are worth a server.
 _LONG_START = 3.0
+Server = Annotated[
+    str | None,
+    in_panel(
+        NETWORK, metavar="URL", envvar="D2L_SERVER", help="Ask a running d2l serve: no start."
+    ),
+]
+AsLines = Annotated[
+    bool, in_panel(OUTPUT, "--jsonl", help="Print a JSON object a line, each when it is answered.")
+]
 
 
+@dataclass(frozen=True)
+class Asking:
+    """Options of an answer, as the command line and a server take them."""
+
+    parts: int | None = option(None, "Parts to read; default: 8, of trained seats 4.", minimum=1)
+    page: str | None = option(
+        None, 'The parts from there answer: "p. 12", a heading, or "#3", a number.'
+    )
+    whole: bool = option(False, "Ask the one memory that other engines load.")
+    short: bool = option(False, "Answer in a few words, for programs.")
+    system: str | None = option(None, "System text, in place of the adapter's instruction.")
+    max_tokens: int | None = option(
+        None, "Longest answer: 256; short or trained: 64.", minimum=1, of="limits"
+    )
+
+    def __post_init__(self) -> None:
+        if self.whole and (self.parts or self.page) is not None:
+            raise OptionError("--whole asks no part", hint="leave it out, or --parts and --page")
+
+    def on(self, base: str | None, dtype: str | None, device: str, offline: bool) -> AskOptions:
+        """Options of an answer by a base."""
+        return AskOptions(
+            base,
+            device,
+            self.max_tokens or 0,
+            offline=offline,
+            dtype=dtype,
+            parts=PartOptions(self.parts, self.page, self.whole),
+            short=self.short,
+            system=self.system,
+        )
+
+
+@taking("d2l.commands.ask:Asking", into="asking")
 def ask(
     context: typer.Context,
     adapter: Annotated[Path, typer.Argument(help="Adapter: its folder, or its name.")],
+    asking: Asking,
     question: Annotated[
         str | None,
         typer.Argument(
@@ -50,80 +96,31 @@ def ask(
     document: Annotated[
         str | None, typer.Option(help="Compare with this document in the base's prompt, too.")
     ] = None,
-    parts: Annotated[
-        int | None,
-        typer.Option(
-            "--parts",
-            min=1,
-            help="Parts to read; default: 8, of trained seats 4.",
-        ),
-    ] = None,
-    page: Annotated[
-        str | None,
-        typer.Option(help='The parts from there answer: "p. 12", a heading, or "#3", a number.'),
-    ] = None,
-    whole: Annotated[
-        bool, typer.Option("--whole", help="Ask the one memory that other engines load.")
-    ] = False,
-    short: Annotated[
-        bool, typer.Option("--short", help="Answer in a few words, for programs.")
-    ] = False,
-    system: Annotated[
-        str | None, typer.Option(help="System text, in place of the adapter's instruction.")
-    ] = None,
-    max_tokens: Annotated[
-        int | None,
-        in_panel(LIMITS, min=1, help="Longest answer: 256; short or trained: 64."),
-    ] = None,
-    server: Annotated[
-        str | None,
-        in_panel(
-            NETWORK, metavar="URL", envvar="D2L_SERVER", help="Ask a running d2l serve: no start."
-        ),
-    ] = None,
+    server: Server = None,
     base: Base = None,
     base_dtype: BaseDtype = None,
     device: Device = "auto",
     offline: Offline = False,
-    as_lines: Annotated[
-        bool,
-        in_panel(OUTPUT, "--jsonl", help="Print a JSON object a line, each when it is answered."),
-    ] = False,
+    as_lines: AsLines = False,
 ) -> None:
     """Ask an adapter questions.
 
     Answers stand alone on stdout and keep their line ends; programs read --jsonl. The questions of
     stdin go to stderr; so do the passages of the answers, unless stdout is a terminal.
     """
-    start = time.monotonic()
+    start, compare = time.monotonic(), compare or document is not None
+    options = asking.on(base, base_dtype, device, offline)
     if console.wants_json() and as_lines:
         raise OptionError("--json and --jsonl are both given", hint="leave one of them out")
-    if whole and (parts or page) is not None:
-        raise OptionError("--whole asks no part", hint="leave it out, or --parts and --page")
-    chosen = PartOptions(parts, page, whole)
-    options = AskOptions(
-        base,
-        device,
-        max_tokens or 0,
-        offline=offline,
-        dtype=base_dtype,
-        parts=chosen,
-        short=short,
-        system=system,
-    )
     if server is None:
         adapter = find_adapter(adapter)
     else:
         refuse_local(options, document)
     given = take_questions(question, as_lines=as_lines)
-    compare = compare or document is not None
     asker: Asker
     if server is None:
         text = find_document(adapter, document) if compare or given is None else None
-        info = read_info(adapter)
-        announce(f"loading the base {info.config.get('base_model_name_or_path')}")
-        note_smaller(context, str(info.config.get("base_model_name_or_path")), device)
-        asker = LocalAsker(d2l.AdaptedModel.load(adapter, options), text)
+        asker = load_asker(context, adapter, options, text)
     else:
         asker = ServerAsker(server, adapter, options)
     if given is None:
@@ -134,6 +131,16 @@ def ask(
     print_answers(asker, given, compare=compare, as_lines=as_lines)
     if server is None and question is not None and not as_lines and _is_terminal():
         suggest_server(adapter, loaded - start, time.monotonic() - loaded)
+
+
+def load_asker(
+    context: typer.Context, adapter: Path, options: AskOptions, text: str | None
+) -> LocalAsker:
+    """Load an adapter on its base; `text`: of the document to compare with."""
+    base = str(read_info(adapter).config.get("base_model_name_or_path"))
+    announce(f"loading the base {base}")
+    note_smaller(context, base, options.device)
+    return LocalAsker(d2l.AdaptedModel.load(adapter, options), text)
 
 
 def refuse_local(options: AskOptions, document: str | None) -> None:
