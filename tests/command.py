@@ -1,8 +1,10 @@
 """Run the real command line in this process, as its user sees it."""
 
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +18,18 @@ class Outcome:
     code: int
     out: str
     err: str
+
+
+def make_once(made: Path, place: Path, make: Callable[[], None]) -> None:
+    """Fill a test's folder with `make`, once, and with a copy from the folder `made` from then on.
+
+    `made` lies in a folder of the module's own; times of files stay as they are.
+    """
+    if made.is_dir():
+        shutil.copytree(made, place, dirs_exist_ok=True)
+    else:
+        make()
+        shutil.copytree(place, made)
 
 
 class Command:

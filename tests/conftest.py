@@ -16,7 +16,7 @@ from d2l.hypernets.registry import DEFAULT_VARIABLE, TEXT_VARIABLE
 from tests import tiny
 from tests.command import Command
 from tests.compiled import Compiled, compile_tiny
-from tests.tools.seat_goldens import complete_compact, load_peft, write_peft
+from tests.tools.seat_goldens import load_peft, write_peft
 
 #: Network of tests that name none, whichever the default is; results in fp32 are the same on every
 #: processor.
@@ -32,6 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for cards are asked for (`-m gpu`)."""
     if config.getoption("markexpr") != "gpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    os.fsync = lambda _fd: None  # no test outlives a power cut, and each compilation syncs 34 times
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -74,12 +75,6 @@ def qwen_files() -> BaseFiles:
 def large_files() -> BaseFiles:
     """The base of a few recorded checks, which take many minutes."""
     return find_or_skip(LARGE)
-
-
-@pytest.fixture(scope="session")
-def seats_v0(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The checkpoint that the goldens of seats were computed with, in 8 bits; not to be changed."""
-    return complete_compact(tmp_path_factory.mktemp("seats-v0"))
 
 
 @pytest.fixture(name="cache")

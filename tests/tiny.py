@@ -7,7 +7,8 @@ answer and every shape, name and prompt is as it is for real bases.
 
 import dataclasses
 import json
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -140,12 +141,30 @@ def base_name(family: str) -> str:
     return f"tiny-org/{family}-tiny"
 
 
+def write_files(folder: Path, files: Mapping[str, bytes]) -> Path:
+    """Write a new folder of files, by name."""
+    folder.mkdir(parents=True)
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    return folder
+
+
+@cache
+def _list_base_files(family: str, tokenizer: str) -> dict[str, bytes]:
+    """Content of the files of the tiny base of a family, with a tokenizer."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = write_base(Path(place, "base"), family, make_causal(family))
+        files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    return files | {"tokenizer.json": tokenizer.encode()}
+
+
 def write_base(
     folder: Path, family: str, model: transformers.PreTrainedModel | None = None
 ) -> Path:
     """Write a base's folder: config, weights (by default the tiny model's), tokenizer and chat
     template."""
-    model = make_causal(family) if model is None else model
+    if model is None:
+        return write_files(folder, _list_base_files(family, tokenizer_json()))
     folder.mkdir(parents=True)
     model.config.save_pretrained(folder)
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}

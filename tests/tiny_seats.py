@@ -7,12 +7,13 @@ for the real base: the adapter gives the opening's tokens exactly the keys and v
 import dataclasses
 import json
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from d2l.adapters.weights import Memory
@@ -186,14 +187,19 @@ def make_seats(base_model: nn.Module | None = None) -> Seats:
 def write_checkpoint(folder: Path) -> Path:
     """Write the three files of the tiny checkpoint, weights in the plain form."""
     folder.mkdir(parents=True, exist_ok=True)
-    config, statistics = make_config(), make_statistics()
-    (folder / "config.json").write_text(json.dumps(dataclasses.asdict(config)), "utf-8")
-    save_file(make_network(config).state_dict(), folder / "model.safetensors")
-    save_file(
-        {"correlation": statistics.correlation, "scale": statistics.scale},
-        folder / "statistics.safetensors",
-    )
+    (folder / "config.json").write_text(json.dumps(dataclasses.asdict(make_config())), "utf-8")
+    for name, data in _list_weights().items():
+        (folder / name).write_bytes(data)
     return folder
+
+
+@cache
+def _list_weights() -> dict[str, bytes]:
+    """Content of the two files of weights of the tiny checkpoint."""
+    moments = make_statistics()
+    statistics = {"correlation": moments.correlation, "scale": moments.scale}
+    files = {"model": make_network().state_dict(), "statistics": statistics}
+    return {f"{name}.safetensors": save(tensors) for name, tensors in files.items()}
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from d2l.adapters.info import LOCK
 from tests import tiny
-from tests.command import Command, Outcome
+from tests.command import Command, Outcome, make_once
 from tests.compiled import read_files, write_files
 from tests.processes import run_python
 
@@ -22,13 +22,22 @@ COMPILE = ("compile", "notes.txt", "-o", "notes.lora", "--checkpoint", "checkpoi
 COMPILE = (*COMPILE, "--device", "cpu")
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("lock") / "made"
+
+
 @pytest.fixture(autouse=True)
-def place(one_thread: None, working_folder: Path, command: Command) -> Path:  # noqa: ARG001
+def place(one_thread: None, made: Path, working_folder: Path, command: Command) -> Path:  # noqa: ARG001
     """A folder with an adapter, compiled on one thread as later runs are: the cache asks that."""
-    write_files(working_folder, "seats")
-    (working_folder / "notes.txt").write_text(NOTES, "utf-8")
-    done = command(*COMPILE, *base())
-    assert done.code == 0, done.err
+
+    def make() -> None:
+        write_files(working_folder, "seats")
+        (working_folder / "notes.txt").write_text(NOTES, "utf-8")
+        done = command(*COMPILE, *base())
+        assert done.code == 0, done.err
+
+    make_once(made, working_folder, make)
     return working_folder
 
 

@@ -7,20 +7,29 @@ import pytest
 
 from tests import tiny
 from tests.change.test_merge import dense, worst
-from tests.command import Command
+from tests.command import Command, make_once
 from tests.processes import run_python
 
 FIXED = ("--checkpoint", "seats", "--offline")
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("merge") / "made"
+
+
 @pytest.fixture
-def place(working_folder: Path, command: Command) -> Path:
+def place(made: Path, working_folder: Path, command: Command) -> Path:
     """A working folder with two adapters of a note each."""
-    tiny.write_base(working_folder / "tiny-org" / "llama-tiny", "llama")
-    tiny.write_seats(working_folder / "seats", repeats=3)
-    for name, text in (("a", "The pump stands in the harbor."), ("b", "The valve is copper.")):
-        (working_folder / f"{name}.txt").write_text(text)
-        assert command("compile", f"{name}.txt", "-o", f"{name}.lora", *FIXED).code == 0
+
+    def make() -> None:
+        tiny.write_base(working_folder / "tiny-org" / "llama-tiny", "llama")
+        tiny.write_seats(working_folder / "seats", repeats=3)
+        for name, text in (("a", "The pump stands in the harbor."), ("b", "The valve is copper.")):
+            (working_folder / f"{name}.txt").write_text(text)
+            assert command("compile", f"{name}.txt", "-o", f"{name}.lora", *FIXED).code == 0
+
+    make_once(made, working_folder, make)
     return working_folder
 
 

@@ -17,7 +17,6 @@ from safetensors.torch import load_file, save_file
 from d2l.adapters.peft_folder import read_adapter
 from d2l.adapters.weights import LoraWeights
 from d2l.api.compiler import Compiler
-from d2l.bases.models import BaseFiles
 from d2l.compiler import run as pipeline
 from d2l.compiler.plan import prepare as prepare_plan
 from d2l.documents.document import Document
@@ -32,7 +31,6 @@ PAGES = (
     "Open the copper valve before the pressure falls below 3 bar.",
     "The lantern in the meadow is lit at 21:40. Ask the keeper for the key.",
 )
-SEATS = Path(__file__).parents[1] / "data" / "seats"
 QUERY = "Where is the pump?"
 
 
@@ -172,21 +170,6 @@ def test_max_rank_keeps_the_largest_part_and_reports_what_it_cut_off() -> None:
     exact = compile_to("exact.lora", document, checkpoint=checkpoint, max_rank=wide.plan.rank)
     assert exact.merge_error == {}
     assert largest_difference(dense(read_adapter(exact.adapter)), full) < 1e-12
-
-
-def test_seats_of_documents_compiled_together_are_those_of_each_alone(
-    smollm2_files: BaseFiles, seats_v0: Path
-) -> None:
-    cases = json.loads((SEATS / "cases.json").read_text("utf-8"))
-    documents = [make_document(cases[name]["text"], name=name) for name in ("short", "note")]
-    base = str(smollm2_files.folder)  # by its name it would be put together in this test's cache
-    options = CompileOptions(checkpoint=str(seats_v0), base=base, offline=True)
-    plan = prepare(documents, options)
-    assert plan.rank == len(cases["merged"]["opening"]) - 1
-    assert [chunk.rank for chunk in plan.chunks] == [18, 18]
-    start = len(plan.config.read_opening)
-    for chunk, name in zip(plan.chunks, ("short", "note"), strict=True):
-        assert list(chunk.token_ids[start:]) == cases[name]["chunks"][0]["token_ids"]
 
 
 def test_max_rank_bounds_the_seats() -> None:

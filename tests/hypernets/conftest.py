@@ -46,13 +46,8 @@ def smollm2_tokenizer(smollm2_files: BaseFiles) -> BaseTokenizer:
 def shared_seats() -> Path:
     """The original checkpoint, bf16 weights and all goldens: beside the repository or nowhere."""
     if not ORIGINAL.is_dir():
-        pytest.skip("the original seats-v0 is not here, only its compact form and some goldens")
+        pytest.skip("the original seats-v0 is not here")
     return ORIGINAL
-
-
-@pytest.fixture(scope="session")
-def compact(smollm2: nn.Module, seats_v0: Path) -> Seats:
-    return load_seats(seats_v0, smollm2)
 
 
 @pytest.fixture(scope="session")
@@ -63,12 +58,6 @@ def shipped(smollm2: nn.Module) -> Seats:
 @pytest.fixture(scope="session")
 def original(smollm2: nn.Module, shared_seats: Path) -> Seats:
     return load_seats(shared_seats, smollm2)
-
-
-@pytest.fixture(scope="session")
-def compile_compact(compact: Seats, cases: dict[str, Any]) -> Callable[[str], Compiled]:
-    """Compile a golden document by its name with the compact weights; each only once."""
-    return cache(lambda name: compile_case(compact, cases, name))
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save, save_file
+from safetensors.torch import save_file
 
 from d2l.errors import CheckpointError
 from d2l.hypernets.formats.native import (
@@ -14,7 +14,6 @@ from d2l.hypernets.formats.native import (
     read_weights,
 )
 from tests.tiny_seats import make_network
-from tests.tools.seat_goldens import COMPACT, STORED_LAYERS
 
 
 def test_rows_are_off_by_half_a_step_at_most() -> None:
@@ -102,17 +101,3 @@ def test_files_that_make_no_sense_are_refused(
 def test_missing_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="absent: no such file"):
         read_weights(tmp_path / "absent")
-
-
-def test_the_goldens_compact_network_is_that_of_the_original(shared_seats: Path) -> None:
-    whole = {
-        name: load_file(shared_seats / f"{name}.safetensors") for name in ("model", "statistics")
-    }
-    written = save(compact_tensors(whole["model"]), metadata={"format": "pt"})
-    assert written == (COMPACT / "model.safetensors").read_bytes()
-    config = (shared_seats / "config.json").read_bytes()
-    assert config == (COMPACT / "config.json").read_bytes()
-    statistics = load_file(shared_seats / "statistics.safetensors")
-    for name, tensor in load_file(COMPACT / "statistics.safetensors").items():
-        kept = statistics[name][[layer - 3 for layer in STORED_LAYERS]]
-        assert torch.equal(kept, tensor), name

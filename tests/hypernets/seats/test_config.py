@@ -9,9 +9,9 @@ from d2l.errors import CheckpointError, MergeError, OptionError
 from d2l.hypernets.seats.config import SeatsConfig, read_config
 from d2l.hypernets.seats.sharing import centers, count_seats, set_density, split_seats
 from tests.tiny_seats import make_config
-from tests.tools.seat_goldens import COMPACT
+from tests.tools.seat_goldens import CONFIG as CONFIG_FILE
 
-CONFIG = read_config(COMPACT / "config.json")
+CONFIG = read_config(CONFIG_FILE)
 ADDRESSED: dict[str, object] = {
     "version": 1,
     "intermediate": 64,
