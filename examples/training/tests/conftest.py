@@ -6,7 +6,6 @@ from d2l_lab.commands.main import main
 from examples.training.tests.toy import Lab
 from tests.command import Command
 from tests.conftest import *  # noqa: F403
-from tests.conftest import _random_networks_may_answer  # noqa: F401
 
 
 @pytest.fixture
