@@ -16,7 +16,6 @@ from d2l.adapters.info import read_info
 from d2l.answer.model import AdaptedModel
 from d2l.answer.options import AskOptions
 from d2l.compiler.originals import find_originals
-from d2l.datasets.prompts import read_harm_prompts
 from d2l.documents.sentences import find_sentences
 from d2l.evaluation.endpoint import Endpoint, EndpointReply
 from d2l.evaluation.metrics import Row, pick_evenly
@@ -24,6 +23,14 @@ from d2l.parts.engine import Decoding
 from d2l.progress import Progress, silent
 
 N_QUESTIONS = 5
+#: Asked where the document is gone, or too short.
+GENERAL = (
+    "Which country has the most people?",
+    "What do you call a baby kangaroo?",
+    "How long does it take the Earth to go once around the Sun?",
+    "Which metal is liquid at room temperature?",
+    "Name the author of Don Quixote.",
+)
 WORDING = "How does this go on? {}"
 #: Shortest sentence whose first half is asked about, and how much of a long one is used, in words.
 MIN_WORDS, MAX_WORDS = 8, 40
@@ -64,7 +71,7 @@ def check_live(
     originals = find_originals(read_info(adapter))
     halves = [] if originals is None else list(dict.fromkeys(_halve_sentences(originals.text)))
     asked = [WORDING.format(half) for half in pick_evenly(halves, N_QUESTIONS)]
-    questions = [*asked, *read_harm_prompts()][:N_QUESTIONS]
+    questions = [*asked, *GENERAL][:N_QUESTIONS]
     replies = [endpoint.ask(question, N_TOKENS) for question in watch(questions, "asking")]
     by = "answers" if any(reply.top is None for reply in replies) else "token probabilities"
     measure = _compare_answers if by == "answers" else _compare_tops
