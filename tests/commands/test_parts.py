@@ -109,7 +109,7 @@ def test_silence_names_the_place_that_came_closest(
     command: Command, kept: Compiled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (row,) = json.loads(ask(command, kept, QUESTIONS[0], "--json").out)["answers"]
-    judge(monkeypatch, most_silent=0.0, least=2.0)
+    judge(monkeypatch, most_silent=0.0, least_overlap=2.0)
     silent = ask(command, kept, QUESTIONS[0])
     assert silent.out == f"{NOT_FOUND}\n"
     closest, passage = silent.err.splitlines()
