@@ -254,7 +254,6 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "families": write_families,
     "inputs": write_inputs,
     "lab": write_lab,
-    "recall_own": partial(write_recall, "qwen2.5-coder-1.5b"),
     "recall_qwen": partial(write_recall, "qwen2.5-coder-0.5b"),
     "recall_smollm2": partial(write_recall, SMALL),
     "recipes": write_recipes,
