@@ -16,8 +16,8 @@ import transformers
 from safetensors.torch import load_file
 
 from d2l.adapters.peft_folder import read_adapter
+from d2l.api.compiler import Compiler
 from d2l.bases.models import BaseFiles
-from d2l.compiler.plan import prepare
 from d2l.documents.document import Document
 from d2l.documents.intake import Intake
 from d2l.hypernets.options import CompileOptions
@@ -78,7 +78,7 @@ def test_golden_chunks_have_the_recorded_token_ids(
     for case, limit in (("one", 1 << 20), ("three", info["max_ctx_chunk_len"])):
         options = CompileOptions(checkpoint=str(folder), chunk_tokens=limit)
         document = document_of(info["cases"][case]["documents"][0])
-        plan = prepare(Intake((document,)), options)
+        plan = Compiler(options).plan(Intake((document,)))
         rows = zip(
             plan.chunks,
             inputs[f"{case}.ctx_ids"],

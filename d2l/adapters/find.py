@@ -84,9 +84,13 @@ def _refuse_unknown(path: Path) -> None:
         raise AdapterError(f"{path}: no such adapter folder", hint=hint)
 
 
-def refuse_adapter(out: Path, *, force: bool, n_bytes: int = 0) -> None:
-    """Raise AdapterError unless an adapter of this size may be written at `out`."""
+def refuse_adapter(out: Path, *, force: bool) -> None:
+    """Raise AdapterError unless an adapter may be written at `out`."""
     refuse_existing(out, force=force, own_names=names.own_names, error=AdapterError)
+
+
+def refuse_small_disk(out: Path, n_bytes: int) -> None:
+    """Raise AdapterError unless the disk of `out` has room for an adapter of this size."""
     refuse_full(out, n_bytes, AdapterError)
 
 

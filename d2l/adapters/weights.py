@@ -76,6 +76,12 @@ class LoraWeights:
             raise ShapeError(f"{module}: more than rank {rank} is in use")
         return LoraFactors(factors.a[:rank], factors.b[:, :rank])
 
+    def contiguous(self) -> "LoraWeights":
+        """The same values, one after the other in memory."""
+        pairs = self.factors.items()
+        factors = {name: LoraFactors(f.a.contiguous(), f.b.contiguous()) for name, f in pairs}
+        return LoraWeights(self.base, self.scale, factors, self.ranks)
+
     def even_ranks(self) -> "LoraWeights":
         """Give all modules the highest of their own ranks, filled up with zeros; deltas stay."""
         trimmed = {module: self.trim(module) for module in sorted(self.factors)}
@@ -108,6 +114,10 @@ class Memory:
     def n_seats(self) -> int:
         """Number of seats that this memory fills."""
         return self.keys.shape[1]
+
+    def contiguous(self) -> "Memory":
+        """The same values, one after the other in memory."""
+        return Memory(self.keys.contiguous(), self.values.contiguous(), self.claims_seats)
 
     def first(self, n_seats: int | None) -> "Memory":
         """The memory of the first seats; of all but the last -n if `n_seats` is below 0."""

@@ -1,6 +1,7 @@
 """`d2l.Compiler` and `d2l.TaskCompiler`: a network, loaded once, that makes adapters."""
 
 import gc
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -8,16 +9,15 @@ import torch
 
 from d2l.api.adapter import Adapter
 from d2l.bases.devices import is_cuda, pick_device
-from d2l.compiler import description as describing
 from d2l.compiler import run as pipeline
 from d2l.compiler.chunk_cache import NOTHING, Cached
-from d2l.compiler.plan import CompilePlan, TaskPlan, prepare
+from d2l.compiler.plan import CompilePlan, TaskPlan, prepare, prepare_task
 from d2l.datasets.examples import ExamplesLike, take_examples
 from d2l.documents.intake import InputLike, ReadOptions, take_inputs
 from d2l.errors import OptionError
 from d2l.files.hub import Need
 from d2l.hypernets.network import AnyNetwork
-from d2l.hypernets.networks import open_network
+from d2l.hypernets.networks import fetch_weights, open_network
 from d2l.hypernets.options import TASK_OPTIONS, CompileOptions, NetworkOptions, TaskCompileOptions
 from d2l.hypernets.protocol import Loaded
 from d2l.hypernets.registry import DEFAULT, at_revision
@@ -36,10 +36,18 @@ class _Compiler(Generic[Options]):
     """
 
     reads: ClassVar[str]
+    usual: ClassVar[type[NetworkOptions]]
 
-    def __init__(self, options: Options, *, need: Need = "weights") -> None:
-        self.options = options
+    def __init__(
+        self,
+        options: Options | None = None,
+        *,
+        need: Need = "weights",
+        network: AnyNetwork | None = None,
+    ) -> None:
+        self.options: Options = options or self.usual()  # type: ignore[assignment]
         self.need = need  # "plan": no weights are downloaded, and none can be loaded
+        self._opened = network  # with these options, perhaps without weights
         self._loaded: Loaded | None = None
 
     @cached_property
@@ -47,7 +55,11 @@ class _Compiler(Generic[Options]):
         """The network without its weights: its files, its configuration, and its base."""
         options = self.options
         pick_device(options.device)  # refused before anything is downloaded
-        network = open_network(options.checkpoint, **options.locate(), need=self.need)
+        network = self._opened
+        if network is None:
+            network = open_network(options.checkpoint, **options.locate(), need=self.need)
+        elif self.need == "weights":
+            network = fetch_weights(network)
         network.require(self.reads)
         return network.for_tasks() if self.reads == "descriptions" else network
 
@@ -71,6 +83,20 @@ class _Compiler(Generic[Options]):
         if is_cuda(pick_device(self.options.device)):
             torch.cuda.empty_cache()
 
+    def look_up(self, plan: CompilePlan) -> Cached:
+        """Look up what the cache holds for a plan made with `cache=True`; raises D2LError."""
+        self._refuse_others(plan)
+        return pipeline.look_up(plan)
+
+    @memory_errors()
+    def run(
+        self, plan: CompilePlan, *, watch: Progress = silent, cached: Cached | None = None
+    ) -> Adapter:
+        """Do what `plan` planned, as a call does; raises D2LError."""
+        cached = self.look_up(plan) if cached is None else cached
+        self.load(plan, cached)
+        return Adapter.of(pipeline.run(plan, self._loaded, watch=watch, cached=cached))
+
     def _refuse_others(self, plan: CompilePlan) -> None:
         if (plan.checkpoint, plan.options.base) != (self.network.files, self.options.base):
             raise OptionError(
@@ -84,9 +110,7 @@ class Compiler(_Compiler[CompileOptions]):
     """Compiles documents: `plan` says what will be done, a call does it."""
 
     reads = "documents"
-
-    def __init__(self, options: CompileOptions | None = None, *, need: Need = "weights") -> None:
-        super().__init__(options or CompileOptions(), need=need)
+    usual = CompileOptions
 
     @classmethod
     def from_pretrained(
@@ -123,25 +147,18 @@ class Compiler(_Compiler[CompileOptions]):
     ) -> CompilePlan:
         """Plan the compilation of documents, without weights.
 
-        inputs: as for `d2l.compile`, an `Intake`, which was read already, or a plan of a compiler
-        that needed no weights, whose documents are not cut again. reading: formats,
-        encodings and limits. Further keywords: options of one adapter, as for `d2l.compile`.
+        inputs: as for `d2l.compile`, an `Intake`, which was read already, or a plan that was made
+        without weights, whose documents are not cut again. reading: formats, encodings and limits.
+        Further keywords: options of one adapter, as for `d2l.compile`.
         The plan has `chunks`, `rank`, `file_rank`, `adapter_bytes` and `warnings`.
         Raises DocumentError, BaseModelError or OptionError, and TypeError for other keywords.
         """
         changed = self.options.changed(**options)
         if isinstance(inputs, CompilePlan):
-            return prepare(inputs.intake, changed, network=self.network, cut=inputs.cut)
-        intake = take_inputs(inputs, reading or ReadOptions())
-        return prepare(intake, changed, network=self.network)
-
-    def look_up(self, plan: CompilePlan) -> Cached:
-        """Look up what the cache holds for a plan made with `cache=True`; raises D2LError."""
-        self._refuse_others(plan)
-        return pipeline.look_up(plan)
+            return replace(inputs, network=self.network, options=changed)
+        return prepare(take_inputs(inputs, reading or ReadOptions()), changed, self.network)
 
     @show_keywords(CompileOptions, *_KEYWORDS)
-    @memory_errors()
     def __call__(
         self,
         inputs: InputLike | CompilePlan,
@@ -164,20 +181,14 @@ class Compiler(_Compiler[CompileOptions]):
             plan = inputs
         else:
             plan = self.plan(inputs, reading=reading, **options)
-        cached = self.look_up(plan) if cached is None else cached
-        self.load(plan, cached)
-        return Adapter.of(pipeline.run(plan, self._loaded, watch=watch, cached=cached))
+        return self.run(plan, watch=watch, cached=cached)
 
 
 class TaskCompiler(_Compiler[TaskCompileOptions]):
     """Makes adapters from task descriptions: `plan` says what will be done, a call does it."""
 
     reads = "descriptions"
-
-    def __init__(
-        self, options: TaskCompileOptions | None = None, *, need: Need = "weights"
-    ) -> None:
-        super().__init__(options or TaskCompileOptions(), need=need)
+    usual = TaskCompileOptions
 
     @classmethod
     def from_pretrained(
@@ -223,15 +234,19 @@ class TaskCompiler(_Compiler[TaskCompileOptions]):
         """
         given = None if examples is None else take_examples(examples)
         changed = self.options.changed(**options)
-        return describing.prepare(
-            description, changed, self.network, given, keep_examples=keep_examples
-        )
+        return prepare_task(description, changed, self.network, given, keep_examples=keep_examples)
 
     @show_keywords(TaskCompileOptions, *TASK_OPTIONS)
-    @memory_errors()
-    def __call__(self, description: str | TaskPlan, **options: Any) -> Adapter:
+    def __call__(
+        self,
+        description: str | TaskPlan,
+        *,
+        watch: Progress = silent,
+        cached: Cached | None = None,
+        **options: Any,
+    ) -> Adapter:
         """Make the adapter of a description, or of what `plan` planned; in memory. Keywords are
-        those of `plan`.
+        those of `plan`; watch and cached: as for `Compiler`.
 
         Its provenance has `warnings`. Raises DescriptionError or another D2LError.
         """
@@ -241,6 +256,4 @@ class TaskCompiler(_Compiler[TaskCompileOptions]):
             plan = description
         else:
             plan = self.plan(description, **options)
-        self.load(plan)
-        assert self._loaded is not None
-        return Adapter.of(describing.run(plan, self._loaded))
+        return self.run(plan, watch=watch, cached=cached)

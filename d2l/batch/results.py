@@ -21,11 +21,10 @@ DONE, FAILED = "done", "failed"
 class Result:
     """Result of a row, done or failed.
 
-    `digest` is the SHA-256 of the adapter's lock, which has those of all its files; for an adapter
-    of a description, that of its weights; for a failed row, that of an earlier result. `unchanged`:
-    the adapter was there already. `warnings` are for users of the adapter: findings in the
-    document, and limits of the network. `remarks` are notes on the reading. `fatal`: every other
-    row would end as this one did.
+    `digest` is the SHA-256 of the adapter's lock, which has those of all its files; for a failed
+    row, that of an earlier result. `unchanged`: the adapter was there already. `warnings` are for
+    users of the adapter: findings in the document, and limits of the network. `remarks` are notes
+    on the reading. `fatal`: every other row would end as this one did.
     """
 
     id: str

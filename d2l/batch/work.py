@@ -1,23 +1,22 @@
 """Row → adapter, on disk or in a store, and its result: the work of every engine.
 
-The first row that needs the network opens it, and it stays open. A row of documents that is done
-already needs neither the network nor torch. An error is the row's result.
+The first row that needs the network opens it, and it stays open. A row that is done already needs
+neither the network nor torch. An error is the row's result.
 """
 
 import hashlib
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from d2l.adapters.info import WEIGHTS, is_adapter, read_info
 from d2l.adapters.lock_file import format_lock
 from d2l.batch.results import DONE, Result, fail
 from d2l.batch.rows import READING, BatchRow
 from d2l.batch.stores import LocalFolder, RemoteFolder, at_hand, is_remote
-from d2l.compiler.lock import Request, State
+from d2l.compiler.lock import Request, State, TaskRequest
 from d2l.documents.intake import ReadOptions, refuse_warnings
 from d2l.errors import (
     AdapterError,
@@ -25,16 +24,19 @@ from d2l.errors import (
     CheckpointError,
     D2LError,
     DocumentError,
-    OptionError,
 )
 from d2l.files.atomic import is_disk_full
-from d2l.files.cache import hash_file
-from d2l.hypernets.options import DOCUMENT_OPTIONS, CompileOptions, TaskCompileOptions
+from d2l.hypernets.options import (
+    DOCUMENT_OPTIONS,
+    CompileOptions,
+    NetworkOptions,
+    TaskCompileOptions,
+)
 
 if TYPE_CHECKING:
     from d2l.api.compiler import Compiler, TaskCompiler
     from d2l.compiler.chunk_cache import Cached
-    from d2l.compiler.plan import CompilePlan, TaskPlan
+    from d2l.compiler.plan import CompilePlan
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,8 @@ class Worker:
             return fail(row, "RowError", row.error)
         start = time.perf_counter()
         try:
-            if row.description is not None:
-                result = self._do_task(row, row.description)
-            else:
-                with at_hand(row.inputs) as inputs:
-                    result = self._do(row, inputs)
+            with at_hand(row.inputs) as inputs:
+                result = self._do(row, inputs)
         except Exception as error:  # noqa: BLE001 - one row's bug must not end the others
             known = error.describe() if isinstance(error, D2LError) else str(error)
             # All rows share the network and its base; but another row may have no examples.
@@ -84,18 +83,12 @@ class Worker:
         """Plan a row without weights; None if its adapter is done. Raises D2LError."""
         if row.error is not None:
             raise DocumentError(row.error)
-        if row.description is not None:
-            folder, plan = self._find_task_folder(row), self._plan_task(row, row.description)
-            if is_done(row, Path(folder.out), plan, force=self.job.force):
-                return None
-            folder.refuse(force=self.job.force)
-            return plan
         with at_hand(row.inputs) as inputs:
-            target = self._find_folder(row)
-            state = target.check(self._ask(row, inputs))
+            folder = self._find_folder(row)
+            state = folder.check(self._ask(row, inputs))
             if state is not None and state.is_current:
                 return None
-            self._refuse(target, state)
+            self._refuse(folder, state)
             return self._plan(row, inputs)
 
     def _do(self, row: BatchRow, inputs: Sequence[str]) -> Result:
@@ -107,9 +100,9 @@ class Worker:
             return _describe(row, folder.out, state)
         force = self._refuse(folder, state)
         plan = self._plan(row, inputs)
-        compiler = self._compiler
+        compiler = self._compiler if row.description is None else self._task_compiler
         cached = compiler.look_up(plan)
-        adapter = compiler(plan, cached=cached)
+        adapter = compiler.run(plan, cached=cached)
         try:
             folder.save(adapter, force=force)
         except AdapterError:  # another run may have been faster: then what stands there is the same
@@ -121,21 +114,6 @@ class Worker:
         intake = plan.intake
         warnings = [*intake.warnings, *plan.warnings]
         return replace(result, warnings=warnings, remarks=intake.remarks)
-
-    def _do_task(self, row: BatchRow, description: str) -> Result:
-        folder, force = self._find_task_folder(row), self.job.force
-        out, plan = Path(folder.out), self._plan_task(row, description)
-        unchanged = is_done(row, out, plan, force=force)
-        if not unchanged:
-            folder.refuse(force=force)
-            adapter = self._task_compiler(plan)
-            if self.job.strict and adapter.provenance is not None:
-                refuse_warnings(adapter.provenance.warnings)
-            folder.save(adapter, force=force)
-        result = _describe_task(row, out, plan, unchanged=unchanged)
-        if self.job.strict:
-            refuse_warnings(result.warnings)
-        return result
 
     def _refuse(self, folder: LocalFolder | RemoteFolder, state: State | None) -> bool:
         """Refuse a row that may not write (D2LError); True if it replaces an adapter."""
@@ -153,34 +131,28 @@ class Worker:
         kind = RemoteFolder if is_remote(self.job.out_dir) else LocalFolder
         return kind(self.job.out_dir, row.out)
 
-    def _find_task_folder(self, row: BatchRow) -> LocalFolder:
-        if is_remote(self.job.out_dir):  # where a lock says that an adapter is whole
-            raise OptionError(
-                f"{self.job.out_dir}: a store holds no adapters of descriptions: they have no lock",
-                hint="name a folder of this machine with --out-dir",
-            )
-        return LocalFolder(self.job.out_dir, row.out)
-
     def _ask(self, row: BatchRow, inputs: Sequence[str]) -> Request:
-        options = self.job.options.changed(**_pick(row, DOCUMENT_OPTIONS))
-        wanted = options.record({}) | self._reading(row).record()
-        where = (options.base, options.device, options.offline)
-        return Request(tuple(inputs), wanted, *where, options.base_dtype)
+        options = self.job.options
+        where = (options.base, options.device, options.offline, options.base_dtype)
+        if row.description is not None:
+            wanted = self._task_options.changed(**row.options).record({})
+            return TaskRequest((row.description,), wanted, *where, row.examples)
+        wanted = options.changed(**_pick(row, DOCUMENT_OPTIONS)).record({})
+        return Request(tuple(inputs), wanted | self._reading(row).record(), *where)
 
     def _reading(self, row: BatchRow) -> ReadOptions:
         return replace(self.job.reading, **_pick(row, READING))
 
     def _plan(self, row: BatchRow, inputs: Sequence[str]) -> "CompilePlan":
-        paths, own = [Path(path) for path in inputs], _pick(row, DOCUMENT_OPTIONS)
-        plan = self._compiler.plan(paths, reading=self._reading(row), **own)
+        plan: CompilePlan
+        if row.description is not None:
+            task = self._task_compiler
+            plan = task.plan(row.description, examples=row.examples, **row.options)
+        else:
+            paths, own = [Path(path) for path in inputs], _pick(row, DOCUMENT_OPTIONS)
+            plan = self._compiler.plan(paths, reading=self._reading(row), **own)
         if self.job.strict:
             refuse_warnings([*plan.intake.warnings, *plan.warnings])
-        return plan
-
-    def _plan_task(self, row: BatchRow, description: str) -> "TaskPlan":
-        plan = self._task_compiler.plan(description, examples=row.examples, **row.options)
-        if self.job.strict:
-            refuse_warnings(plan.warnings)
         return plan
 
     @cached_property
@@ -193,17 +165,12 @@ class Worker:
     def _task_compiler(self) -> "TaskCompiler":
         from d2l.api.compiler import TaskCompiler
 
-        options, device = self.job.options, self._pick_device()
-        return TaskCompiler(
-            TaskCompileOptions(
-                checkpoint=options.checkpoint,
-                base=options.base,
-                device=device,
-                offline=options.offline,
-                base_dtype=options.base_dtype,
-                dtype=options.dtype,
-            )
-        )
+        return TaskCompiler(replace(self._task_options, device=self._pick_device()))
+
+    @cached_property
+    def _task_options(self) -> TaskCompileOptions:
+        names = [*(item.name for item in fields(NetworkOptions)), "dtype"]
+        return TaskCompileOptions(**{name: getattr(self.job.options, name) for name in names})
 
     def _pick_device(self) -> str:
         import torch
@@ -241,45 +208,4 @@ def _describe(
         chunks=len(chunks),
         cached=len(chunks) if cached is None else cached.n_cached,
         unchanged=cached is None,
-    )
-
-
-def is_done(row: BatchRow, out: Path, plan: "TaskPlan", *, force: bool) -> bool:
-    """True if the adapter at `out` is the plan's, and is as an earlier result knows it.
-
-    Raises AdapterError if it was altered, unless `force`.
-    """
-    provenance = read_info(out).provenance if is_adapter(out) else None
-    if provenance is None or provenance.description is None:
-        return False
-    is_same = (
-        provenance.description.text == plan.documents[0].text
-        and provenance.description.embedder == plan.network.embedder_name
-        and provenance.description.examples == plan.examples
-        and provenance.checkpoint.sha256 == plan.network.digest()
-        and provenance.options.scaling in (None, plan.scaling)  # None: seats have one alone
-        and provenance.options.dtype == plan.options.dtype
-        and provenance.refinement is None
-    )
-    is_altered = row.digest not in (None, hash_file(out / WEIGHTS))
-    if is_same and is_altered and not force:
-        raise AdapterError(
-            f"{out}: altered since it was written: {WEIGHTS}", hint="--force makes it again"
-        )
-    return is_same and not is_altered
-
-
-def _describe_task(row: BatchRow, out: Path, plan: "TaskPlan", *, unchanged: bool) -> Result:
-    """Describe the adapter of a description at `out`, from its d2l.json and its plan."""
-    provenance = read_info(out).provenance
-    assert provenance is not None  # making says where an adapter came from
-    return Result(
-        id=row.id,
-        status=DONE,
-        out=str(out),
-        digest=hash_file(out / WEIGHTS),
-        tokens=plan.n_tokens,
-        chunks=len(plan.chunks),
-        warnings=provenance.warnings,
-        unchanged=unchanged,
     )

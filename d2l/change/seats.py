@@ -21,7 +21,7 @@ from d2l.change.parents import ChangeOptions, Parent
 from d2l.errors import CheckpointError, MergeError
 from d2l.hypernets.networks import open_seats
 from d2l.hypernets.options import MergeOptions
-from d2l.hypernets.registry import OWN, name_known
+from d2l.hypernets.registry import name_known
 from d2l.hypernets.seats.network import Seats, join_memories
 from d2l.hypernets.seats.seating import MODULES, fill_memory
 from d2l.hypernets.seats.sharing import split_seats
@@ -35,9 +35,7 @@ def load_seats_of(parent: Parent, options: ChangeOptions) -> Seats:
     name = options.checkpoint or name_known(made_by.name, made_by.sha256)
     made_on = provenance.base
     base = options.base or find_used(made_on.name, made_on.sha256)
-    if name == OWN and base is None:
-        base = made_on.name
-    network = open_seats(name, base=base, offline=options.offline)
+    network = open_seats(name, base=base, made_on=made_on.name, offline=options.offline)
     if network.digest() != made_by.sha256:
         raise CheckpointError(
             f"{network.files.path}: is not the checkpoint that {parent.name} was compiled with",

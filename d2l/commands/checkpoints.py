@@ -36,9 +36,9 @@ def check_checkpoint(
     Downloads no weights. Exits with 1 if it cannot run, and says the first thing to do.
     """
     del checkpoint  # one of the options
-    from d2l.compiler.preflight import look
+    from d2l.compiler.preflight import list_needs
 
-    preflight = look(options)
+    preflight = list_needs(options)
     console.emit(preflight.to_json(), "\n".join(preflight.describe()))
     for fault in (*preflight.list_faults(), *preflight.list_doubts()):
         raise fault

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 import d2l
-from d2l.adapters.find import VARIABLE, home_folder, refuse_adapter
+from d2l.adapters.find import VARIABLE, home_folder, refuse_adapter, refuse_small_disk
 from d2l.commands import console
 from d2l.commands.compile_report import (
     Report,
@@ -29,6 +29,7 @@ from d2l.progress import announce
 
 if TYPE_CHECKING:
     from d2l.compiler.plan import CompilePlan
+    from d2l.files.hub import Need
     from d2l.hypernets.options import CompileOptions
 
 T = TypeVar("T")
@@ -85,9 +86,11 @@ def compile_command(
         intake = read_inputs(inputs, reading, progress)
     announce("planning")
     _warn(intake.remarks, intake.warnings, strict=strict)
-    planned = show_preflight(options, intake, dry_run=dry_run)
-    compiler = d2l.Compiler(replace(options, cache=True), need="plan" if dry_run else "weights")
-    plan = compiler.plan(planned or intake)
+    options = replace(options, cache=True)
+    preflight = show_preflight(options, intake, dry_run=dry_run)
+    need: Need = "plan" if dry_run else "weights"
+    compiler = d2l.Compiler(options, need=need, network=preflight.network)
+    plan = compiler.plan(preflight.plan or intake)
     _warn((), plan.warnings, strict=strict)
     note_smaller(context, plan.config.base, plan.device)
     report = report_plan(plan) if dry_run else _write(compiler, plan, out, beside, force=force)
@@ -103,7 +106,7 @@ def _write(
     force: bool,
 ) -> Report:
     """Compile a plan, write the adapter at `out` and its exports `beside` it, by their target."""
-    refuse_adapter(out, force=force, n_bytes=plan.adapter_bytes + plan.parts_bytes)
+    refuse_small_disk(out, plan.adapter_bytes + plan.parts_bytes)
     cached = compiler.look_up(plan)
     compiler.load(plan, cached, watch=console.watch)
     start = time.perf_counter()

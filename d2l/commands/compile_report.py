@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from d2l.compiler.chunk_cache import Cached
     from d2l.compiler.lock import State
     from d2l.compiler.plan import CompilePlan
+    from d2l.compiler.preflight import Preflight
     from d2l.documents.document import Document
     from d2l.documents.intake import Intake
     from d2l.hypernets.options import NetworkOptions
@@ -36,20 +37,18 @@ class Report:
 
 def show_preflight(
     options: "NetworkOptions", intake: "Intake | None" = None, *, dry_run: bool = False
-) -> "CompilePlan | None":
-    """Print the files that have to be fetched, with access, disk and memory; the plan, if there is
-    one. Raises the first fault that would stop the run, before anything is fetched."""
-    from d2l.compiler.preflight import look
+) -> "Preflight":
+    """Open the network, plan documents, and print the files that have to be fetched, with access,
+    disk, memory, and the plan. Raises the first fault that would stop the run, before anything is
+    fetched."""
+    from d2l.compiler.preflight import list_needs
 
-    if options.offline:
-        return None
-    preflight = look(options, None if dry_run else intake)
-    if not preflight.missing:
-        return None
-    console.note("\n".join(preflight.describe()))
-    for fault in () if dry_run else preflight.list_faults():
-        raise fault
-    return preflight.plan
+    preflight = list_needs(options, intake, need="plan" if dry_run else "weights")
+    if preflight.missing:
+        console.note("\n".join(preflight.describe(with_plan=not dry_run)))
+        for fault in () if dry_run else preflight.list_faults():
+            raise fault
+    return preflight
 
 
 def report_plan(plan: "CompilePlan") -> Report:

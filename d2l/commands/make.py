@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from d2l.adapters.provenance import ExamplesRecord
     from d2l.compiler.plan import TaskPlan
     from d2l.datasets.examples import ExampleFile
+    from d2l.files.hub import Need
     from d2l.hypernets.network import AnyNetwork
     from d2l.hypernets.options import TaskCompileOptions
 
@@ -65,8 +66,9 @@ def make(
         from d2l.datasets.examples import Columns, read_examples
 
         given = read_examples(examples, Columns(input_column, output_column))
-    show_preflight(options, dry_run=dry_run)
-    compiler = d2l.TaskCompiler(options, need="plan" if dry_run else "weights")
+    network = show_preflight(options, dry_run=dry_run).network
+    need: Need = "plan" if dry_run else "weights"
+    compiler = d2l.TaskCompiler(options, need=need, network=network)
     plan = compiler.plan(text, examples=given, keep_examples=keep_examples)
     for message in plan.warnings:
         console.warn(message)
@@ -78,11 +80,6 @@ def make(
     compiler.load(plan, watch=console.watch)
     start = time.perf_counter()
     adapter = compiler(plan)
-    assert adapter.provenance is not None  # making says where an adapter came from
-    for message in adapter.provenance.warnings[len(plan.warnings) :]:
-        console.warn(message)
-    if strict:
-        refuse_warnings(adapter.provenance.warnings)
     adapter.save_pretrained(out, force=force)
     _show(compiler, out, given, time.perf_counter() - start, start - console.STARTED)
 

@@ -4,6 +4,7 @@ A plan in, text files by name out; opens only the base's tokenizer.
 """
 
 from pathlib import PurePath
+from typing import NamedTuple
 
 from d2l.adapters.card import (
     FOLDER,
@@ -15,47 +16,94 @@ from d2l.adapters.card import (
     write_list,
     write_table,
 )
-from d2l.adapters.provenance import Description
 from d2l.bases.catalog import spell_base
 from d2l.compiler.plan import CompilePlan, TaskPlan
 from d2l.datasets.descriptions import CHANGES_MEANINGS, is_rewriting
 from d2l.version import __version__
 
 
+class _Text(NamedTuple):
+    """Texts of a card that depend on the input."""
+
+    command: str
+    title: str
+    intro: str
+    input: tuple[str, str]  # rows of the table: the first, one before the rank, one behind it
+    before: tuple[str, str] | None
+    behind: tuple[str, str] | None
+    question: str
+    limits: str
+
+
 def write_card(plan: CompilePlan, adapter: str = FOLDER) -> str:
     """Write the model card: content of the adapter, code that loads it, and its limits."""
-    config, network = plan.config, plan.network
-    parts, merge = _explain_parts(plan), _describe_merge(plan)
-    names = [PurePath(document.name).name for document in plan.documents]
-    title = quote(names[0]) if len(names) == 1 else f"{len(names)} documents"
-    checkpoint = quote(plan.checkpoint.name)
+    network, base = plan.network, plan.config.base
+    text = _describe_task(plan) if isinstance(plan, TaskPlan) else _describe_documents(plan)
+    checkpoint = f"checkpoint {quote(plan.checkpoint.name)} ({plan.config.kind})"
     rows = [
-        ("documents", ", ".join(map(quote, names))),
-        ("base model", quote(config.base)),
-        ("made by", f"d2l {__version__}, checkpoint {checkpoint} ({config.kind})"),
-        ("tokens", plan.describe_tokens()),
-        ("rank", f"{plan.file_rank}, on {', '.join(config.target_modules)}"),
-        ("merge", merge),
+        text.input,
+        ("base model", quote(base)),
+        ("made by", f"d2l {__version__}, {checkpoint}"),
+        text.before,
+        ("rank", f"{plan.file_rank}, on {', '.join(plan.config.target_modules)}"),
+        text.behind,
     ]
+    own = network.own_tokenizer
     loading = LOADING.format(
-        tokenizer="adapter" if network.own_tokenizer else literal(config.base),
-        base=spell_base(config.base, plan.base.digest() if network.own_tokenizer else None),
+        tokenizer="adapter" if own else literal(base),
+        base=spell_base(base, plan.base.digest() if own else None),
         adapter=literal(adapter),
-    )
-    trouble = f"{KNOWS_NOTHING}\n" if network.own_tokenizer else ""
-    limits = network.explain_limits() + parts + write_list(plan.warnings)
+    ).replace("Ask something that the document answers.", text.question)
+    trouble = f"{KNOWS_NOTHING}\n" if own else ""
     return (
-        f"{write_head(config.base, 'd2l')}"
-        f"# {title}, compiled into a LoRA adapter\n\n"
-        "This adapter was not fine-tuned. A pretrained network read the document once and wrote "
-        "these weights, so that the base model can answer questions about it without the text in "
-        "its prompt. `d2l.json` says exactly what went in.\n\n"
-        f"{write_table(rows)}\n"
+        f"{write_head(base, text.command)}# {text.title}\n\n"
+        f"This adapter was not fine-tuned. A pretrained network read {text.intro}\n\n"
+        f"{write_table([row for row in rows if row is not None])}\n"
         f"## Load it\n\n```python\n{loading}```\n\n"
         f"{network.explain_prompt(plan.rank)}\n{trouble}"
-        f"## Limits\n\n{limits}"
+        f"## Limits\n\n{text.limits}"
+    )
+
+
+def _describe_documents(plan: CompilePlan) -> _Text:
+    names = [PurePath(document.name).name for document in plan.documents]
+    title = quote(names[0]) if len(names) == 1 else f"{len(names)} documents"
+    limits = plan.network.explain_limits() + _explain_parts(plan) + write_list(plan.warnings)
+    return _Text(
+        "d2l",
+        f"{title}, compiled into a LoRA adapter",
+        "the document once and wrote these weights, so that the base model can answer questions "
+        "about it without the text in its prompt. `d2l.json` says exactly what went in.",
+        ("documents", ", ".join(map(quote, names))),
+        ("tokens", plan.describe_tokens()),
+        ("merge", _describe_merge(plan)),
+        "Ask something that the document answers.",
+        f"{limits}"
         "- Answers can be wrong with confidence: check what matters against the document.\n"
-        "- The document's content is in these weights. Share them as you would share the text.\n"
+        "- The document's content is in these weights. Share them as you would share the text.\n",
+    )
+
+
+def _describe_task(plan: TaskPlan) -> _Text:
+    network, description, scale = plan.network, plan.description, plan.scale
+    text, beside = description.text, ""
+    if plan.examples is not None:
+        beside = f" and {len(plan.examples.rows)} solved examples"
+    embedded = ("description embedded by", quote(description.embedder))
+    changes = [CHANGES_MEANINGS] if is_rewriting(text) else []
+    return _Text(
+        "t2l",
+        "A task description, made into a LoRA adapter",
+        f"one description of a task{beside} and wrote these weights. `d2l.json` says exactly what "
+        "went in.",
+        ("task", quote(text if len(text) <= 300 else text[:299] + "…")),
+        None if network.own_tokenizer else embedded,
+        None if scale is None else ("scaling", f"{scale[0]:g}, folded into lora_B: {scale[1]}"),
+        "Give the task's input.",
+        f"{write_list(plan.warnings)}{write_list(changes)}"
+        "- Any text yields an adapter. One that is unlike the descriptions that the network was "
+        "trained on need not help, and can harm.\n"
+        f"{network.explain_base()}",
     )
 
 
@@ -72,40 +120,4 @@ def _explain_parts(plan: CompilePlan) -> str:
         "load the one adapter, which recalls little of a document this long; `d2l export "
         "--to parts` gives them the parts.\n"
         "- `parts.json` holds the document's text.\n"
-    )
-
-
-def write_description_card(plan: TaskPlan, description: Description) -> str:
-    """Write the model card of an adapter that was made from a task description."""
-    config, network, text = plan.config, plan.network, description.text
-    scale, own = network.explain_scale(plan.scaling), network.own_tokenizer
-    beside = "" if plan.examples is None else f" and {len(plan.examples.rows)} solved examples"
-    rows = [
-        ("task", quote(text if len(text) <= 300 else text[:299] + "…")),
-        ("base model", quote(config.base)),
-        ("made by", f"d2l {__version__}, checkpoint {quote(plan.checkpoint.name)} ({config.kind})"),
-        *([] if own else [("description embedded by", quote(description.embedder))]),
-        ("rank", f"{plan.file_rank}, on {', '.join(config.target_modules)}"),
-        *([] if scale is None else [("scaling", f"{scale[0]:g}, folded into lora_B: {scale[1]}")]),
-    ]
-    loading = LOADING.format(
-        tokenizer="adapter" if own else literal(config.base),
-        base=spell_base(config.base, network.digest_base()) if own else literal(config.base),
-        adapter=FOLDER,
-    ).replace("Ask something that the document answers.", "Give the task's input.")
-    trouble = f"{KNOWS_NOTHING}\n" if own else ""
-    prompt = network.explain_prompt(plan.rank)
-    changes = [CHANGES_MEANINGS] if is_rewriting(text) else []
-    return (
-        f"{write_head(config.base, 't2l')}"
-        "# A task description, made into a LoRA adapter\n\n"
-        "This adapter was not fine-tuned. A pretrained network read one description of a task"
-        f"{beside} and wrote these weights. `d2l.json` says exactly what went in.\n\n"
-        f"{write_table(rows)}\n"
-        f"## Load it\n\n```python\n{loading}```\n\n"
-        f"{prompt}\n{trouble}"
-        f"## Limits\n\n{write_list(plan.warnings)}{write_list(changes)}"
-        "- Any text yields an adapter. One that is unlike the descriptions that the network was "
-        "trained on need not help, and can harm.\n"
-        f"{network.explain_base()}"
     )

@@ -1,7 +1,7 @@
 """The cache of compiled chunks, and of adapters joined from them, by all their dependencies.
 
-An entry counts only if its key and the digest of its content are right: damaged, foreign and
-misshapen entries are written anew.
+An entry's file counts only if its key and the digest of its content are right: damaged, foreign
+and misshapen files are written anew.
 """
 
 import contextlib
@@ -11,7 +11,6 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from itertools import zip_longest
 from pathlib import Path
 
 import torch
@@ -41,48 +40,53 @@ _ROOMS = ("adapters", "bases", "hypernets")
 
 
 @dataclass(frozen=True)
-class Cached:
-    """The entries of the cache for a plan; without keys there are none, and none are written.
+class Entry:
+    """What the cache holds of a chunk: its share of the adapter, and its part, if the adapter keeps
+    parts; None if the chunk has to be read for it.
 
-    A key names everything that an entry depends on, as JSON. `shares` are the chunks' weights in
-    the adapter, and `parts` those that the adapter keeps apart; None if the chunk has to be read,
-    or if `assembled` needs none of them.
+    A key names everything that a value depends on, as JSON; values without a key are not stored.
     """
 
-    keys: tuple[str, ...] = ()
-    shares: tuple[ChunkWeights | None, ...] = ()
+    key: str = ""
+    part_key: str = ""
+    share: ChunkWeights | None = None
+    part: Memory | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """True if the chunk need not be read."""
+        return self.share is not None and (self.part is not None or not self.part_key)
+
+    def keep(self, share: ChunkWeights, part: Memory | None) -> None:
+        """Store a chunk's values, those that were not cached."""
+        if self.key and self.share is None:
+            _write(entries.CHUNKS, share, self.key)
+        if self.part_key and self.part is None and part is not None:
+            _write(entries.CHUNKS, part, self.part_key)
+
+
+@dataclass(frozen=True)
+class Cached:
+    """The cache's entries for the chunks of a plan, and the adapter that was joined from them, with
+    its key. `chunks` may lack their shares if `assembled` needs none of them."""
+
+    chunks: tuple[Entry, ...] = ()
     whole: str | None = None
     assembled: Assembled | None = None
-    part_keys: tuple[str, ...] = ()
-    parts: tuple[ChunkWeights | None, ...] = ()
 
     @property
     def n_cached(self) -> int:
         """Chunks that need not be read."""
-        if self.assembled is not None:
-            return len(self.keys)
-        both = zip_longest(self.shares, self.parts, fillvalue=True)
-        return sum(share is not None and part is not None for share, part in both)
+        return sum(self.assembled is not None or entry.is_whole for entry in self.chunks)
 
     @property
     def n_read(self) -> int:
         """Chunks that have to be read."""
-        return len(self.keys) - self.n_cached
+        return len(self.chunks) - self.n_cached
 
-    def share(self, index: int) -> ChunkWeights | None:
-        """A chunk's weights in the adapter, if they are cached."""
-        return self.shares[index] if self.shares else None
-
-    def part(self, index: int) -> ChunkWeights | None:
-        """A chunk's part, if it is cached."""
-        return self.parts[index] if self.parts else None
-
-    def keep(self, index: int, share: ChunkWeights, part: ChunkWeights | None) -> None:
-        """Store a chunk's weights, those that were not cached."""
-        if self.keys and self.shares[index] is None:
-            _write(entries.CHUNKS, share, self.keys[index])
-        if part is not None and self.part_keys and self.parts[index] is None:
-            _write(entries.CHUNKS, part, self.part_keys[index])
+    def find(self, chunk: Chunk) -> Entry:
+        """The entry of a chunk; an empty one without a cache."""
+        return self.chunks[chunk.index] if self.chunks else Entry()
 
     def keep_assembled(self, assembled: Assembled, learned: int) -> None:
         """Store what all chunks make together, and keep the cache within its bound.
@@ -110,82 +114,73 @@ def look_up(plan: CompilePlan) -> Cached:
     """Look for the chunks of a plan, and for the adapter that was joined from them."""
     if not entries.max_bytes():  # raises for an invalid size before the work
         return NOTHING
-    common = _describe_run(plan)
-    ranks = [chunk.rank for chunk in plan.chunks]
-    keys = tuple(_describe_chunk(common, chunk, chunk.rank) for chunk in plan.chunks)
-    kept = [chunk for chunk in plan.chunks if chunk.part_rank]
-    rounded = common | {"stored": "bf16"}
-    part_keys = tuple(_describe_chunk(rounded, chunk, chunk.part_rank) for chunk in kept)
-    parts = _read_chunks(part_keys, [chunk.part_rank for chunk in kept], plan.config)
-    whole = _describe_whole(plan, keys)
-    assembled, shares = _read(entries.ASSEMBLED, whole), tuple[ChunkWeights | None, ...]()
+    run = _describe_run(plan)
+    chunks = [_find_part(plan, chunk, run) for chunk in plan.chunks]
+    whole = _describe_whole(plan, [entry.key for entry in chunks])
+    assembled = _read(entries.ASSEMBLED, whole)
     if not isinstance(assembled, Assembled) or assembled.memory is None:
-        shares = _read_chunks(keys, ranks, plan.config)
-        assembled = _join(plan, shares, assembled)
+        chunks = _find_shares(plan, chunks)
+        assembled = _join(plan, chunks, assembled)
     if (
         isinstance(assembled, Assembled)
         and assembled.weights.rank == plan.cut.full_rank
         and _fits(assembled.weights, plan.config)
-        and all(parts)
+        and all(entry.part is not None or not entry.part_key for entry in chunks)
     ):
-        for key in keys:  # without them the next change would begin from nothing
-            entries.touch(entries.entry_path(entries.CHUNKS, _digest(key)))
-        complete = replace(assembled, parts=tuple(p for p in parts if isinstance(p, Memory)))
-        return Cached(keys, (None,) * len(keys), whole, complete)
-    shares = shares or _read_chunks(keys, ranks, plan.config)
-    return Cached(keys, shares, whole, None, part_keys, parts)
+        for entry in chunks:  # without them the next change would begin from nothing
+            entries.touch(entries.entry_path(entries.CHUNKS, _digest(entry.key)))
+        parts = tuple(entry.part for entry in chunks if entry.part is not None)
+        return Cached(tuple(chunks), whole, replace(assembled, parts=parts))
+    return Cached(tuple(_find_shares(plan, chunks)), whole)
 
 
-def _join(
-    plan: CompilePlan, shares: Sequence[ChunkWeights | None], learned: object
-) -> Assembled | None:
+def _find_part(plan: CompilePlan, chunk: Chunk, run: Mapping[str, str]) -> Entry:
+    """Find a chunk's part, and the keys of both values."""
+    entry = Entry(_describe_chunk(run, chunk, chunk.rank))
+    if not chunk.part_rank:
+        return entry
+    key = _describe_chunk({**run, "stored": "bf16"}, chunk, chunk.part_rank)
+    part = _read_chunk(key, chunk.part_rank, plan.config)
+    return replace(entry, part_key=key, part=part if isinstance(part, Memory) else None)
+
+
+def _find_shares(plan: CompilePlan, chunks: Sequence[Entry]) -> list[Entry]:
+    """Find the chunks' shares of the adapter, unless they were found."""
+    return [
+        replace(e, share=e.share or _read_chunk(e.key, chunk.rank, plan.config))
+        for e, chunk in zip(chunks, plan.chunks, strict=True)
+    ]
+
+
+def _join(plan: CompilePlan, chunks: Sequence[Entry], learned: object) -> Assembled | None:
     """Join the chunks' weights with those of no chunk, which `keep_assembled` stored, if all of
     them are cached."""
     if not isinstance(learned, Assembled) or not _fits(learned.weights, plan.config):
         return None
-    cached, merge = [share for share in shares if share is not None], plan.options.merging
-    if len(cached) < len(shares):
+    shares, merge = [e.share for e in chunks if e.share is not None], plan.options.merging
+    if len(shares) < len(chunks):
         return None
-    return Assembled(METHODS[merge.method](scaled_parts(cached, merge.scale), learned.weights))
+    return Assembled(METHODS[merge.method](scaled_parts(shares, merge.scale), learned.weights))
 
 
-def _describe_chunk(common: Mapping[str, str], chunk: Chunk, rank: int) -> str:
+def _describe_chunk(run: Mapping[str, str], chunk: Chunk, rank: int) -> str:
     text = _digest(",".join(map(str, chunk.token_ids)))
-    return _to_json({**common, "text": text, "rank": str(rank)})
+    return _to_json({**run, "text": text, "rank": str(rank)})
 
 
-def _read_chunks(
-    keys: Sequence[str], ranks: Sequence[int], config: HypernetConfig
-) -> tuple[ChunkWeights | None, ...]:
-    """Read the weights of these keys that are cached and have the right shapes."""
-    read: list[ChunkWeights | None] = []
-    for key, rank in zip(keys, ranks, strict=True):
-        value = _read(entries.CHUNKS, key)
-        if isinstance(value, Assembled) or value is None or not _fits_chunk(value, config, rank):
-            value = None
-        read.append(value)
-    return tuple(read)
+def _read_chunk(key: str, rank: int, config: HypernetConfig) -> ChunkWeights | None:
+    """Read a chunk's weights, if they are cached and have the right shapes."""
+    value = _read(entries.CHUNKS, key)
+    if value is None or isinstance(value, Assembled) or not _fits_chunk(value, config, rank):
+        return None
+    return value
 
 
 def round_part(part: ChunkWeights) -> Memory:
     """Round a part to bf16 for the cache; parts.safetensors rounds it further."""
     assert isinstance(part, Memory)
     keys, values = part.keys.to(torch.bfloat16), part.values.to(torch.bfloat16)
-    return Memory(keys.contiguous(), values.contiguous(), part.claims_seats)
-
-
-def lay_out(weights: ChunkWeights) -> ChunkWeights:
-    """Lay out values in memory as if read from the cache, so that both give the same bits."""
-    if isinstance(weights, Memory):
-        return Memory(weights.keys.contiguous(), weights.values.contiguous(), weights.claims_seats)
-    return lay_out_lora(weights)
-
-
-def lay_out_lora(weights: LoraWeights) -> LoraWeights:
-    """Lay out LoRA weights like `lay_out`."""
-    pairs = weights.factors.items()
-    factors = {name: LoraFactors(f.a.contiguous(), f.b.contiguous()) for name, f in pairs}
-    return replace(weights, factors=factors)
+    return Memory(keys, values, part.claims_seats).contiguous()
 
 
 # ---- keys ---------------------------------------------------------------------------------------

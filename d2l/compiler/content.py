@@ -4,19 +4,16 @@ These contain only names of inputs that may be passed on.
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import PurePath
 
 from d2l.adapters.info import CARD
 from d2l.adapters.lowest_rank import lower_content
 from d2l.adapters.parts import PartIndex, PartRecord, Parts, digest_texts, keep_memories
 from d2l.adapters.peft_folder import AdapterContent
-from d2l.adapters.provenance import Description
 from d2l.adapters.weights import LoraWeights, Memory
-from d2l.compiler.card import write_card, write_description_card
-from d2l.compiler.lock import describe
-from d2l.compiler.plan import CompilePlan, TaskPlan
-from d2l.compiler.privacy import name_places, name_shared, redact, redact_provenance
-from d2l.compiler.records import describe_compile, describe_description
+from d2l.compiler.card import write_card
+from d2l.compiler.plan import CompilePlan
+from d2l.compiler.privacy import name_shared, redact, redact_provenance
+from d2l.compiler.records import describe_compile, describe_lock
 from d2l.documents.chunks import keep_part
 from d2l.hypernets.protocol import Assembled, PromptFiles
 
@@ -24,20 +21,19 @@ from d2l.hypernets.protocol import Assembled, PromptFiles
 def make_content(
     plan: CompilePlan, assembled: Assembled, weights: LoraWeights, merge_error: Mapping[str, float]
 ) -> AdapterContent:
-    """Make the adapter of documents in memory, with its provenance; raises D2LError.
+    """Make an adapter in memory, with its provenance; raises D2LError.
 
     `weights` are those of `assembled` after the cut by --max-rank, `merge_error` the relative error
     of each module's delta by the cut, empty without one.
     """
     names, prompt = name_shared(plan), plan.network.describe_prompt(plan.rank)
-    digests = plan.network.digest_all()
     records = _describe_chunks(plan, names)
     parts = _keep_parts(plan, assembled.parts, prompt, records)
     if parts is not None:
         records = ()
     record = describe_compile(plan, prompt.prompt, merge_error)
     record = record.model_copy(update=digest_texts(parts, records))
-    lock, record = describe(plan, names, digests), redact_provenance(record, names)
+    lock, record = describe_lock(plan, names), redact_provenance(record, names)
     card = redact(write_card(plan), names)
     return lower_content(
         AdapterContent(
@@ -47,7 +43,7 @@ def make_content(
             memory=assembled.memory,
             texts={**prompt.texts, CARD: card},
             dtype=plan.options.dtype,
-            name=f"{PurePath(plan.documents[0].name).stem or 'documents'}.lora",
+            name=plan.file_name,
             lock=lock,
             parts=parts,
             records=records,
@@ -92,26 +88,3 @@ def _keep_parts(
     given = {name: value for name in ("turns", "n_end") if (value := getattr(prompt, name))}
     index = index.model_copy(update=given)  # unset values are not written
     return keep_memories(index, memories, plan.config.part_bits)
-
-
-def make_described(
-    plan: TaskPlan, assembled: Assembled, description: Description
-) -> AdapterContent:
-    """Make the adapter of a task description in memory, with its provenance."""
-    names = name_places(plan.checkpoint.name, plan.options.base)
-    if PurePath(description.embedder).is_absolute():  # else the checkpoint's name for all
-        names |= name_places(description.embedder)
-    prompt = plan.network.describe_prompt(plan.rank)
-    record = describe_description(plan, prompt.prompt, assembled.weights, description)
-    card = write_description_card(plan, description)
-    return lower_content(
-        AdapterContent(
-            weights=assembled.weights,
-            n_base_layers=plan.config.n_base_layers,
-            provenance=redact_provenance(record, names),
-            memory=assembled.memory,
-            texts={**prompt.texts, CARD: redact(card, names)},
-            dtype=plan.options.dtype,
-            name="task.lora",
-        )
-    )

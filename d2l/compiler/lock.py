@@ -1,4 +1,4 @@
-"""The lock of an adapter: digests of all that it was compiled from, and the differences from it.
+"""The lock of an adapter, compared with what it was compiled from.
 
 Comparing needs no torch: files are found and digested, not parsed, and nothing is planned.
 """
@@ -6,22 +6,19 @@ Comparing needs no torch: files are found and digested, not parsed, and nothing 
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from d2l.adapters.info import LOCK
 from d2l.adapters.lock_file import read_state
 from d2l.bases.catalog import locate_base
 from d2l.compiler.privacy import name_documents, name_places
+from d2l.datasets.descriptions import check_description
 from d2l.documents.inputs import STDIN, expand_inputs
 from d2l.errors import AdapterError, D2LError
 from d2l.files.cache import cache_dir, file_digest, hash_file
 from d2l.hypernets.registry import digest_files, find_on_disk
 from d2l.version import __version__
-
-if TYPE_CHECKING:
-    from d2l.compiler.plan import CompilePlan
 
 _MOMENTS = "moments"
 
@@ -37,6 +34,48 @@ class Request:
     device: str = "auto"
     offline: bool = False
     base_dtype: str | None = None
+
+    def compare_inputs(self, lock: Mapping[str, Any]) -> Iterator["Drift"]:
+        """Compare the bytes of the inputs, on which parsing depends."""
+        then = {row["name"]: row["sha256"] for row in lock["inputs"]}
+        skipped = {row["given_sha256"] for row in lock["skipped"]}
+        try:
+            skip_bad = bool(self.options.get("skip_bad"))
+            expanded = expand_inputs(self.inputs, skip_bad=skip_bad, follow_links=True)
+        except D2LError as error:
+            yield Drift("input", f"input {error.message}")
+            return
+        found = [one for one in expanded.sources if digest_text(one.name) not in skipped]
+        names = {} if self.options["keep_paths"] else name_documents(found)
+        now = [names.get(source.name, source.name) for source in found]
+        for source, name in zip(found, now, strict=True):
+            if name in then and source.name != STDIN and source.path is not None:
+                if _digest_input(source.path) != then[name]:
+                    yield Drift("input", f"input {source.name} changed")
+            elif source.name == STDIN:
+                yield Drift("inputs", "input - is standard input, which is not read twice")
+        if now != list(then):
+            gone = [f"input {name} is gone" for name in then if name not in now]
+            new = [f"input {name} is new" for name in now if name not in then]
+            for text in gone + new or ["inputs are in another order"]:
+                yield Drift("inputs", text)
+
+
+@dataclass(frozen=True)
+class TaskRequest(Request):
+    """A task to compare with a lock: its description is the only input, beside a file of
+    examples."""
+
+    examples: str | None = None
+
+    def compare_inputs(self, lock: Mapping[str, Any]) -> Iterator["Drift"]:
+        """Compare the description, and the bytes of the examples."""
+        digests = [digest_text(check_description(text)) for text in self.inputs]
+        if digests != [row["sha256"] for row in lock["inputs"]]:
+            yield Drift("inputs", "it is another description")
+        examples = None if self.examples is None else _digest_input(Path(self.examples))
+        if examples != lock.get("examples"):
+            yield Drift("inputs", "the examples changed")
 
 
 @dataclass(frozen=True)
@@ -77,51 +116,6 @@ class State:
             )
 
 
-def describe(
-    plan: "CompilePlan", names: Mapping[str, str], digests: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Describe a compiled adapter for its lock, without the digests of its files. `names` are the
-    names to pass on, by those that the plan was given; `digests` are those of the network."""
-    models = {name: value for name, value in digests.items() if name != "files"}
-    return {
-        "tool": {
-            "d2l": __version__,
-            "torch": version("torch"),
-            "transformers": version("transformers"),
-        },
-        "inputs": [
-            {
-                "name": names.get(document.name, document.name),
-                "sha256": document.digest,
-                "size_bytes": document.size_bytes,
-                "text_sha256": _digest_text(document.text),
-            }
-            for document in plan.documents
-        ],
-        "skipped": [  # two of different folders may have the same name
-            {"name": names.get(name, name), "given_sha256": _digest_text(name)}
-            for name, _ in plan.intake.skipped
-        ],
-        "chunks": [
-            {
-                "document": names.get(chunk.document, chunk.document),
-                "tokens_sha256": _digest_text(",".join(map(str, chunk.token_ids))),
-                "n_tokens": len(chunk.token_ids),
-                "rank": chunk.rank,
-            }
-            for chunk in plan.chunks
-        ],
-        "network": {
-            "name": names.get(plan.checkpoint.name, plan.checkpoint.name),
-            "files": digests["files"],
-        },
-        "device": plan.device.split(":")[0],
-        "base_dtype": plan.base_dtype,
-        "options": plan.options.record(names) | plan.intake.reading.record(),
-        **models,
-    }
-
-
 def check(out: Path, request: Request, *, locked: bool = False) -> State | None:
     """Compare an adapter's lock with a request; None without a lock.
 
@@ -153,36 +147,10 @@ def check(out: Path, request: Request, *, locked: bool = False) -> State | None:
 def _compare(lock: Mapping[str, Any], request: Request) -> Iterator[Drift]:
     if lock["tool"]["d2l"] != __version__:
         yield Drift("tool", f"d2l {lock['tool']['d2l']} → {__version__}")
-    yield from _compare_inputs(lock, request)
+    yield from request.compare_inputs(lock)
     yield from _compare_options(lock, request)
     yield from _compare_network(lock, request)
     yield from _compare_bases(lock, request)
-
-
-def _compare_inputs(lock: Mapping[str, Any], request: Request) -> Iterator[Drift]:
-    """Compare the bytes of the inputs, on which parsing depends."""
-    then = {row["name"]: row["sha256"] for row in lock["inputs"]}
-    skipped = {row["given_sha256"] for row in lock["skipped"]}
-    try:
-        skip_bad = bool(request.options.get("skip_bad"))
-        expanded = expand_inputs(request.inputs, skip_bad=skip_bad, follow_links=True)
-    except D2LError as error:
-        yield Drift("input", f"input {error.message}")
-        return
-    sources = [source for source in expanded.sources if _digest_text(source.name) not in skipped]
-    names = {} if request.options["keep_paths"] else name_documents(sources)
-    now = [names.get(source.name, source.name) for source in sources]
-    for source, name in zip(sources, now, strict=True):
-        if name in then and source.name != STDIN and source.path is not None:
-            if _digest_input(source.path) != then[name]:
-                yield Drift("input", f"input {source.name} changed")
-        elif source.name == STDIN:
-            yield Drift("inputs", "input - is standard input, which is not read twice")
-    if now != list(then):
-        gone = [f"input {name} is gone" for name in then if name not in now]
-        new = [f"input {name} is new" for name in now if name not in then]
-        for text in gone + new or ["inputs are in another order"]:
-            yield Drift("inputs", text)
 
 
 def _digest_input(path: Path) -> str | None:
@@ -197,7 +165,7 @@ def _compare_options(lock: Mapping[str, Any], request: Request) -> Iterator[Drif
     then, now = dict(lock["options"]), dict(request.options)
     if then.get("encoder") == "plain":  # an option of older locks, with its only value of today
         del then["encoder"]
-    if not now["keep_paths"]:
+    if not now.get("keep_paths"):
         now["checkpoint"] = name_places(now["checkpoint"]).get(now["checkpoint"], now["checkpoint"])
     for name in sorted({*then, *now}):
         if then.get(name) != now.get(name):
@@ -218,7 +186,7 @@ def _compare_network(lock: Mapping[str, Any], request: Request) -> Iterator[Drif
         if files != then:  # perhaps it has to be downloaded; imports torch
             from d2l.hypernets.networks import find_checkpoint
 
-            base = request.base or lock["base"]["name"]
+            base = request.base or (lock["base"] or {}).get("name")
             path = find_checkpoint(name, base=base, offline=request.offline).path
             files = digest_files(path, then)
     except (D2LError, OSError) as error:
@@ -250,7 +218,8 @@ def _compare_bases(lock: Mapping[str, Any], request: Request) -> Iterator[Drift]
             yield Drift("base", "base: its measured second moments changed or are gone")
 
 
-def _digest_text(text: str) -> str:
+def digest_text(text: str) -> str:
+    """SHA-256 of a text in UTF-8, in hex."""
     return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Names of documents → names of their adapters' folders."""
+"""Names of documents → names of their adapters' folders; names of descriptions."""
 
 import re
 import unicodedata
@@ -11,6 +11,7 @@ _STDIN = "stdin"
 _UNNAMED = "document"
 #: Characters that are a problem for some file system or shell.
 _ODD = re.compile(r"[^\w.+=@ -]")
+_LONGEST_TASK = 60  # characters of a description's name beside documents
 _LONGEST = 100  # characters of a name; file systems take 255 bytes
 
 
@@ -73,3 +74,9 @@ def _number(given: Sequence[str]) -> Iterator[str]:
             chosen = f"{name}-{n}"
         seen.add(fold(chosen))
         yield chosen
+
+
+def name_task(text: str) -> str:
+    """Name a description by its own beginning, on one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST_TASK else f"{line[: _LONGEST_TASK - 1].rstrip()}…"

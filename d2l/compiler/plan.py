@@ -1,23 +1,30 @@
-"""Documents → plan of the compilation, before any weights are loaded.
+"""Documents, or a task description → plan of the compilation, before any weights are loaded.
 
 Reads the checkpoint's configuration and the base's config and tokenizer; `run` executes the plan.
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import PurePath
+from typing import Any
 
 from d2l.adapters.peft_config import VLLM_RANKS
-from d2l.adapters.provenance import ExamplesRecord
+from d2l.adapters.provenance import Description, ExamplesRecord
+from d2l.adapters.weights import LoraWeights
 from d2l.bases import devices
 from d2l.bases.models import BaseFiles
+from d2l.compiler.names import name_task
+from d2l.datasets.descriptions import check_description
+from d2l.datasets.examples import ExampleFile, pair_up
+from d2l.datasets.tasks import list_labels
 from d2l.documents.chunks import Chunk
 from d2l.documents.document import Document
 from d2l.documents.intake import Intake
 from d2l.errors import DocumentError, OptionError
 from d2l.hypernets.network import AnyNetwork
-from d2l.hypernets.networks import open_network
-from d2l.hypernets.options import CompileOptions, Scaling
+from d2l.hypernets.options import CompileOptions, TaskCompileOptions
 from d2l.hypernets.protocol import Cut, HypernetConfig
 from d2l.hypernets.registry import CheckpointFiles
 
@@ -130,6 +137,25 @@ class CompilePlan:
             held[chunk.document] = max(before, chunk.rank) if shared else before + chunk.rank
         return held
 
+    @property
+    def places(self) -> tuple[str | None, ...]:
+        """The user's names of network and base, which may be paths."""
+        return self.checkpoint.name, self.options.base
+
+    @property
+    def file_name(self) -> str:
+        """Name of the adapter's folder, if the user names none."""
+        return f"{PurePath(self.documents[0].name).stem or 'documents'}.lora"
+
+    def record_options(self, names: Mapping[str, str]) -> dict[str, Any]:
+        """Record the options that change the adapter, as d2l.lock holds them; `names` replace
+        the user's."""
+        return self.options.record(names) | self.intake.reading.record()
+
+    def rescale(self, weights: LoraWeights) -> LoraWeights:
+        """Give the network's weights another scale, if the user chose one."""
+        return weights
+
     def describe_tokens(self) -> str:
         """The text's length, for people: "240", or "4,553 in 36 parts" (or "chunks")."""
         n_chunks, unit = len(self.chunks), "parts" if self.keeps_parts else "chunks"
@@ -138,33 +164,56 @@ class CompilePlan:
 
 @dataclass(frozen=True, repr=False)
 class TaskPlan(CompilePlan):
-    """Plan of a task description, which is compiled as a document; `examples` are the solved
-    examples that are read beside it."""
+    """Plan of a task description, which is compiled as a document. `task`: the user's options;
+    `examples`: the solved examples that are read beside it."""
 
-    scaling: Scaling = "standard"
+    task: TaskCompileOptions = field(default_factory=TaskCompileOptions)
     examples: ExamplesRecord | None = None
 
+    @property
+    def description(self) -> Description:
+        """The description as d2l.json holds it, with its examples."""
+        (document,), embedder = self.documents, self.network.embedder_name
+        made = Description(text=document.text, sha256=document.digest, embedder=embedder)
+        more = {} if self.examples is None else {"examples": self.examples}
+        return made.model_copy(update=more)
 
-def prepare(
-    intake: Intake,
-    options: CompileOptions,
-    *,
-    network: AnyNetwork | None = None,
-    cut: Cut | None = None,
-) -> CompilePlan:
+    @property
+    def scale(self) -> tuple[float, str] | None:
+        """Factor of b @ a with its reason; None if the network has one scaling alone."""
+        return self.network.explain_scale(self.task.scaling)
+
+    @property
+    def places(self) -> tuple[str | None, ...]:
+        """Names that may be paths, the embedder's among them."""
+        embedder = self.network.embedder_name
+        own = (embedder,) if PurePath(embedder).is_absolute() else ()
+        return (*super().places, *own)  # any other is the checkpoint's name for all
+
+    @property
+    def file_name(self) -> str:
+        """Name of the adapter's folder."""
+        return "task.lora"
+
+    def record_options(self, names: Mapping[str, str]) -> dict[str, Any]:
+        """Record the options of the task."""
+        return self.task.record(names)
+
+    def rescale(self, weights: LoraWeights) -> LoraWeights:
+        """Give weights the scale that the user chose."""
+        return weights if self.scale is None else replace(weights, scale=self.scale[0])
+
+
+def prepare(intake: Intake, options: CompileOptions, network: AnyNetwork) -> CompilePlan:
     """Plan the compilation of documents: chunks, rank and size, with all checks.
 
-    `network`: of `open_network` for the same options, to open it once for many plans; `cut`: of an
-    earlier plan of the same documents and options. Raises CheckpointError, BaseModelError,
+    `network`: of `open_network` for the same options. Raises CheckpointError, BaseModelError,
     DocumentError or OptionError with what to do about it.
     """
     if not intake.documents:
         raise DocumentError("nothing to compile: no document was read")
-    if network is None:
-        network = open_network(options.checkpoint, **options.locate())
     network.require("documents")
-    if cut is None:
-        cut = network.cut(intake.documents, options)
+    cut = network.cut(intake.documents, options)
     if cut.keeps_parts and options.no_text:
         raise OptionError(
             "--no-text: questions choose the parts of a long document by their text",
@@ -177,3 +226,41 @@ def prepare(
             f"--chunk-tokens, or --max-rank {VLLM_RANKS[-1]}"
         )
     return CompilePlan(network, cut, intake, options, tuple(warnings))
+
+
+def prepare_task(
+    text: str,
+    options: TaskCompileOptions,
+    network: AnyNetwork,
+    examples: ExampleFile | None = None,
+    *,
+    keep_examples: bool = False,
+) -> TaskPlan:
+    """Plan the adapter of a task description, and of examples if there are any; `keep_examples`
+    puts the chosen ones into d2l.json.
+
+    Raises DescriptionError, CheckpointError, BaseModelError, TaskError or OptionError.
+    """
+    text = check_description(text)
+    network.require("descriptions")
+    assert network.reader  # refuses a model that does not fit
+    if options.scaling != "standard" and network.explain_scale(options.scaling) is None:
+        raise OptionError(
+            f"{network.files.name}: its adapters have one scaling alone", hint="leave --scaling out"
+        )
+    document, settings = Document.from_text(text, name=name_task(text)), options.as_document()
+    given = () if examples is None else examples.examples
+    cut, record = network.cut_task(document, given, settings), None
+    warnings = [*network.warnings, *cut.warnings]
+    if examples is not None:
+        chosen = [given[index] for index in cut.examples]
+        rows = tuple(index + 1 for index in cut.examples)
+        record = ExamplesRecord(sha256=examples.sha256, n=len(given), rows=rows)
+        if keep_examples:
+            record = record.model_copy(update={"texts": tuple(pair_up(chosen))})
+        read = {example.outputs[0] for example in chosen}
+        missing = [repr(label) for label in list_labels(given) if label not in read]
+        if missing:
+            warnings.append(f"no example of {', '.join(missing)} fits: the adapter sees none")
+    intake = Intake((document,))
+    return TaskPlan(network, cut, intake, settings, tuple(warnings), options, record)

@@ -11,13 +11,15 @@ from typing import Any
 import torch
 
 from d2l.bases import devices
+from d2l.bases.activations import count_together
+from d2l.bases.footprint import count_reading
 from d2l.compiler.plan import CompilePlan, prepare
 from d2l.compiler.timing import describe_estimate, estimate_seconds
 from d2l.documents.intake import Intake
 from d2l.errors import BaseModelError, D2LError
-from d2l.files.hub import Listing, free_bytes
+from d2l.files.hub import Listing, Need, free_bytes
+from d2l.hypernets import networks
 from d2l.hypernets.network import AnyNetwork
-from d2l.hypernets.networks import list_needs
 from d2l.hypernets.options import CompileOptions, NetworkOptions
 
 
@@ -58,7 +60,7 @@ class Preflight:
         if plan is not None:
             lengths = (max(len(chunk.token_ids) for chunk in plan.chunks),)
         own = _count_bytes(network, next(iter(self.needs.values())))
-        return {n: own + network.estimate_memory(n, self.device) for n in lengths}
+        return {n: own + estimate_memory(network, n, self.device) for n in lengths}
 
     def list_faults(self) -> list[D2LError]:
         """List faults that stop the run, the first to mend first, each with a hint."""
@@ -78,7 +80,7 @@ class Preflight:
         message = f"the GPU needs about {_gb(least)}, and has {_gb(self.gpu[1])} free"
         return [BaseModelError(message, hint="end what else runs there, or use another --device")]
 
-    def describe(self) -> list[str]:
+    def describe(self, *, with_plan: bool = True) -> list[str]:
         """Describe the facts, a line each."""
         width = max(map(len, self.needs))
         rows = [f"{name:<{width}}  {_describe_need(need)}" for name, need in self.needs.items()]
@@ -88,7 +90,7 @@ class Preflight:
             needed = [f"{_gb(n)} at chunks of {k:,}" for k, n in self.memory.items()]
             needs = f", about {', '.join(needed)} needed" if needed else ""
             lines.append(f"gpu         {self.gpu[0]}, {_gb(self.gpu[1])} free{needs}")
-        if self.plan is not None:
+        if self.plan is not None and with_plan:
             seconds = estimate_seconds(self.plan, self.device)
             lines.append(f"tokens      {self.plan.describe_tokens()}")
             lines.append(f"rank        {self.plan.file_rank}, {_gb(self.plan.adapter_bytes)}")
@@ -109,20 +111,30 @@ class Preflight:
         }
 
 
-def look(options: NetworkOptions, intake: Intake | None = None) -> Preflight:
-    """List the needs of a run; documents are planned if files are missing.
+def list_needs(
+    options: NetworkOptions, intake: Intake | None = None, *, need: Need = "plan"
+) -> Preflight:
+    """List the needs of a run, and plan documents, unless the hub refuses the network. With the
+    `need` "weights" the network has its weights if no files are missing.
 
     Raises D2LError for an unknown device, checkpoint or model.
     """
     device = devices.pick_device(options.device)
-    needs, network = list_needs(options.checkpoint, **options.locate())
+    needs, network = networks.list_needs(options.checkpoint, **options.locate(), need=need)
     found = Preflight(device, needs, network)
-    if any(need.refusal for need in found.missing):
+    if network is None or any(missing.refusal for missing in found.missing):
         return replace(found, network=None)
-    if intake is None or network is None or not found.missing:
+    if intake is None:
         return found
     assert isinstance(options, CompileOptions)  # only these come with documents
-    return replace(found, plan=prepare(intake, options, network=network))
+    return replace(found, plan=prepare(intake, options, network))
+
+
+def estimate_memory(network: AnyNetwork, n_tokens: int, device: str) -> int:
+    """Estimate the bytes that the base and the states of chunks of so many tokens take."""
+    dtype, beside = network.pick_dtype(device), network.count_working(n_tokens)
+    together = max(n_tokens, count_together(device))
+    return count_reading(network.reader, network.config.reading, together, device, dtype, beside)
 
 
 def _count_bytes(network: AnyNetwork, listing: Listing | None) -> int:

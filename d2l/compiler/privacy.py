@@ -25,7 +25,7 @@ def name_shared(plan: "CompilePlan") -> Names:
     if plan.options.keep_paths:
         return {}
     names = name_documents(plan.documents, [name for name, _ in plan.intake.skipped])
-    return names | name_places(plan.checkpoint.name, plan.options.base)
+    return names | name_places(*plan.places)
 
 
 def name_documents(

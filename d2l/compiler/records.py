@@ -1,10 +1,11 @@
-"""Provenance of adapters, the content of `d2l.json`: exact enough to make them again.
+"""Records of adapters, `d2l.json` and `d2l.lock`: exact enough to make them again.
 
-A plan and its outcome in, `Provenance` out; a function for each verb. Without time stamps and
-absolute paths: the same run gives the same bytes.
+A plan and its outcome in, records out. Without time stamps and absolute paths: the same run gives
+the same bytes.
 """
 
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from typing import Any
 
 from d2l.adapters.provenance import (
@@ -12,7 +13,6 @@ from d2l.adapters.provenance import (
     Base,
     Checkpoint,
     ChunkRecord,
-    Description,
     FindingRecord,
     Input,
     Options,
@@ -22,9 +22,11 @@ from d2l.adapters.provenance import (
     Tool,
 )
 from d2l.adapters.record_values import Span
-from d2l.adapters.weights import LoraWeights
+from d2l.compiler.lock import digest_text
 from d2l.compiler.plan import CompilePlan, TaskPlan
 from d2l.documents.document import Document
+from d2l.files.cache import file_digest
+from d2l.hypernets.network import AnyNetwork
 from d2l.version import __version__
 
 #: Options of d2l.json.
@@ -35,26 +37,37 @@ TOOL = Tool(name="d2l", version=__version__)
 def describe_compile(
     plan: CompilePlan, prompt: Prompt, merge_error: Mapping[str, float]
 ) -> Provenance:
-    """Describe the provenance of an adapter of documents."""
-    slices = rank_slices(plan)
+    """Describe the provenance of an adapter.
+
+    A task's chunks are listed, too, if its network keeps their seats apart: so it can be merged
+    with documents and dropped again.
+    """
+    given = dict[str, Any]()
     options = {name: getattr(plan.options, name) for name in _OPTIONS}
     options["base_dtype"] = plan.base_dtype
-    compressed, learned = bool(merge_error), plan.cut.full_rank - plan.config.bias_rank
+    if isinstance(plan, TaskPlan):
+        given["description"] = plan.description
+        if plan.scale is not None:
+            options["scaling"], given["scale"] = plan.task.scaling, plan.scale[0]
+    # Compression mixes the slices, so they name no ranks of the written adapter.
+    slices = [None] * len(plan.chunks) if merge_error else rank_slices(plan)
+    chunks = _describe_chunks(plan, slices) if plan.network.keeps_chunks else ()
+    learned = plan.cut.full_rank - plan.config.bias_rank
     return Provenance(
         tool=TOOL,
         checkpoint=_describe_checkpoint(plan),
-        base=Base(name=plan.config.base, sha256=plan.base.digest()),
-        inputs=tuple(map(_describe_input, plan.documents)),
+        base=Base(name=plan.config.base, sha256=plan.network.digest_base()),
+        inputs=() if "description" in given else tuple(map(_describe_input, plan.documents)),
         skipped=tuple(Skipped(name=name, reason=reason) for name, reason in plan.intake.skipped),
-        # Compression mixes the slices, so they name no ranks of the written adapter.
-        chunks=_describe_chunks(plan, [None if compressed else span for span in slices]),
-        bias_ranks=None if compressed else (learned, plan.cut.full_rank),
+        chunks=chunks,
+        bias_ranks=None if merge_error else (learned, plan.cut.full_rank),
         rank=plan.rank,
         rank_before_max_rank=plan.cut.full_rank,
         options=Options(**options),
         merge_error=shorten_all(merge_error),
         prompt=prompt,
         warnings=plan.warnings,
+        **given,
     )
 
 
@@ -95,11 +108,12 @@ def _describe_findings(document: Document) -> dict[str, Any]:
 
 
 def _describe_chunks(plan: CompilePlan, ranks: Sequence[Span | None]) -> tuple[ChunkRecord, ...]:
+    is_task = isinstance(plan, TaskPlan)
     return tuple(
         ChunkRecord(
             index=chunk.index,
             document=chunk.document,
-            source=chunk.source,
+            source=DESCRIPTION if is_task else chunk.source,
             characters=chunk.span,
             n_tokens=len(chunk.token_ids),
             ranks=span,
@@ -120,34 +134,63 @@ def rank_slices(plan: CompilePlan) -> list[tuple[int, int]]:
     return spans
 
 
-def describe_description(
-    plan: TaskPlan, prompt: Prompt, weights: LoraWeights, description: Description
-) -> Provenance:
-    """Describe the provenance of an adapter of a task description.
+def describe_lock(plan: CompilePlan, names: Mapping[str, str]) -> dict[str, Any]:
+    """Describe a compiled adapter for its lock, without the digests of its files. `names` are the
+    names to pass on, by those that the plan was given."""
+    more = _describe_models(plan.network, names)
+    if isinstance(plan, TaskPlan) and plan.examples is not None:
+        more["examples"] = plan.examples.sha256
+    return {
+        "tool": {
+            "d2l": __version__,
+            "torch": version("torch"),
+            "transformers": version("transformers"),
+        },
+        "inputs": [
+            {
+                "name": names.get(document.name, document.name),
+                "sha256": document.digest,
+                "size_bytes": document.size_bytes,
+                "text_sha256": digest_text(document.text),
+            }
+            for document in plan.documents
+        ],
+        "skipped": [  # two of different folders may have the same name
+            {"name": names.get(name, name), "given_sha256": digest_text(name)}
+            for name, _ in plan.intake.skipped
+        ],
+        "chunks": [
+            {
+                "document": names.get(chunk.document, chunk.document),
+                "tokens_sha256": digest_text(",".join(map(str, chunk.token_ids))),
+                "n_tokens": len(chunk.token_ids),
+                "rank": chunk.rank,
+            }
+            for chunk in plan.chunks
+        ],
+        "network": {
+            "name": names.get(plan.checkpoint.name, plan.checkpoint.name),
+            "files": plan.network.digest_files(),
+        },
+        "device": plan.device.split(":")[0],
+        "base_dtype": plan.base_dtype,
+        "options": plan.record_options(names),
+        **more,
+    }
 
-    If the network read it as a document, its chunks have their seats, so that it can be merged with
-    documents and dropped again.
-    """
-    if plan.network.keeps_chunks:
-        record = describe_compile(plan, prompt, {})
-        chunks = [chunk.model_copy(update={"source": DESCRIPTION}) for chunk in record.chunks]
-        changes = {"description": description, "inputs": (), "chunks": tuple(chunks)}
-        return record.model_copy(update=changes)
-    return Provenance(
-        tool=TOOL,
-        checkpoint=_describe_checkpoint(plan),
-        base=Base(name=plan.config.base, sha256=plan.network.digest_base()),
-        description=description,
-        inputs=(),  # documents; `ask --compare` and probes look for them here
-        skipped=(),
-        chunks=(),
-        rank=weights.rank,
-        scale=weights.scale,  # folded into lora_B
-        options=Options(scaling=plan.scaling, dtype=plan.options.dtype),
-        merge_error={},
-        prompt=prompt,
-        warnings=plan.warnings,
-    )
+
+def _describe_models(network: AnyNetwork, names: Mapping[str, str]) -> dict[str, Any]:
+    """Describe the models that an adapter depends on: the "base" (None if its weights take no
+    part), a "reader" of its own, and measured "moments"."""
+    reader, moments = network.reader, network.find_moments()
+    base = None if network.digest_base() is None else network.base
+    values: dict[str, Any] = {"base": base and base.describe()}
+    if reader is not base:  # its checkpoint may name it by a path
+        described = reader.describe()
+        values["reader"] = described | {"name": names.get(described["name"], described["name"])}
+    if moments is not None:
+        values["moments"] = {"file": moments.name, "sha256": file_digest(moments)}
+    return values
 
 
 def shorten_all(values: Mapping[str, float]) -> dict[str, float]:

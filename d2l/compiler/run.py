@@ -1,4 +1,4 @@
-"""Documents → adapter: `load` loads base and network for a plan, `run` makes the adapter.
+"""Documents or a task → adapter: `load` loads base and network for a plan, `run` makes the adapter.
 
 The main pipeline of the package, to be read from top to bottom. Writes nothing, prints nothing.
 """
@@ -15,7 +15,7 @@ from d2l.adapters.weights import Memory
 from d2l.bases.activations import Activations, count_together
 from d2l.bases.devices import is_cuda
 from d2l.compiler import chunk_cache
-from d2l.compiler.chunk_cache import NOTHING, Cached
+from d2l.compiler.chunk_cache import NOTHING, Cached, Entry, round_part
 from d2l.compiler.content import make_content
 from d2l.compiler.plan import CompilePlan
 from d2l.compiler.timing import remember_rate
@@ -57,17 +57,25 @@ def run(
     if assembled is None:
         assert loaded is not None
         assembled = _assemble(plan, loaded, watch, cached)
-    weights, errors = assembled.weights, dict[str, float]()
+    weights, errors = plan.rescale(assembled.weights), dict[str, float]()
     if plan.rank < weights.rank:
         device = plan.device if is_cuda(plan.device) else "cpu"  # MPS has no float64
         weights, errors = compress(weights, plan.rank, device=device)
     content = make_content(plan, assembled, weights, errors)
     seconds = time.perf_counter() - start
-    files = {document.digest: Path(document.name) for document in plan.documents}
-    remember(files | plan.network.list_paths())
+    _remember(plan)
     if loaded is not None and not cached.n_cached:  # a cached run says nothing about speed
         remember_rate(plan, loaded.device, seconds)
     return content
+
+
+def _remember(plan: CompilePlan) -> None:
+    """Remember where documents, network and base lie, for the adapter, which names no paths."""
+    paths, network = {one.digest: Path(one.name) for one in plan.documents}, plan.network
+    paths[network.digest()] = network.files.path
+    if (digest := network.digest_base()) is not None:
+        paths[digest] = network.base.gguf or network.base.folder
+    remember(paths)
 
 
 def _assemble(plan: CompilePlan, loaded: Loaded, watch: Progress, cached: Cached) -> Assembled:
@@ -79,9 +87,10 @@ def _assemble(plan: CompilePlan, loaded: Loaded, watch: Progress, cached: Cached
         with ThreadPoolExecutor(1) as behind:  # the cache's entries do not hold the next chunk
             kept: Future[None] = behind.submit(lambda: None)
             for chunk in watch(plan.chunks, "compiling"):
-                share, part = _write_chunk(chunk, next(read), loaded, cached)
+                entry = cached.find(chunk)
+                share, part = _write_chunk(chunk, next(read), loaded, entry)
                 kept.result()  # one waits at most, and an error is told
-                kept = behind.submit(cached.keep, chunk.index, share, part)
+                kept = behind.submit(entry.keep, share, part)
                 parts.extend([] if part is None else [part])
                 if _has_share(chunk):
                     yield share
@@ -91,13 +100,14 @@ def _assemble(plan: CompilePlan, loaded: Loaded, watch: Progress, cached: Cached
     # One by one: the network may join them without all in memory.
     written = Counted(_write_each(), sum(map(_has_share, plan.chunks)))
     assembled = loaded.assemble(written, plan.options)
-    assembled = replace(assembled, weights=chunk_cache.lay_out_lora(assembled.weights))
+    # Values are laid out in memory as if read from the cache, so that both give the same bits.
+    assembled = replace(assembled, weights=assembled.weights.contiguous())
     cached.keep_assembled(assembled, plan.config.bias_rank)
     return replace(assembled, parts=tuple(parts))
 
 
 def _has_share(chunk: Chunk) -> bool:
-    """True if a chunk has a share in the adapter; earlier chunks may fill it."""
+    """True if the chunk has seats or ranks in the adapter; a full one leaves later chunks none."""
     return bool(chunk.rank or not chunk.part_rank)
 
 
@@ -105,7 +115,7 @@ def _read_each(plan: CompilePlan, loaded: Loaded, cached: Cached) -> Iterator[Ac
     """Yield the activations of each chunk; None for those that are cached, share and part. Short
     neighbors are read side by side where that is faster."""
     for group in _group(plan.chunks, count_together(plan.device)):
-        missing = [chunk for chunk in group if _list_missing(chunk, cached)]
+        missing = [chunk for chunk in group if _list_missing(chunk, cached.find(chunk))]
         read = iter(loaded.read(missing) if missing else [])
         for chunk in group:
             yield next(read) if chunk in missing else None
@@ -123,24 +133,23 @@ def _group(chunks: Sequence[Chunk], most: int) -> Iterator[list[Chunk]]:
     yield group
 
 
-def _list_missing(chunk: Chunk, cached: Cached) -> list[int]:
+def _list_missing(chunk: Chunk, entry: Entry) -> list[int]:
     """List the ranks of a chunk's share and of its part, those that are not cached."""
-    missing = [chunk.rank] if cached.share(chunk.index) is None else []
-    if chunk.part_rank and cached.part(chunk.index) is None:
+    missing = [chunk.rank] if entry.share is None else []
+    if chunk.part_rank and entry.part is None:
         missing.append(chunk.part_rank)
     return missing
 
 
 def _write_chunk(
-    chunk: Chunk, read: Activations | None, loaded: Loaded, cached: Cached
+    chunk: Chunk, read: Activations | None, loaded: Loaded, entry: Entry
 ) -> tuple[ChunkWeights, Memory | None]:
     """Take a chunk's share of the adapter and its part, if the adapter keeps parts, from the cache,
     or have the network write them."""
-    share, part = cached.share(chunk.index), cached.part(chunk.index)
+    share, part = entry.share, entry.part
     if read is not None:
-        written = loaded.write(chunk, read, _list_missing(chunk, cached))
-        share = share or chunk_cache.lay_out(written[0])
-        part = part or (chunk_cache.round_part(written[-1]) if chunk.part_rank else None)
+        written = loaded.write(chunk, read, _list_missing(chunk, entry))
+        share = share or written[0].contiguous()
+        part = part or (round_part(written[-1]) if chunk.part_rank else None)
     assert share is not None
-    assert part is None or isinstance(part, Memory)
     return share, part

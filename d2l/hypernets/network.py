@@ -1,7 +1,8 @@
 """A hypernetwork without its weights, for planning, records and cards.
 
 `Network` is a checkpoint that was opened: files, configuration and base. Each kind of network is
-one subclass in its own folder; `networks.py` lists them. `LoadedNetwork` has the weights.
+one subclass in its own folder; `networks.py` lists them. `LoadedNetwork` has the weights. README.md
+lists what a subclass must write; all other methods have defaults.
 """
 
 import logging
@@ -17,16 +18,14 @@ import torch
 from torch import nn
 
 from d2l.adapters.provenance import Prompt
-from d2l.bases.activations import ActivationEncoder, Activations, count_together
+from d2l.bases.activations import ActivationEncoder, Activations
 from d2l.bases.devices import pick_device, pick_dtype
-from d2l.bases.footprint import count_reading
 from d2l.bases.models import BaseFiles, find_base, load_frozen, same_model
 from d2l.bases.tokenizers import BaseTokenizer, load_tokenizer
 from d2l.datasets.tasks import Example
 from d2l.documents.chunks import Chunk
 from d2l.documents.document import Document
 from d2l.errors import BaseModelError, CheckpointError
-from d2l.files.cache import file_digest
 from d2l.files.hub import Need
 from d2l.hypernets.formats.format import Format, load_checked
 from d2l.hypernets.options import CompileOptions, Scaling
@@ -37,7 +36,6 @@ from d2l.hypernets.protocol import (
     HypernetConfig,
     Loaded,
     PromptFiles,
-    TaskReading,
 )
 from d2l.hypernets.registry import DEFAULT, CheckpointFiles, digest_files
 from d2l.progress import Progress, announce, log_time, silent
@@ -79,12 +77,6 @@ class LoadedNetwork:
         """Join the weights of chunks, in document order, into one adapter."""
         assembled: Assembled = self.hypernet.assemble(written, options.merging)
         return assembled
-
-    def read_task(
-        self, description: Document, chunks: Sequence[Chunk], *, has_examples: bool
-    ) -> TaskReading:
-        """Refuse: `Network.require` keeps descriptions away from networks that read none."""
-        raise NotImplementedError(f"{type(self).__name__} reads no descriptions")
 
 
 @dataclass(frozen=True)
@@ -155,7 +147,7 @@ class Network(ABC, Generic[Config]):
         Of the base no more layers are loaded than the network reads. `dtype`: None for the device's
         own.
         """
-        return self._load_reading(device=device, dtype=dtype)
+        return load_reading(self, device=device, dtype=dtype)
 
     def prepare(self, *, device: str, watch: Progress = silent) -> None:
         """Measure what the network needs of a base, once for all documents; most need nothing."""
@@ -164,16 +156,17 @@ class Network(ABC, Generic[Config]):
         """The network as it reads descriptions; most read them as documents."""
         return self
 
-    def cut_examples(
-        self, description: Document, examples: Sequence[Example]
-    ) -> tuple[Cut, tuple[int, ...]]:
-        """Cut a description and some of its examples: the chunk of both, and the indices of the
-        examples in it. Raises CheckpointError, or TaskError if no example fits."""
-        del description, examples
-        raise CheckpointError(
-            f"{self.files.name}: reads descriptions, and no examples",
-            hint=f"leave the examples out, or use the checkpoint {DEFAULT}",
-        )
+    def cut_task(
+        self, description: Document, examples: Sequence[Example], options: CompileOptions
+    ) -> Cut:
+        """Cut a description, with some of its solved examples if there are any. Raises
+        CheckpointError if the network reads no examples, or TaskError if none fits."""
+        if examples:
+            raise CheckpointError(
+                f"{self.files.name}: reads descriptions, and no examples",
+                hint=f"leave the examples out, or use the checkpoint {DEFAULT}",
+            )
+        return self.cut((description,), options)
 
     @property
     def models(self) -> dict[str, str | None]:
@@ -183,7 +176,7 @@ class Network(ABC, Generic[Config]):
     @property
     def embedder_name(self) -> str:
         """The model that reads descriptions, as the checkpoint names it."""
-        return self.config.base
+        return next(iter(self.models))
 
     def describe_prompt(self, rank: int) -> PromptFiles:
         """The prompt that an adapter of this rank answers to, with the files that make it."""
@@ -211,10 +204,6 @@ class Network(ABC, Generic[Config]):
     def find_moments(self) -> Path | None:
         """Find second moments that were measured on this base, if the network uses any."""
         return None
-
-    def check_base(self, base: BaseFiles) -> list[str]:
-        """Refuse a base of other shapes (BaseModelError); warn about one of another name."""
-        return check_fit(self.config, base, given=self.given)
 
     def digest_base(self) -> str | None:
         """SHA-256 of the base's weights, in hex; None if they take no part."""
@@ -247,25 +236,10 @@ class Network(ABC, Generic[Config]):
             hint="use d2l compile, or name a checkpoint that reads descriptions",
         )
 
-    def _load_reading(self, *, device: str, dtype: torch.dtype | None) -> LoadedNetwork:
-        device, reading = pick_device(device), self.config.reading
-        dtype = self.pick_dtype(device) if dtype is None else dtype
-        model = load_frozen(self.reader, device=device, dtype=dtype, n_layers=reading.n_layers)
-        announce(f"loading the network {self.files.name}")
-        with log_time(_log, "loaded the network from %s", self.files.path):
-            hypernet = self.load_hypernet(self.files.path, self.format, device=device, base=model)
-        return LoadedNetwork(hypernet, ActivationEncoder(model, reading), device)
-
     def pick_dtype(self, device: str) -> torch.dtype:
         """Pick the precision of the base on a device; a network that was made for exact states
         gets them on every CPU."""
         return pick_dtype(device, measured=self.imposes_on_base)
-
-    def estimate_memory(self, n_tokens: int, device: str) -> int:
-        """Estimate the bytes that the base and the states of chunks of so many tokens take."""
-        dtype, beside = self.pick_dtype(device), self.count_working(n_tokens)
-        together = max(n_tokens, count_together(device))
-        return count_reading(self.reader, self.config.reading, together, device, dtype, beside)
 
     def count_tokens(self, documents: Sequence[Document]) -> Counter[str]:
         """Count the tokens of each document's text, without any template, by its name."""
@@ -277,18 +251,19 @@ class Network(ABC, Generic[Config]):
     def find_base(self, *, need: Need | None = None) -> BaseFiles:
         """Find the base without checking its shapes; raises BaseModelError. `need`: files to
         download at most; None: those that the network itself needs."""
-        need = need or self.need
-        return find_base(self.config.base, override=self.given, offline=self.offline, need=need)
+        return self.find_model(self.config.base, given=self.given, need=need)
 
-    def find_other(self, name: str, *, given: str | None = None) -> BaseFiles:
-        """Find a second model that the network reads with, by its name in the configuration."""
-        return find_base(name, override=given, offline=self.offline, need=self.need)
+    def find_model(
+        self, name: str, *, given: str | None = None, need: Need | None = None
+    ) -> BaseFiles:
+        """Find a model of the network by its name in the configuration; raises BaseModelError."""
+        return find_base(name, override=given, offline=self.offline, need=need or self.need)
 
     @cached_property
     def base(self) -> BaseFiles:
         """The base, whose shapes fit; raises BaseModelError."""
         base = self.find_base()
-        self.check_base(base)
+        check_fit(self.config, base, given=self.given)
         return base
 
     @cached_property
@@ -298,7 +273,8 @@ class Network(ABC, Generic[Config]):
 
     def list_warnings(self, base: BaseFiles) -> tuple[str, ...]:
         """Check a base, and list warnings about it and the checkpoint."""
-        return (*self.format.list_warnings(self.files.path), *self.check_base(base))
+        fit = check_fit(self.config, base, given=self.given)
+        return (*self.format.list_warnings(self.files.path), *fit)
 
     def load_tokenizer(self, reader: BaseFiles) -> BaseTokenizer:
         """The tokenizer of the model that reads."""
@@ -313,28 +289,23 @@ class Network(ABC, Generic[Config]):
         """SHA-256 of the network's weights file, in hex."""
         return self.format.digest(self.files.path)
 
-    def digest_all(self) -> dict[str, Any]:
-        """Digests of all files that an adapter depends on, as d2l.lock holds them: "files" of the
-        checkpoint, "base", a "reader" of its own, and measured "moments"."""
-        moments = self.find_moments()
-        values: dict[str, Any] = {"files": self.digest_files(), "base": self.base.describe()}
-        if self.reader is not self.base:
-            values["reader"] = self.reader.describe()
-        if moments is not None:
-            values["moments"] = {"file": moments.name, "sha256": file_digest(moments)}
-        return values
-
-    def list_paths(self) -> dict[str, Path]:
-        """Paths of the network and its base, by their SHA-256, to find them for its adapters."""
-        paths, digest = {self.digest(): self.files.path}, self.digest_base()
-        return paths if digest is None else paths | {digest: self.base.gguf or self.base.folder}
-
     def digest_files(self) -> dict[str, str]:
         """SHA-256 of every file of the checkpoint, by its path in the folder."""
         return digest_files(self.files.path, self.format.list_files(self.files.path))
 
 
 AnyNetwork = Network[Any]
+
+
+def load_reading(network: AnyNetwork, *, device: str, dtype: torch.dtype | None) -> LoadedNetwork:
+    """Load a network and the model that reads for it; arguments as for `Network.load`."""
+    device, reading, path = pick_device(device), network.config.reading, network.files.path
+    dtype = network.pick_dtype(device) if dtype is None else dtype
+    model = load_frozen(network.reader, device=device, dtype=dtype, n_layers=reading.n_layers)
+    announce(f"loading the network {network.files.name}")
+    with log_time(_log, "loaded the network from %s", path):
+        hypernet = network.load_hypernet(path, network.format, device=device, base=model)
+    return LoadedNetwork(hypernet, ActivationEncoder(model, reading), device)
 
 
 def check_fit(config: HypernetConfig, base: BaseFiles, *, given: str | None = None) -> list[str]:

@@ -248,8 +248,12 @@ def _open(
     return network(files, config, entry, base, offline, embedder, need)
 
 
-def open_seats(name: str, *, base: str | None = None, offline: bool = False) -> SeatsNetwork:
-    """Open a seat network; raises CheckpointError for others."""
+def open_seats(
+    name: str, *, base: str | None = None, made_on: str | None = None, offline: bool = False
+) -> SeatsNetwork:
+    """Open a seat network; raises CheckpointError for others. `made_on`: the base of an adapter,
+    which "own" needs if no other `base` is given."""
+    base = made_on if name == OWN and base is None else base
     network = open_network(name, base=base, offline=offline)
     if not isinstance(network, SeatsNetwork):
         raise CheckpointError(

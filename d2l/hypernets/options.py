@@ -159,7 +159,7 @@ class CompileOptions(NetworkOptions):
         `names`: a name to write in place of the checkpoint's.
         """
         values = {name: getattr(self, name) for name in sorted(DOCUMENT_OPTIONS)}
-        if not self.no_text:  # of which older locks have no word
+        if not self.no_text:  # older locks lack this key
             del values["no_text"]
         name = names.get(self.checkpoint, self.checkpoint)
         return {"checkpoint": name, **values}
@@ -199,7 +199,13 @@ class TaskCompileOptions(NetworkOptions):
         return CompileOptions(
             **{item.name: getattr(self, item.name) for item in fields(NetworkOptions)},
             dtype=self.dtype,
+            no_text=True,
         )
+
+    def record(self, names: Mapping[str, str]) -> dict[str, Any]:
+        """Record the options that change a task's adapter, like `CompileOptions.record`."""
+        values = {name: getattr(self, name) for name in sorted(TASK_OPTIONS)}
+        return {"checkpoint": names.get(self.checkpoint, self.checkpoint), **values}
 
 
 #: Options of one adapter of documents that change what a document becomes.

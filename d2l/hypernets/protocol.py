@@ -10,7 +10,6 @@ from d2l.adapters.weights import LoraWeights, Memory
 from d2l.bases.activations import Activations
 from d2l.bases.families import Reading
 from d2l.documents.chunks import Chunk
-from d2l.documents.document import Document
 from d2l.hypernets.options import CompileOptions
 
 #: The output of a network for one chunk.
@@ -23,7 +22,8 @@ class Cut:
 
     `n_tokens`: of each document's text, without any template, by its name. `rank`: that the chunks
     share, or seats; `full_rank`: before --max-rank. `keeps_parts`: the adapter keeps a part of each
-    chunk; `held_by_one`: tokens that one adapter without parts can hold.
+    chunk; `held_by_one`: tokens that one adapter without parts can hold. `examples`: indices of
+    the solved examples that are read with a description, in their order.
     """
 
     chunks: tuple[Chunk, ...]
@@ -33,6 +33,7 @@ class Cut:
     keeps_parts: bool = False
     held_by_one: int = 0
     warnings: tuple[str, ...] = ()
+    examples: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,16 +58,6 @@ class Assembled:
     weights: LoraWeights
     memory: Memory | None = None
     parts: tuple[Memory, ...] = ()
-
-
-@dataclass(frozen=True)
-class TaskReading:
-    """A task description as a network reads it, and the weights that the network writes for it;
-    `embedder`: the model that reads."""
-
-    written: tuple[ChunkWeights, ...]
-    embedder: str
-    warnings: tuple[str, ...] = ()
 
 
 class HypernetConfig(Protocol):
@@ -142,8 +133,3 @@ class Loaded(Protocol):
 
     def assemble(self, written: Iterable[ChunkWeights], options: CompileOptions) -> Assembled:
         """Join the weights of chunks, in document order, into one adapter."""
-
-    def read_task(
-        self, description: Document, chunks: Sequence[Chunk], *, has_examples: bool
-    ) -> TaskReading:
-        """Read a task description, cut into `chunks`, and write its weights; raises D2LError."""

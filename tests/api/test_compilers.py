@@ -163,7 +163,7 @@ def test_descriptions_are_planned_made_and_loaded_for_once(
     monkeypatch.setattr(pipeline, "load", lambda *given: loads.append(1) or load(*given))
     make = d2l.TaskCompiler.from_pretrained("tasks")
     plan = make.plan(TASK)
-    scale, _ = plan.network.explain_scale(plan.scaling)
+    scale, _ = plan.network.explain_scale(plan.task.scaling)
     assert (plan.documents[0].text, scale, loads) == (TASK, 2.0, [])
     adapter = make(plan)
     assert read_files(adapter.save_pretrained("b/task.lora")) == read_files(Path("a/task.lora"))

@@ -1,6 +1,7 @@
 """`d2l batch` makes adapters of descriptions, each as `t2l make` makes it, beside documents."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -142,8 +143,39 @@ def test_what_one_row_wants_of_a_network_ends_no_other() -> None:
     assert worker.do(BatchRow("c", "c.lora", ("note.txt",))).fatal  # it reads no documents
 
 
-def test_a_store_holds_no_adapters_of_descriptions(place: Path) -> None:
-    worker = Worker(Job(f"file://{place}/store", CompileOptions("seats", offline=True)))
-    refused = worker.do(BatchRow("a", "a.lora", description=TASK))
+@pytest.mark.parametrize("network", ["seats", "by-words", "by-encoder"])
+def test_a_store_takes_adapters_of_descriptions_and_knows_them_by_their_lock(
+    place: Path, network: str
+) -> None:
+    tiny.write_encoder(place / "tiny-org" / "encoder")
+    tiny.write_text_to_lora(place / "by-encoder", "llama", "tiny-org/encoder")
+    store, options = f"file://{place}/store", CompileOptions(network, device="cpu", offline=True)
+    row = BatchRow("a", "a.lora", description=TASK)
+    made = Worker(Job(store, options)).do(row)
+    assert (made.error, made.unchanged, made.out) == (None, False, f"{store}/a.lora")
+    again = Worker(Job(store, options)).do(row)
+    assert (again.error, again.unchanged, again.digest) == (None, True, made.digest)
+    for changed in (
+        replace(row, description="light the lantern"),
+        replace(row, options={"dtype": "fp32"}),
+    ):
+        refused = Worker(Job(store, options)).do(changed)
+        assert refused.error is not None
+        assert "a.lora exists already" in refused.error["message"]
+    config = place / network / ("config.json" if network == "seats" else "args.yaml")
+    config.write_text(config.read_text("utf-8") + "\n", "utf-8")
+    new = Worker(Job(store, options)).do(row)  # of another network: made anew
+    assert (new.error, new.unchanged) == (None, False)
+
+
+def test_examples_are_compared_with_the_lock(place: Path) -> None:
+    job = Job("made", CompileOptions("seats", device="cpu", offline=True))
+    row = BatchRow("a", "a.lora", description=TASK, examples="rows.csv")
+    assert [Worker(job).do(row).unchanged for _ in range(2)] == [False, True]
+    refused = Worker(job).do(replace(row, examples=None))
     assert refused.error is not None
-    assert "a store holds no adapters of descriptions" in refused.error["message"]
+    (place / "rows.csv").write_text("text,label\npump,gate\n", "utf-8")
+    refused = Worker(job).do(row)
+    assert refused.error is not None
+    assert "exists already" in refused.error["message"]
+    assert not Worker(replace(job, force=True)).do(row).unchanged

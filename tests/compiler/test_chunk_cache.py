@@ -256,7 +256,7 @@ def test_a_damaged_part_is_read_anew_and_replaced(
     plan = plan_for(compiler)
     plain = saved(compiler, plan, tmp_path)
     shutil.rmtree(tmp_path / "cache" / entries.ASSEMBLED)
-    key = compiler.look_up(plan).keys[0]
+    key = compiler.look_up(plan).chunks[0].key
     path = entries.entry_path(entries.CHUNKS, hashlib.sha256(key.encode()).hexdigest())
     whole = path.read_bytes()
     harm(path)

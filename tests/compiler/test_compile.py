@@ -18,7 +18,6 @@ from d2l.adapters.peft_folder import read_adapter
 from d2l.adapters.weights import LoraWeights
 from d2l.api.compiler import Compiler
 from d2l.compiler import run as pipeline
-from d2l.compiler.plan import prepare as prepare_plan
 from d2l.documents.document import Document
 from d2l.documents.intake import Intake
 from d2l.errors import BaseModelError, D2LError, DocumentError, OptionError
@@ -65,7 +64,7 @@ class Written:
 
 
 def prepare(documents: Sequence[Document], options: CompileOptions) -> pipeline.CompilePlan:
-    return prepare_plan(Intake(tuple(documents)), options)
+    return Compiler(options).plan(Intake(tuple(documents)))
 
 
 def compile_to(out: str, *documents: Document, **options: Any) -> Written:

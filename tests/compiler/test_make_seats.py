@@ -11,7 +11,7 @@ import torch
 import d2l
 from d2l.adapters.peft_folder import read_adapter, read_memory
 from d2l.bases.activations import ActivationEncoder
-from d2l.compiler.description import name_task
+from d2l.compiler.names import name_task
 from d2l.datasets.descriptions import CHANGES_MEANINGS
 from d2l.datasets.silence import SILENCE
 from d2l.hypernets.seats.config import read_config

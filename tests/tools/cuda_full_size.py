@@ -15,6 +15,7 @@ from d2l.api.compiler import Compiler
 from d2l.bases import attention
 from d2l.bases.families import FAMILIES
 from d2l.compiler.plan import CompilePlan
+from d2l.compiler.preflight import estimate_memory
 from d2l.errors import OutOfMemoryError
 from d2l_lab.bench.run import metered
 from tests import tiny
@@ -78,7 +79,7 @@ def measure_length(compiler: Compiler, kind: str, n_tokens: int) -> Row:
     """Compile one chunk twice; seconds and memory are the second time's."""
     name, found = f"{kind} {n_tokens:,}", compiler.network
     own = found.format.find_weights(found.files.path).stat().st_size
-    needed = own + found.estimate_memory(n_tokens, compiler.options.device)
+    needed = own + estimate_memory(found, n_tokens, compiler.options.device)
     free, _ = torch.cuda.mem_get_info(compiler.options.device)
     plan = plan_chunk(compiler, n_tokens)
     try:

@@ -64,7 +64,7 @@ class DocToLoraNetwork(Network[DocToLoraConfig]):
     def reader(self) -> BaseFiles:
         """The base, or another model that reads documents; raises BaseModelError."""
         config = self.config
-        reader = self.base if config.encoder is None else self.find_other(config.encoder)
+        reader = self.base if config.encoder is None else self.find_model(config.encoder)
         name = config.encoder or config.base
         refuse_shallow(config, reader, name)
         width = int(reader.config.hidden_size)

@@ -13,6 +13,7 @@ from torch import nn
 
 from d2l.adapters.card import quote
 from d2l.adapters.info import CHAT_TEMPLATE
+from d2l.bases.activations import Activations
 from d2l.bases.catalog import find_known
 from d2l.bases.models import BaseFiles, load_frozen
 from d2l.bases.tokenizer_files import read_compact
@@ -23,9 +24,9 @@ from d2l.documents.stable_chunks import pack_below_headings, pack_stable
 from d2l.errors import BaseModelError, DocumentError, OptionError
 from d2l.hypernets.formats.format import Format, native_format
 from d2l.hypernets.formats.native import CONFIG_FILE
-from d2l.hypernets.network import LoadedNetwork, Network, refuse_shallow
+from d2l.hypernets.network import LoadedNetwork, Network, load_reading, refuse_shallow
 from d2l.hypernets.options import CompileOptions
-from d2l.hypernets.protocol import ChunkWeights, Cut, PromptFiles, TaskReading
+from d2l.hypernets.protocol import ChunkWeights, Cut, PromptFiles
 from d2l.hypernets.seats.calibration import (
     cut_plain_text,
     measure_moments,
@@ -44,7 +45,7 @@ from d2l.hypernets.seats.sharing import (
     set_density,
     share_seats,
 )
-from d2l.hypernets.seats.turns import cut_turns
+from d2l.hypernets.seats.turns import Turns, cut_turns
 from d2l.progress import Progress, silent
 
 KIND = "seats"
@@ -71,25 +72,15 @@ class LoadedSeats(LoadedNetwork):
     """A seat network on its base."""
 
     hypernet: Seats
-    network: "SeatsNetwork"
 
-    def read_task(
-        self, description: Document, chunks: Sequence[Chunk], *, has_examples: bool
-    ) -> TaskReading:
-        """Read a description as a document, or turns of a chat, whose own keys and values become
-        the memory: a seat a token."""
-        del description
-        config, read = self.network.config, self.encode(chunks[0].token_ids)
-        written: list[ChunkWeights]
-        if has_examples:
-            written = [self.hypernet.copy(read, chunks[0].rank)]
-        else:
-            written = [self.hypernet.generate(read, chunks[0].rank)]
-            for chunk in chunks[1:]:
-                written += self.write(chunk, self.read([chunk])[0], [chunk.rank])
-        return TaskReading(
-            tuple(written), config.base, tuple(self.network.warn_description(chunks))
-        )
+    def write(
+        self, chunk: Chunk, activations: Activations, ranks: Sequence[int]
+    ) -> list[ChunkWeights]:
+        """Write the memories of a chunk, of each of these numbers of seats; the own keys and values
+        of turns become theirs, a seat a token."""
+        if isinstance(chunk, Turns):
+            return [self.hypernet.copy(activations, rank) for rank in ranks]
+        return super().write(chunk, activations, ranks)
 
 
 class SeatsNetwork(Network[SeatsConfig]):
@@ -166,12 +157,19 @@ class SeatsNetwork(Network[SeatsConfig]):
         warnings = () if keeps else self._warn(chunks, n_tokens)
         return Cut(tuple(chunks), n_tokens, rank, rank, keeps, held, tuple(warnings))
 
-    def cut_examples(
-        self, description: Document, examples: Sequence[Example]
-    ) -> tuple[Cut, tuple[int, ...]]:
-        """Cut one chunk of turns, a seat a token, with the indices of the examples in it."""
-        chunk, chosen = cut_turns(self.config, self.tokenizer, description, examples)
-        return Cut((chunk,), self.count_tokens((description,)), chunk.rank, chunk.rank), chosen
+    def cut_task(
+        self, description: Document, examples: Sequence[Example], options: CompileOptions
+    ) -> Cut:
+        """Cut a description as a document without parts; with examples one chunk of turns."""
+        if examples:
+            turns, chosen = cut_turns(self.config, self.tokenizer, description, examples)
+            tokens = self.count_tokens((description,))
+            cut = Cut((turns,), tokens, turns.rank, turns.rank, examples=chosen)
+        else:
+            cut = self.cut((description,), options)
+        chunks = tuple(replace(chunk, part_rank=0) for chunk in cut.chunks)
+        warnings = tuple(self.warn_description(chunks))
+        return replace(cut, chunks=chunks, keeps_parts=False, warnings=warnings)
 
     @property
     def n_end(self) -> int:
@@ -311,10 +309,10 @@ class SeatsNetwork(Network[SeatsConfig]):
 
     def load(self, *, device: str, dtype: torch.dtype | None) -> LoadedSeats:
         """Load network and base, with the second moments that fit the base; raises D2LError."""
-        loaded = self._load_reading(device=device, dtype=dtype)
+        loaded = load_reading(self, device=device, dtype=dtype)
         seats, moments = loaded.hypernet, self.find_moments()
         seats = seats if moments is None else with_moments(seats, moments)
-        return LoadedSeats(seats, loaded.encode, loaded.device, self)
+        return LoadedSeats(seats, loaded.encode, loaded.device)
 
     def find_moments(self) -> Path | None:
         """Find second moments that were measured on a base with other weights than the network's

@@ -24,12 +24,16 @@ MOST = 3
 _CONSIDERED = 2000
 
 
+class Turns(Chunk):
+    """A description with solved examples, as turns of a chat."""
+
+
 def cut_turns(
     config: SeatsConfig,
     tokenizer: BaseTokenizer,
     description: Document,
     examples: Sequence[Example],
-) -> tuple[Chunk, tuple[int, ...]]:
+) -> tuple[Turns, tuple[int, ...]]:
     """Cut the chunk of a description with examples, and list their indices; raises TaskError if no
     example fits."""
     text = description.text
@@ -43,7 +47,7 @@ def cut_turns(
     ids = write_turns(config, tokenizer, text, [examples[index] for index in chosen])
     n_seats = max(len(ids), config.min_seats)
     whole = (*config.read_opening, *ids)
-    return Chunk(0, whole, "", description.name, n_seats, (0, len(text))), tuple(chosen)
+    return Turns(0, whole, "", description.name, n_seats, (0, len(text))), tuple(chosen)
 
 
 def write_turns(

@@ -11,7 +11,7 @@ from d2l.documents.chunks import Chunk
 from d2l.documents.document import Document
 from d2l.errors import OptionError
 from d2l.hypernets.formats.format import Format, native_format
-from d2l.hypernets.network import LoadedNetwork, Network
+from d2l.hypernets.network import LoadedNetwork, Network, load_reading
 from d2l.hypernets.options import CompileOptions
 from d2l.hypernets.protocol import Cut
 from d2l.hypernets.shine import released
@@ -82,7 +82,7 @@ class ShineNetwork(Network[ShineConfig]):
 
     def load(self, *, device: str, dtype: torch.dtype | None = None) -> LoadedNetwork:
         """Load network and base; the base reads with memory tokens and the meta-LoRA."""
-        loaded = self._load_reading(device=device, dtype=dtype)
+        loaded = load_reading(self, device=device, dtype=dtype)
         return replace(loaded, encode=MemoryEncoder(loaded.encode.model, loaded.hypernet))
 
     def explain_prompt(self, rank: int) -> str:

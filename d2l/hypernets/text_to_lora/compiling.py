@@ -22,9 +22,15 @@ from d2l.errors import BaseModelError
 from d2l.hypernets.formats.format import Format, native_format
 from d2l.hypernets.network import Network
 from d2l.hypernets.options import CompileOptions, Scaling
-from d2l.hypernets.protocol import Assembled, ChunkWeights, Cut, TaskReading
+from d2l.hypernets.protocol import Assembled, ChunkWeights, Cut
 from d2l.hypernets.text_to_lora import released
-from d2l.hypernets.text_to_lora.embedders import Embedder, load_embedder
+from d2l.hypernets.text_to_lora.embedders import (
+    Embedder,
+    Words,
+    load_embedder,
+    read_base_words,
+    read_encoder_words,
+)
 from d2l.hypernets.text_to_lora.network import TextToLora, TextToLoraConfig, build
 
 
@@ -35,39 +41,22 @@ class LoadedText:
     hypernet: TextToLora
     embedder: Embedder
     device: str
-    network: "TextToLoraNetwork"
 
     def read_ahead(self, chunk: Chunk) -> None:
         """Do nothing: descriptions have no beginning in common."""
 
     def read(self, chunks: Sequence[Chunk]) -> list[Activations]:
-        """Refuse: `Network.require` keeps documents away."""
-        raise NotImplementedError(f"{type(self).__name__} reads no documents")
+        """Embed descriptions: one state each, (hidden,)."""
+        return [Activations(self.embedder.embed(chunk.text)) for chunk in chunks]
 
     def write(
         self, chunk: Chunk, activations: Activations, ranks: Sequence[int]
     ) -> list[ChunkWeights]:
-        """Refuse: `read` does, and nothing else makes activations."""
-        raise NotImplementedError(f"{type(self).__name__} writes for descriptions alone")
-
-    def _write(self, embedding: Tensor) -> LoraWeights:
-        return self.hypernet.generate(embedding.to(next(self.hypernet.parameters()).device))
-
-    def read_task(
-        self, description: Document, chunks: Sequence[Chunk], *, has_examples: bool
-    ) -> TaskReading:
-        """Embed a description, and write its weights."""
-        del chunks, has_examples
-        text, embedder = description.text, self.embedder
-        warnings: tuple[str, ...] = ()
-        if n_left_out := embedder.count_left_out(text):
-            warnings = (
-                f"{embedder.name} reads {embedder.window:,} tokens; the last {n_left_out:,} "
-                "of the description are left out",
-            )
-        return TaskReading(
-            (self._write(embedder.embed(text)),), self.network.embedder_name, warnings
-        )
+        """Write the weights of an embedded description; the network has one rank."""
+        del chunk
+        assert isinstance(activations.states, Tensor)
+        embedding = activations.states.to(next(self.hypernet.parameters()).device)
+        return [self.hypernet.generate(embedding) for _ in ranks]
 
     def assemble(self, written: Iterable[ChunkWeights], options: CompileOptions) -> Assembled:
         """Make the adapter of a description's weights, with the standard scale."""
@@ -104,11 +93,6 @@ class TextToLoraNetwork(Network[TextToLoraConfig]):
         return ("descriptions",)
 
     @property
-    def embedder_name(self) -> str:
-        """The model that embeds descriptions, as the checkpoint names it."""
-        return self.config.embedder or self.config.base
-
-    @property
     def models(self) -> dict[str, str | None]:
         """The embedder; only the configuration of another base is read."""
         name = self.config.embedder
@@ -118,7 +102,7 @@ class TextToLoraNetwork(Network[TextToLoraConfig]):
     def reader(self) -> BaseFiles:
         """The embedder, or the base if it embeds; raises BaseModelError."""
         if self.config.embedder is not None:
-            return self.find_other(self.config.embedder, given=self.embedder)
+            return self.find_model(self.config.embedder, given=self.embedder)
         if self.embedder is not None:
             raise BaseModelError(
                 f"{self.files.name}: its base embeds descriptions, so there is no other embedder",
@@ -154,7 +138,19 @@ class TextToLoraNetwork(Network[TextToLoraConfig]):
         (document,) = documents
         rank, text = self.config.rank, document.text
         chunk = Chunk(0, (), "", document.name, rank, (0, len(text)), text=text)
-        return Cut((chunk,), Counter(), rank, rank)
+        words, warnings = self._read_words(), tuple[str, ...]()
+        if n_left_out := words.count_left_out(text):
+            warnings = (
+                f"{words.name} reads {words.window:,} tokens; the last {n_left_out:,} of the "
+                "description are left out",
+            )
+        return Cut((chunk,), Counter(), rank, rank, warnings=warnings)
+
+    def _read_words(self) -> Words:
+        """Read the tokenizer of the embedder."""
+        if self.config.embedder is not None:
+            return read_encoder_words(self.reader)
+        return read_base_words(self.reader, as_questions=self.config.embeds_question)
 
     def explain_scale(self, scaling: Scaling) -> tuple[float, str]:
         """The factor of b @ a, which is folded into lora_B, and its reason."""
@@ -200,4 +196,4 @@ class TextToLoraNetwork(Network[TextToLoraConfig]):
                 hint=f"the checkpoint reads descriptions with {self.embedder_name}",
             )
         network = self.load_hypernet(self.files.path, self.format, device=device)
-        return LoadedText(network, embedder, device, self)
+        return LoadedText(network, embedder, device)

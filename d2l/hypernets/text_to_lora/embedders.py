@@ -5,7 +5,10 @@ safetensors only, and never runs code that comes with a model.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -53,29 +56,26 @@ _TRIPLES = (
 _LEAST_FAR = 0.003
 
 
-class Embedder:
-    """Embeds descriptions: `embed(text)` is the vector that networks read.
+@dataclass(frozen=True)
+class Words:
+    """Texts as token ids for a model: `tokenize(text, limit)` gives at most `limit`; `window` is
+    the longest description, in tokens."""
 
-    `tokenize(text, limit)` gives at most `limit` ids, `read(ids)` the vector of one token.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        tokenize: Callable[[str, int], list[int]],
-        read: Callable[[list[int]], Tensor],
-        *,
-        window: int,
-    ) -> None:
-        self.name = name
-        self.window = window  # longest description, in tokens
-        self._tokenize = tokenize
-        self._read = read
+    name: str
+    tokenize: Callable[[str, int], list[int]]
+    window: int
 
     def count_left_out(self, text: str) -> int:
         """Count the tokens of a description behind the window, which are not read."""
-        n_tokens = len(self._tokenize(format_description(text), _UNBOUNDED))
-        return max(0, n_tokens - self.window)
+        return max(0, len(self.tokenize(format_description(text), _UNBOUNDED)) - self.window)
+
+
+@dataclass(frozen=True)
+class Embedder(Words):
+    """Embeds descriptions: `embed(text)` is the vector that networks read, `read(ids)` that of one
+    token."""
+
+    read: Callable[[list[int]], Tensor]
 
     def embed(self, text: str) -> Tensor:
         """Embed a text: (hidden,) float32 on the CPU, of length √hidden; it needs no full stop.
@@ -83,7 +83,8 @@ class Embedder:
         Source of the format and the length: SakanaAI/text-to-lora, utils/utils.py (embed_texts).
         """
         with torch.inference_mode():
-            vector = self._read(self._tokenize(format_description(text), self.window)).float().cpu()
+            ids = self.tokenize(format_description(text), self.window)
+            vector = self.read(ids).float().cpu()
         length = torch.linalg.vector_norm(vector)
         if not bool(torch.isfinite(length)) or length == 0:
             raise BaseModelError(
@@ -125,6 +126,17 @@ def load_base_embedder(
     else the text stands alone. Raises BaseModelError.
     """
     model: Any = load_frozen(base, device=device, dtype=dtype or pick_dtype(device, measured=False))
+
+    def read(ids: list[int]) -> Tensor:
+        states = model(torch.tensor([ids], device=device), use_cache=False).last_hidden_state
+        last: Tensor = states[0, -1]
+        return last
+
+    return Embedder(**vars(read_base_words(base, as_questions=as_questions)), read=read)
+
+
+def read_base_words(base: BaseFiles, *, as_questions: bool) -> Words:
+    """Read a base's tokenizer, for bare texts or for a user's questions in its chat."""
     tokenizer = load_tokenizer(base.folder)
 
     def tokenize(text: str, limit: int) -> list[int]:
@@ -139,12 +151,7 @@ def load_base_embedder(
         # A long text loses its end, but not the template behind it.
         return ids if len(ids) <= limit else [*ids[: limit - len(behind)], *behind]
 
-    def read(ids: list[int]) -> Tensor:
-        states = model(torch.tensor([ids], device=device), use_cache=False).last_hidden_state
-        last: Tensor = states[0, -1]
-        return last
-
-    return Embedder(base.name, ask if as_questions else tokenize, read, window=MAX_TOKENS)
+    return Words(base.name, ask if as_questions else tokenize, MAX_TOKENS)
 
 
 def load_encoder(files: BaseFiles, *, device: str) -> Embedder:
@@ -152,20 +159,12 @@ def load_encoder(files: BaseFiles, *, device: str) -> Embedder:
 
     Raises BaseModelError, also if paraphrases are not nearer than unrelated sentences.
     """
-    folder = files.folder
-    try:
+    folder, words = files.folder, read_encoder_words(files)
+    with _naming(folder):
         config = read_encoder_config(read_json(folder / "config.json"))
         hint = "d2l reads model.safetensors, not pickled weights"
         tensors = read_tensors(folder / "model.safetensors", BaseModelError, hint=hint)
         encoder = build_encoder(config, tensors, device=device)
-    except (BaseModelError, CheckpointError) as error:
-        named = error.message.startswith(str(folder))
-        message = error.message if named else f"{folder}: {error.message}"
-        raise BaseModelError(message, hint=error.hint) from error
-    tokenizer = load_tokenizer(folder)
-
-    def tokenize(text: str, limit: int) -> list[int]:
-        return tokenizer.encode_whole(text, limit=limit)
 
     def read(ids: list[int]) -> Tensor:
         if max(ids, default=-1) >= config.vocab_size or not ids:
@@ -173,10 +172,32 @@ def load_encoder(files: BaseFiles, *, device: str) -> Embedder:
         first: Tensor = encoder(torch.tensor(ids, device=device))[0]
         return first
 
-    window = min(MAX_TOKENS, config.max_position_embeddings)
-    embedder = Embedder(files.name, tokenize, read, window=window)
+    embedder = Embedder(**vars(words), read=read)
     check_meaning(embedder)
     return embedder
+
+
+def read_encoder_words(files: BaseFiles) -> Words:
+    """Read a sentence encoder's tokenizer and window; raises BaseModelError."""
+    with _naming(files.folder):
+        config = read_encoder_config(read_json(files.folder / "config.json"))
+    tokenizer = load_tokenizer(files.folder)
+
+    def tokenize(text: str, limit: int) -> list[int]:
+        return tokenizer.encode_whole(text, limit=limit)
+
+    return Words(files.name, tokenize, min(MAX_TOKENS, config.max_position_embeddings))
+
+
+@contextmanager
+def _naming(folder: Path) -> Iterator[None]:
+    """Name the encoder's folder in errors, as BaseModelError."""
+    try:
+        yield
+    except (BaseModelError, CheckpointError) as error:
+        named = error.message.startswith(str(folder))
+        message = error.message if named else f"{folder}: {error.message}"
+        raise BaseModelError(message, hint=error.hint) from error
 
 
 def check_meaning(embedder: Embedder) -> None:

@@ -153,9 +153,9 @@ def test_preflight_counts_all_three_files(
     monkeypatch.setattr(preflight.devices, "is_cuda", lambda _: True)
     monkeypatch.setattr("torch.cuda.get_device_name", str)
     monkeypatch.setattr("torch.cuda.mem_get_info", lambda _: (10**12, 10**12))
-    found = preflight.look(CompileOptions(str(folder), device="cpu", offline=True))
+    found = preflight.list_needs(CompileOptions(str(folder), device="cpu", offline=True))
     assert found.network is not None
     ((length, needed),) = found.memory.items()
     assert length == 2380
     files = sum((folder / name).stat().st_size for name in FILES)
-    assert needed == files + found.network.estimate_memory(length, "cpu")
+    assert needed == files + preflight.estimate_memory(found.network, length, "cpu")

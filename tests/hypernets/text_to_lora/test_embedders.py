@@ -158,10 +158,8 @@ def test_garbage_is_refused(tmp_path: Path, encoder_folder: Path) -> None:
 def test_vectors_have_the_length_that_networks_read() -> None:
     generator = torch.Generator().manual_seed(0)
     with pytest.raises(BaseModelError, match="the embedding of a description is not finite"):
-        Embedder("zero", lambda *_: [1], lambda _: torch.zeros(4), window=9).embed("x")
-    random = Embedder(
-        "any", lambda *_: [1], lambda _: torch.randn(64, generator=generator), window=9
-    )
+        Embedder("zero", lambda *_: [1], 9, lambda _: torch.zeros(4)).embed("x")
+    random = Embedder("any", lambda *_: [1], 9, lambda _: torch.randn(64, generator=generator))
     vector = random.embed("x")
     assert float(vector.norm()) == pytest.approx(8.0)
 

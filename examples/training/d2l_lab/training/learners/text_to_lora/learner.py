@@ -132,7 +132,7 @@ def embed_descriptions(
     """Embed training descriptions (descriptions, embedding_size), fp32 on the CPU; the user's cache
     keeps them, since thousands take minutes."""
     recipe, config = materials.recipe, materials.config
-    encoder = None if config.embedder is None else materials.network.find_other(config.embedder)
+    encoder = None if config.embedder is None else materials.network.find_model(config.embedder)
     most = recipe.text_to_lora.descriptions
     texts = [text for task, _ in tasks.training for text in choose_descriptions(task, most)]
     decisive = [
