@@ -10,7 +10,7 @@ import torch
 from d2l.api.adapter import Adapter
 from d2l.bases.devices import is_cuda, pick_device
 from d2l.compiler import run as pipeline
-from d2l.compiler.chunk_cache import NOTHING, Cached
+from d2l.compiler.chunk_cache import NOTHING, Cached, look_up
 from d2l.compiler.plan import CompilePlan, TaskPlan, prepare, prepare_task
 from d2l.datasets.examples import ExamplesLike, take_examples
 from d2l.documents.intake import InputLike, ReadOptions, take_inputs
@@ -86,7 +86,7 @@ class _Compiler(Generic[Options]):
     def look_up(self, plan: CompilePlan) -> Cached:
         """Look up what the cache holds for a plan made with `cache=True`; raises D2LError."""
         self._refuse_others(plan)
-        return pipeline.look_up(plan)
+        return look_up(plan)
 
     @memory_errors()
     def run(

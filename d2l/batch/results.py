@@ -21,10 +21,10 @@ DONE, FAILED = "done", "failed"
 class Result:
     """Result of a row, done or failed.
 
-    `digest` is the SHA-256 of the adapter's lock, which has those of all its files; for a failed
-    row, that of an earlier result. `unchanged`: the adapter was there already. `warnings` are for
-    users of the adapter: findings in the document, and limits of the network. `remarks` are notes
-    on the reading. `fatal`: every other row would end as this one did.
+    `digest` is the SHA-256 of the adapter's lock, which has those of all its files. `warnings` are
+    for users of the adapter: findings in the document, and limits of the network. `remarks` are
+    notes on the reading. `unchanged`: the adapter was there already. `fatal`: every other row would
+    end as this one did.
     """
 
     id: str
@@ -54,15 +54,13 @@ class Result:
             }
             values |= {"warnings": list(self.warnings)} if self.warnings else {}
             values |= {"remarks": list(self.remarks)} if self.remarks else {}
-        elif self.digest is not None:
-            values |= {"digest": self.digest}
         return values | ({"error": dict(self.error)} if self.error else {})
 
 
 def fail(row: BatchRow, kind: str, message: str, *, fatal: bool = False) -> Result:
     """Make the result of a row that failed: the kind of error, and one line."""
     error = {"kind": kind, "message": " ".join(message.split())}
-    return Result(row.id, FAILED, row.out, row.digest, error=error, fatal=fatal)
+    return Result(row.id, FAILED, row.out, error=error, fatal=fatal)
 
 
 class ResultsFile:

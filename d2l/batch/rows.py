@@ -49,8 +49,7 @@ class BatchRow:
     """Row of a batch: one adapter's documents, or the description of its task with a file of
     examples.
 
-    `out` is its folder below that of the batch; `digest` is that of an earlier result. A row with
-    an `error` makes nothing.
+    `out` is its folder below that of the batch. A row with an `error` makes nothing.
     """
 
     id: str
@@ -60,7 +59,6 @@ class BatchRow:
     examples: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     error: str | None = None
-    digest: str | None = None
 
 
 def list_rows(sources: Sequence[str], *, follow_links: bool = False) -> list[BatchRow]:

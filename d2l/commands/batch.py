@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -114,7 +114,6 @@ class _Order:
             if not is_remote(self.job.out_dir):
                 for old, new in move_renamed(rows, record.rows, Path(self.job.out_dir)):
                     console.note(f"{old} is called {new} now, as its document has new neighbors")
-            rows = [replace(row, digest=record.rows.get(row.id, {}).get("digest")) for row in rows]
             tally = _Tally(len(rows), time.perf_counter())
             if console.wants_json():
                 console.result_json({"event": "start", "rows": len(rows)})

@@ -111,8 +111,9 @@ NOTHING = Cached()
 
 
 def look_up(plan: CompilePlan) -> Cached:
-    """Look for the chunks of a plan, and for the adapter that was joined from them."""
-    if not entries.max_bytes():  # raises for an invalid size before the work
+    """Look for the chunks of a plan, and for the adapter that was joined from them, if its options
+    allow that; raises OptionError."""
+    if not plan.options.cache or not entries.max_bytes():  # an invalid size is told before the work
         return NOTHING
     run = _describe_run(plan)
     chunks = [_find_part(plan, chunk, run) for chunk in plan.chunks]

@@ -55,7 +55,9 @@ def describe_compile(
     learned = plan.cut.full_rank - plan.config.bias_rank
     return Provenance(
         tool=TOOL,
-        checkpoint=_describe_checkpoint(plan),
+        checkpoint=Checkpoint(
+            name=plan.checkpoint.name, network=plan.config.kind, sha256=plan.network.digest()
+        ),
         base=Base(name=plan.config.base, sha256=plan.network.digest_base()),
         inputs=() if "description" in given else tuple(map(_describe_input, plan.documents)),
         skipped=tuple(Skipped(name=name, reason=reason) for name, reason in plan.intake.skipped),
@@ -68,12 +70,6 @@ def describe_compile(
         prompt=prompt,
         warnings=plan.warnings,
         **given,
-    )
-
-
-def _describe_checkpoint(plan: CompilePlan) -> Checkpoint:
-    return Checkpoint(
-        name=plan.checkpoint.name, network=plan.config.kind, sha256=plan.network.digest()
     )
 
 

@@ -14,7 +14,6 @@ from d2l.adapters.peft_folder import AdapterContent, pick_torch_dtype
 from d2l.adapters.weights import Memory
 from d2l.bases.activations import Activations, count_together
 from d2l.bases.devices import is_cuda
-from d2l.compiler import chunk_cache
 from d2l.compiler.chunk_cache import NOTHING, Cached, Entry, round_part
 from d2l.compiler.content import make_content
 from d2l.compiler.plan import CompilePlan
@@ -23,13 +22,6 @@ from d2l.documents.chunks import Chunk
 from d2l.files.paths import remember
 from d2l.hypernets.protocol import Assembled, ChunkWeights, Loaded
 from d2l.progress import Progress, announce, silent
-
-
-def look_up(plan: CompilePlan) -> Cached:
-    """Look up the cache's entries for a plan, if its options allow that; raises OptionError."""
-    if not plan.options.cache:
-        return NOTHING
-    return chunk_cache.look_up(plan)
 
 
 def load(plan: CompilePlan, watch: Progress = silent) -> Loaded:

@@ -262,7 +262,7 @@ def test_a_damaged_part_is_read_anew_and_replaced(
     harm(path)
     assert path.read_bytes() != whole
     found = compiler.look_up(plan)
-    assert (found.share(0), found.n_read) == (None, 1)
+    assert (found.chunks[0].share, found.n_read) == (None, 1)
     assert found.n_read
     assert saved(compiler, plan, tmp_path) == plain
     shutil.rmtree(tmp_path / "cache" / entries.ASSEMBLED)

@@ -24,7 +24,7 @@ from d2l.errors import BaseModelError, CheckpointError, OptionError
 from d2l.files.tensors import all_finite
 from d2l.hypernets.doc_to_lora.perceiver import MLP_RATIO, Perceiver, make_layers
 from d2l.hypernets.formats.fields import EveryLayer, check_range, to_float
-from d2l.hypernets.formats.native import fill, get_shapes
+from d2l.hypernets.formats.native import fill, get_shapes, make_empty
 from d2l.hypernets.options import MergeOptions
 from d2l.hypernets.protocol import Assembled, ChunkWeights
 
@@ -316,9 +316,8 @@ class SharedBlock(nn.Module):
 
 
 def expected_shapes(config: DocToLoraConfig) -> dict[str, tuple[int, ...]]:
-    """Name every tensor of the network, with its shape; allocates nothing."""
-    with torch.device("meta"):
-        return get_shapes(DocToLora(config).state_dict())
+    """Name every tensor of the network, with its shape."""
+    return get_shapes(make_empty(DocToLora, config).state_dict())
 
 
 def build(config: DocToLoraConfig, tensors: Mapping[str, Tensor], *, device: str) -> DocToLora:
@@ -333,9 +332,7 @@ def build(config: DocToLoraConfig, tensors: Mapping[str, Tensor], *, device: str
     def cast(name: str, tensor: Tensor) -> Tensor:
         return tensor.to(device, torch.bfloat16 if re.fullmatch(low, name) else torch.float32)
 
-    with torch.device("meta"):
-        network = DocToLora(config)
-    fill(network, tensors, cast)
+    network = fill(make_empty(DocToLora, config), tensors, cast)
     by_parameter: dict[int, str] = {}
     for name, parameter in network.named_parameters(remove_duplicate=False):
         twin = by_parameter.setdefault(id(parameter), name)

@@ -24,6 +24,7 @@ from d2l.files import tensors as files
 from d2l.hypernets.formats.fields import FETCH_AGAIN, naming, read_json, show
 
 Network = TypeVar("Network", bound=nn.Module)
+Config = TypeVar("Config")
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -105,6 +106,12 @@ def fill(
     owned = {name: cast(name, tensor) for name, tensor in tensors.items()}
     network.load_state_dict(owned, strict=True, assign=True)
     return network.requires_grad_(False).eval()
+
+
+def make_empty(build: Callable[[Config], Network], config: Config) -> Network:
+    """Make a network without values, for its shapes or to be filled; allocates nothing."""
+    with torch.device("meta"):
+        return build(config)
 
 
 def get_shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:

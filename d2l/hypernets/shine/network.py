@@ -20,7 +20,7 @@ from d2l.bases.activations import ActivationEncoder, Activations
 from d2l.bases.families import Reading, module_path
 from d2l.errors import CheckpointError
 from d2l.hypernets.formats.fields import EveryLayer, check_range, to_float
-from d2l.hypernets.formats.native import fill
+from d2l.hypernets.formats.native import fill, make_empty
 from d2l.hypernets.options import MergeOptions
 from d2l.hypernets.protocol import Assembled, ChunkWeights
 
@@ -181,12 +181,8 @@ def _add_pair(
     return output + added
 
 
-def make_empty(config: ShineConfig) -> Shine:
-    """Make a network without values: for its shapes, or to be filled."""
-    with torch.device("meta"):
-        return Shine(config)
-
-
 def build(config: ShineConfig, tensors: Mapping[str, Tensor], *, device: str) -> Shine:
     """Make a frozen network of exactly these tensors, in float32 on a device."""
-    return fill(make_empty(config), tensors, lambda _, tensor: tensor.to(device, torch.float32))
+    return fill(
+        make_empty(Shine, config), tensors, lambda _, tensor: tensor.to(device, torch.float32)
+    )

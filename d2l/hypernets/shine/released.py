@@ -15,9 +15,9 @@ from torch import Tensor
 from d2l.errors import CheckpointError
 from d2l.hypernets.formats import pickles
 from d2l.hypernets.formats.fields import naming, read_json, read_typed
-from d2l.hypernets.formats.native import UNUSABLE, check_shapes, get_shapes
+from d2l.hypernets.formats.native import UNUSABLE, check_shapes, get_shapes, make_empty
 from d2l.hypernets.formats.pickles import TensorRecord
-from d2l.hypernets.shine.network import MODULES, ShineConfig, make_empty
+from d2l.hypernets.shine.network import MODULES, Shine, ShineConfig
 
 #: Files of a checkpoint, with the beginnings of their tensors' names.
 FILES = {"metanetwork.pth": "", "metalora.pth": "metalora", "mem_tokens.pt": "mem_tokens"}
@@ -83,7 +83,7 @@ def read_config(folder: Path) -> ShineConfig:
             )
         except (KeyError, IndexError) as error:
             raise CheckpointError("its tensors are not those of a SHINE network") from error
-        check_shapes(shapes, get_shapes(make_empty(config).state_dict()))
+        check_shapes(shapes, get_shapes(make_empty(Shine, config).state_dict()))
     return config
 
 

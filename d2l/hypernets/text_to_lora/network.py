@@ -17,7 +17,7 @@ from d2l.adapters.weights import LoraFactors, LoraWeights
 from d2l.bases.families import ATTENTION, MLP, Reading, module_path
 from d2l.errors import CheckpointError
 from d2l.hypernets.formats.fields import EveryLayer, check_range, to_float
-from d2l.hypernets.formats.native import fill, get_shapes
+from d2l.hypernets.formats.native import fill, get_shapes, make_empty
 
 _MODULES = frozenset(ATTENTION + MLP)
 _MLP_RATIO = 4
@@ -265,18 +265,15 @@ def _vectors(**shapes: tuple[int, ...]) -> nn.ParameterDict:
 
 
 def expected_shapes(config: TextToLoraConfig) -> dict[str, tuple[int, ...]]:
-    """Name every tensor of the network, with its shape; allocates nothing."""
-    with torch.device("meta"):
-        return get_shapes(TextToLora(config).state_dict())
+    """Name every tensor of the network, with its shape."""
+    return get_shapes(make_empty(TextToLora, config).state_dict())
 
 
 def build(config: TextToLoraConfig, tensors: Mapping[str, Tensor], *, device: str) -> TextToLora:
     """Make a frozen network of exactly these tensors, in float32 on a device."""
-    with torch.device("meta"):
-        network = TextToLora(config)
 
     def cast(_name: str, tensor: Tensor) -> Tensor:
         # The alignment of a released file's tensors changes the last bits on some CPUs.
         return tensor.to(device, torch.float32, copy=tensor.data_ptr() % 64 > 0)
 
-    return fill(network, tensors, cast)
+    return fill(make_empty(TextToLora, config), tensors, cast)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
 from d2l.errors import BaseModelError
-from d2l.hypernets.formats.native import check_shapes, get_shapes
+from d2l.hypernets.formats.native import fill, make_empty
 
 #: model_type of the two forms, as config.json names them.
 BERT, GTE = "bert", "new"
@@ -240,11 +240,6 @@ def build_encoder(
     config: EncoderConfig, tensors: Mapping[str, Tensor], *, device: str
 ) -> TextEncoder:
     """Make a frozen encoder of exactly these tensors in float32; raises CheckpointError."""
-    with torch.device("meta"):
-        encoder = TextEncoder(config)
     owned = rename_tensors(tensors, config.model_type)
-    check_shapes(get_shapes(owned), get_shapes(encoder.state_dict()))
-    encoder.load_state_dict(
-        {name: tensor.to(device, torch.float32) for name, tensor in owned.items()}, assign=True
-    )
-    return encoder.requires_grad_(False).eval()
+    encoder = make_empty(TextEncoder, config)
+    return fill(encoder, owned, lambda _, tensor: tensor.to(device, torch.float32))

@@ -10,9 +10,10 @@ import torch
 
 from d2l.bases.footprint import count_reading
 from d2l.bases.models import BaseFiles
+from d2l.hypernets.formats.native import make_empty
 from d2l.hypernets.networks import find_format
 from d2l.hypernets.registry import ALIASES, CheckpointFiles
-from d2l.hypernets.shine.network import TRAINED_TOKENS, ShineConfig, make_empty
+from d2l.hypernets.shine.network import TRAINED_TOKENS, Shine, ShineConfig
 from tests.processes import run_python
 
 SIZES = {"q": (4096, 4096), "k": (4096, 1024), "v": (4096, 1024), "o": (4096, 4096)}
@@ -60,7 +61,7 @@ print(before, peak(), weights.rank, len(weights.factors))
 
 
 def test_the_table_and_the_guide_have_the_sizes_of_the_release(tmp_path: Path) -> None:
-    n_values = sum(tensor.numel() for tensor in make_empty(CONFIG).state_dict().values())
+    n_values = sum(tensor.numel() for tensor in make_empty(Shine, CONFIG).state_dict().values())
     assert (n_values, CONFIG.rank) == (537_804_800 + 349_175_808 + 606_208, 8)
     assert CONFIG.count_values(8) == 21_823_488
     for alias in ALIASES.values():
@@ -94,7 +95,7 @@ def test_full_size_loads_in_the_memory_that_the_preflight_names(tmp_path: Path) 
     def write_pair(d_in: int, d_out: int) -> dict[str, torch.Tensor | None]:
         return {"A": draw(1, d_in, 128), "B": draw(1, 128, d_out), "C": None}
 
-    shapes = {name: tensor.shape for name, tensor in make_empty(CONFIG).state_dict().items()}
+    shapes = {name: tensor.shape for name, tensor in make_empty(Shine, CONFIG).state_dict().items()}
     own = {n: s for n, s in shapes.items() if not n.startswith(("metalora.", "mem_tokens"))}
     torch.save(OrderedDict((n, draw(*s)) for n, s in own.items()), tmp_path / "metanetwork.pth")
     groups = {"attention": SIZES, "mlp": MLP}
