@@ -40,8 +40,8 @@ demo: default-base ## compile a page and a manual of examples/, and ask ten ques
 	@touch $@
 
 # Tests run side by side, neighbors mostly in one process, each process on one core; a few at most, since
-# each holds models in memory.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+# each holds models in memory. Bytecode is kept: else each process would compile tests and package again.
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 test: setup ## run the tests that are not slow (CPU, offline)
 	$(PYTEST) -m "not slow"

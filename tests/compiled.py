@@ -20,8 +20,9 @@ from d2l.documents.document import Document
 from d2l.hypernets.options import CompileOptions
 from d2l.readers.parsing import Section
 from tests import tiny
+from tests.slow import slow_after
 
-KINDS = (*tiny.FAMILIES, "seats")
+KINDS = slow_after(3, "seats", "llama", "gemma2", "mistral", "qwen2", "qwen3")
 ADAPTER = "tiny.lora"
 LAST_PAGE = "The tower has 96 steps."
 

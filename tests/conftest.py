@@ -1,5 +1,6 @@
 """Fixtures for the whole suite: the bases of the shipped networks, where they are here."""
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -33,6 +34,11 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("markexpr") != "gpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     os.fsync = lambda _fd: None  # no test outlives a power cut, and each compilation syncs 34 times
+
+
+def pytest_collection_finish() -> None:
+    """Keep all that was imported out of the garbage collector's way."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="module", autouse=True)

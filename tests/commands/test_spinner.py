@@ -16,6 +16,7 @@ from d2l.commands import console
 from d2l.progress import announce, log_time
 from tests import tiny
 from tests.processes import ROOT, make_environment
+from tests.slow import slow_after
 
 NOTE = ROOT / "tests/data/v0.1.0/seats-note.lora"
 RANKS = ROOT / "tests/data/v0.1.0/docs-note.lora"
@@ -50,7 +51,7 @@ def read(terminal: int) -> bytes:
         return b""
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", slow_after(3, *COMMANDS))
 def test_a_word_comes_before_torch_is_there(name: str, tmp_path: Path) -> None:
     go = tmp_path / "go"
     (tmp_path / "slow").mkdir()

@@ -24,6 +24,7 @@ from d2l.errors import BaseModelError, D2LError, DocumentError, OptionError
 from d2l.hypernets.options import CompileOptions
 from d2l.readers.parsing import Section
 from tests import tiny
+from tests.slow import slow_after
 
 PAGES = (
     "The filter is rinsed every 14 days. The pump stands in the harbor.",
@@ -95,7 +96,7 @@ def load_causal(family: str) -> Any:
     ).eval()
 
 
-@pytest.mark.parametrize("family", tiny.FAMILIES)
+@pytest.mark.parametrize("family", slow_after(2, *tiny.FAMILIES))
 def test_every_family_gives_an_adapter_that_peft_computes_as_the_dense_delta(family: str) -> None:
     modules = {
         "down_proj": (tiny.INNER, tiny.HIDDEN),

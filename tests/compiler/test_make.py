@@ -22,6 +22,7 @@ from d2l.hypernets.networks import load_hypernet, open_network
 from d2l.hypernets.options import TaskCompileOptions
 from tests import tiny
 from tests.command import Command
+from tests.slow import slow_after
 
 GOLDENS = Path(__file__).parents[3] / "shared" / "goldens"
 CASES = sorted(path.name for path in (GOLDENS / "t2l").glob("*"))
@@ -85,7 +86,7 @@ def place(working_folder: Path) -> Path:
     return working_folder
 
 
-@pytest.mark.parametrize("family", tiny.FAMILIES)
+@pytest.mark.parametrize("family", slow_after(2, *tiny.FAMILIES))
 def test_every_family_gets_adapters_that_peft_loads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str
 ) -> None:

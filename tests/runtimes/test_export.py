@@ -33,6 +33,7 @@ from tests.compiled import (
     read_files,
     write_prompt,
 )
+from tests.slow import slow_after
 from tests.task_adapters import PREFIX, make_factors, write_task
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -225,7 +226,7 @@ def test_a_strangers_template_is_rendered_apart(compiled: Compile, tmp_path: Pat
 # ---- adapters of other tools --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", tiny.FAMILIES)
+@pytest.mark.parametrize("family", slow_after(2, *tiny.FAMILIES))
 def test_scale_and_patterns_of_other_tools_are_kept(
     family: str, task: Callable[..., Path], base: Callable[[str], str], tmp_path: Path
 ) -> None:

@@ -16,6 +16,7 @@ from d2l.errors import AdapterError
 from d2l.runtimes.gguf import GgufBase, is_own_gguf, write_gguf
 from tests import tiny
 from tests.gguf_adapters import read_gguf
+from tests.slow import slow_after
 from tests.task_adapters import EVERY_MODULE, make_factors
 
 #: llama.cpp's names of the linear layers (gguf-py, constants.py: TENSOR_NAMES).
@@ -60,7 +61,7 @@ def undo(rows: np.ndarray, heads: int) -> np.ndarray:
     return result
 
 
-@pytest.mark.parametrize("family", tiny.FAMILIES)
+@pytest.mark.parametrize("family", slow_after(2, *tiny.FAMILIES))
 def test_every_tensor_is_the_adapters_once_the_permutation_is_undone(
     family: str, tmp_path: Path
 ) -> None:
@@ -96,7 +97,7 @@ def test_metadata_is_what_llama_cpp_asks_for(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("family", tiny.FAMILIES)
+@pytest.mark.parametrize("family", slow_after(2, *tiny.FAMILIES))
 def test_reading_back_gives_the_delta(family: str, tmp_path: Path) -> None:
     weights, base = make_weights(family), make_base(family)
     write_gguf(weights, base, tmp_path / "a.gguf", **NOTES)

@@ -31,6 +31,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 TURNS = [{"role": "user", "content": "Where is the pump?"}]
 
 
+@pytest.mark.slow
 def test_ten_adapters_answer_as_they_do_alone_and_three_stay_in_memory(
     shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ from d2l.hypernets.doc_to_lora.perceiver import MLP_RATIO
 from tests import tiny
 from tests.bases.test_activations import draw_ids, make_encoder
 from tests.hypernets.networks import make_config, make_hidden, make_tensors
+from tests.slow import slow_after
 
 N_TOKENS, WIDTH = 40, 512
 
@@ -68,7 +69,7 @@ def test_more_layers_are_no_more_operations_and_no_more_memory_than_the_bound(mo
     assert 3 * 2 * widest < more.peak < 2 * 3 * 2 * widest < many.peak
 
 
-@pytest.mark.parametrize("family", tiny.FAMILIES)
+@pytest.mark.parametrize("family", slow_after(2, *tiny.FAMILIES))
 def test_chunks_side_by_side_are_hardly_more_operations_than_one(family: str) -> None:
     encode = make_encoder(family, Reading(tiny.N_LAYERS, (1, 3)))
     chunks = [draw_ids(30, seed=seed) for seed in range(4)]

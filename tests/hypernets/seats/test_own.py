@@ -36,6 +36,7 @@ from tests.compiled import PEFT_DEPRECATION, Compiled
 from tests.files.hub_server import REPO, serve_hub
 from tests.own import change_settings, compile_own, load, measure_little, write_base
 from tests.refusals import refuse
+from tests.slow import slow_after
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 QUESTION = "How often is the filter rinsed?"
@@ -53,7 +54,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Compil
 
 
 @pytest.mark.usefixtures("cache")
-@pytest.mark.parametrize("family", tiny.FAMILIES)
+@pytest.mark.parametrize("family", slow_after(2, *tiny.FAMILIES))
 def test_the_network_follows_from_the_base(family: str, tmp_path: Path) -> None:
     base = write_base(tmp_path / "base", family)
     files = find_own(str(base))
@@ -206,7 +207,7 @@ def read_behind(asker: Any, memories: Any, lead: list[int], rest: list[int]) -> 
 
 
 @pytest.mark.parametrize("system", [None, OTHER])
-@pytest.mark.parametrize("family", tiny.FAMILIES)
+@pytest.mark.parametrize("family", slow_after(2, *tiny.FAMILIES))
 def test_a_part_is_the_page_in_the_prompt(
     family: str, system: str | None, make: Callable[[str], Compiled]
 ) -> None:
@@ -292,7 +293,7 @@ def test_a_text_shorter_than_the_opening_fills_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("cache")
-@pytest.mark.parametrize("family", tiny.FAMILIES)
+@pytest.mark.parametrize("family", slow_after(2, *tiny.FAMILIES))
 def test_solved_examples_are_turns_that_the_next_question_follows(
     family: str, tmp_path: Path
 ) -> None:

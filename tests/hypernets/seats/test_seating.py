@@ -262,7 +262,8 @@ def test_memory_and_adapter_are_those_of_the_prototype(
     assert norm_error(compiled.assembled, cases[name]) < 1e-5
 
 
-@pytest.mark.parametrize("name", slow_after(1, *ALL_CASES))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ALL_CASES)
 def test_peft_answers_as_the_prototype(
     compile_original: Callable[[str], Compiled],
     shared_seats: Path,

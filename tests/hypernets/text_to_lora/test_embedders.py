@@ -20,6 +20,7 @@ from d2l.hypernets.text_to_lora.embedders import (
     measure_distances,
 )
 from tests import tiny
+from tests.slow import slow_after
 
 GOLDENS = Path(__file__).parents[4] / "shared" / "goldens"
 CASES = sorted(path.name for path in (GOLDENS / "t2l").glob("*"))
@@ -71,7 +72,7 @@ def test_encoder_reads_its_first_token(encoder_folder: Path) -> None:
     assert torch.equal(vector, embedder.embed(" open the copper valve. "))
 
 
-@pytest.mark.parametrize("family", tiny.FAMILIES)
+@pytest.mark.parametrize("family", slow_after(2, *tiny.FAMILIES))
 def test_base_reads_its_last_token(tmp_path: Path, family: str) -> None:
     folder = tiny.write_base(tmp_path / family, family)
     files = BaseFiles("base", folder)
