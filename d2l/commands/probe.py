@@ -62,13 +62,13 @@ def _show_questions(report: "QuestionsReport") -> None:
         console.result(f"left out: {row.question} ({row.reason}: {' / '.join(row.wanted)})")
     tokens = "" if report.tokens is None else f", {report.tokens:,} tokens"
     console.result(f"\n{report.document}{tokens}")
-    names = ("arm", "right", "exact match", "F1", "NLL", "false answers", "false silences")
+    names = ("arm", "right", "exact match", "F1", "false answers", "false silences")
     asks_silence = report.own.false_answers is not None
     rows = [
         (
             NAMES[scores.arm],
             str(scores.recall or "–"),
-            *(scores.show(score) for score in ("em", "f1", "nll")),
+            *(scores.show(score) for score in ("em", "f1")),
             *(str(share or "–") for share in (scores.false_answers, scores.false_silences)),
         )
         for scores in report.scores

@@ -2,24 +2,20 @@
 with the document in its prompt, and of the base alone."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from d2l.adapters.info import AdapterInfo, read_info
 from d2l.answer.model import AdaptedModel
 from d2l.answer.options import AskOptions
-from d2l.bases.models import batched
 from d2l.compiler.originals import read_originals
 from d2l.datasets.questions import Question, read_questions
+from d2l.datasets.silence import FEW_WORDS, is_silence
 from d2l.errors import D2LError, ProbeError
-from d2l.evaluation.answers import AnsweredQuestion, Arm, ArmScores, MarkedAnswer, score_arms
-from d2l.evaluation.arms import ask_arm
-from d2l.evaluation.metrics import contains_answer
+from d2l.evaluation.answers import AnsweredQuestion, Arm, ArmScores, MarkedAnswer
+from d2l.evaluation.metrics import contains_answer, match_exactly, token_f1, write_plainly
 from d2l.progress import Progress, silent
-
-#: Questions between two reports of progress.
-_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -96,13 +92,12 @@ def probe_questions(
     asker = AdaptedModel.load(adapter, asking)
     own = Arm.PARTS if asker.kept.chooses else Arm.ADAPTER
     arms = [own, *([] if text is None else [Arm.PROMPT]), Arm.BASE]
-    answers: dict[Arm, list[MarkedAnswer]] = {arm: [] for arm in arms}
-    turns = [(arm, some) for arm in arms for some in batched(asked, _BATCH)]
-    for arm, some in watch(turns, "asking"):
-        answers[arm] += ask_arm(asker, arm, some, [text or ""] * len(some))
+    answers: list[dict[str, MarkedAnswer]] = [{} for _ in asked]
+    turns = [(arm, *pair) for arm in arms for pair in zip(asked, answers, strict=True)]
+    for arm, question, own_answers in watch(turns, "asking"):
+        own_answers[arm] = ask_arm(asker, arm, question, text or "")
     rows = tuple(
-        AnsweredQuestion(q.text, q.references, {arm: answers[arm][n] for arm in arms})
-        for n, q in enumerate(asked)
+        AnsweredQuestion(q.text, q.references, some) for q, some in zip(asked, answers, strict=True)
     )
     wrong = tuple(
         row
@@ -113,11 +108,36 @@ def probe_questions(
     return QuestionsReport(
         document=", ".join(names) or str(info.folder),
         tokens=None if text is None else len(asker.encode(text)),
-        scores=tuple(score_arms(rows)),
+        scores=tuple(ArmScores.list_arms(rows, arms)),
         questions=rows,
         wrong=wrong,
         left_out=tuple(left_out),
         remarks=remarks,
+    )
+
+
+def ask_arm(asker: AdaptedModel, arm: Arm, question: Question, text: str) -> MarkedAnswer:
+    """Ask one question in a few words, and mark the greedy answer against all references.
+
+    `text`: the document, of the arm that has it in the prompt. Raises AdapterError if the adapter
+    cannot be asked.
+    """
+    n_cut = 0
+    if arm is Arm.PROMPT:
+        answer, n_cut = asker.ask_with_document(question.text + FEW_WORDS, text)
+    elif arm is Arm.BASE:
+        answer = asker.ask_alone(question.text)
+    else:
+        options = replace(asker.options, short=True)
+        answer = asker.answer([{"role": "user", "content": question.text}], options=options)
+    said, references = write_plainly(answer), [write_plainly(r) for r in question.references]
+    return MarkedAnswer(
+        text=str(answer),
+        contained=float(contains_answer(said, references)),
+        em=float(match_exactly(said, references)),
+        f1=token_f1(said, references),
+        silent=is_silence(said),
+        n_cut=n_cut,
     )
 
 

@@ -62,7 +62,7 @@ def test_json_holds_rows_of_all_arms(done: Compiled, command: Command) -> None:
     assert found["document"] == str(done.root / "handbook.txt")
     for row, arm in zip(found["rows"], ("adapter", "prompt", "base"), strict=True):
         assert (row["arm"], row["n"]) == (arm, 2)
-        assert {"contained", "em", "f1", "nll"} == set(row["stderr"]) < set(row)
+        assert {"contained", "em", "f1"} == set(row["stderr"]) < set(row)
 
 
 def test_too_few_right_answers_are_exit_1_behind_the_report(
@@ -98,7 +98,7 @@ def test_questions_stand_before_the_means_each_with_what_was_said(
         "",
         f"{done.root / 'handbook.txt'}, {len(tiny.encode(tiny.DOCUMENT))} tokens",
     ]
-    assert lines[10].split() == ["arm", "right", "exact", "match", "F1", "NLL"]
+    assert lines[10].split() == ["arm", "right", "exact", "match", "F1"]
     assert lines[12].split()[:4] == ["adapter", "0", "of", "2"]
 
 

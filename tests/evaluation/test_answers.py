@@ -3,11 +3,15 @@ from dataclasses import replace
 
 import pytest
 
-from d2l.evaluation.answers import AnsweredQuestion, Arm, ArmScores, MarkedAnswer, score_arms
+from d2l.evaluation.answers import AnsweredQuestion, Arm, ArmScores, MarkedAnswer
 
 
-def mark(contained: float, nll: float = 1.0, silent: bool = False) -> MarkedAnswer:
-    return MarkedAnswer("said", contained, 0.0, contained / 2, nll, silent)
+def mark(contained: float, em: float = 0.0, silent: bool = False) -> MarkedAnswer:
+    return MarkedAnswer("said", contained, em, contained / 2, silent)
+
+
+def score_arms(questions: list[AnsweredQuestion]) -> list[ArmScores]:
+    return ArmScores.list_arms(questions, Arm)
 
 
 def ask(arm: Arm, *answers: MarkedAnswer, wanted: tuple[str, ...] = ("x",)) -> list[ArmScores]:
@@ -20,10 +24,10 @@ def test_every_mean_comes_with_its_count_and_standard_error() -> None:
     assert adapter.contained == pytest.approx(2 / 3)
     # Sample deviation over the root of n; for shares, sqrt(p (1 - p) / (n - 1)).
     assert adapter.stderr["contained"] == pytest.approx(math.sqrt(2 / 3 * 1 / 3 / 2))
-    assert adapter.nll == pytest.approx(3.0)
-    assert adapter.stderr["nll"] == pytest.approx(math.sqrt((4 + 1 + 9) / 2 / 3))
+    assert adapter.em == pytest.approx(3.0)
+    assert adapter.stderr["em"] == pytest.approx(math.sqrt((4 + 1 + 9) / 2 / 3))
     assert str(adapter.recall) == "2 of 3 (0.67 ± 0.33)"
-    assert adapter.show("nll") == "3.00 ± 1.53"
+    assert adapter.show("em") == "3.00 ± 1.53"
     (base,) = ask(Arm.BASE, mark(0.0))
     assert set(base.stderr.values()) == {None}  # one question says nothing of the spread
 
@@ -51,16 +55,7 @@ def test_false_answers_and_false_silences_are_counted() -> None:
     assert answerable.false_answers is None
     (alone,) = ask(Arm.PARTS, *unanswered, wanted=())
     assert (alone.n, alone.contained, alone.recall, alone.false_silences) == (0, None, None, None)
-    assert alone.show("nll") == "–"
-
-
-def test_answers_in_full_count_as_refusals_whatever_else_they_say() -> None:
-    marked = [replace(mark(0.5, silent=True), wrong=True), mark(0.5), mark(1)]
-    rows = [AnsweredQuestion("?", ("x",), {Arm.RAG4: one}, kind="list") for one in marked]
-    (scores,) = score_arms(rows)
-    assert scores.show("contained") == "0.67 ± 0.17"
-    assert str(scores.false_silences) == "1 of 3 (0.33 ± 0.33)"
-    assert str(scores.wrong) == "1 of 3 (0.33 ± 0.33)"
+    assert alone.show("em") == "–"
 
 
 def test_an_answer_that_holds_the_reference_is_no_false_silence() -> None:

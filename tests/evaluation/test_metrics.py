@@ -5,10 +5,8 @@ import pytest
 from d2l.evaluation.metrics import (
     contains_answer,
     match_exactly,
-    match_literally,
     normalize_answer,
     pick_evenly,
-    rouge_l,
     show_mean,
     take_mean,
     token_f1,
@@ -90,20 +88,6 @@ def test_exact_match_and_f1_are_those_of_squad(
 ) -> None:
     assert match_exactly(answer, references) is exact
     assert token_f1(answer, references) == pytest.approx(f1)
-
-
-def test_literal_matches_see_case_and_punctuation() -> None:
-    assert match_literally(" A  pump. ", ["no", "A pump"])
-    assert not match_literally("a pump", ["A pump"])
-    assert not match_literally("[a pump]", ["a pump"])
-    assert not match_literally("a pump..", ["a pump"])
-
-
-def test_rouge_l_is_the_f1_of_the_longest_common_subsequence() -> None:
-    # "the pump stands" of 5 said and 4 wanted words: 2 · 3 / (5 + 4).
-    assert rouge_l("the old pump stands alone", ["the pump stands here"]) == pytest.approx(6 / 9)
-    assert rouge_l("pumps", ["nothing", "pump"]) == 1  # stemmed
-    assert rouge_l("", ["pump"]) == 0
 
 
 def test_means_have_the_error_of_a_sample() -> None:

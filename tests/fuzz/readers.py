@@ -11,7 +11,6 @@ import shutil
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from d2l.bases.models import find_base
 from d2l.bases.quiet import panics_as_errors
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.batch.rows import read_manifest
-from d2l.datasets.questions import read_documents, read_questions
+from d2l.datasets.questions import read_questions
 from d2l.datasets.tasks import read_tasks
 from d2l.documents.document import Source
 from d2l.documents.read import parse as parse_document
@@ -213,18 +212,11 @@ def _make_network_readers(place: Path) -> dict[str, Reader]:
 def _make_table_readers(place: Path) -> dict[str, Reader]:
     rows = b"".join(json.dumps(QUESTION).encode() + b"\n" for _ in range(3))
     tasks = json.dumps(TASK).encode() + b"\n"
-    table = b'{"name": "a", "description": "Say whether it is good."}\n' * 2
-    howtos = (
-        b'{"doc": "a", "kind": "list", "question": "Which?", "facts": [["b"]], "wrong": ["c"]}\n'
-        b'{"doc": "a", "kind": "none", "question": "Why?", "facts": []}\n'
-    )
     manifest = (
         b'{"id": "a", "description": "Say it.", "examples": "a.csv"}\n{"id": "b", "input": "b"}\n'
     )
     readers: dict[str, tuple[Any, tuple[bytes, ...], str]] = {
         "questions": (read_questions, (rows, tasks), "q.jsonl"),
-        "how-to questions": (partial(read_questions, howtos=True), (howtos, rows), "h.jsonl"),
-        "documents of questions": (read_documents, (rows, table), "d.jsonl"),
         "tasks": (read_tasks, (tasks, rows), "t.jsonl"),
         "manifest": (read_manifest, (manifest,), "m.jsonl"),
     }

@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from d2l.datasets.questions import SHORT, Question, read_questions
 from d2l.documents.chunks import Tokenizer
 from d2l.documents.document import Document
 from d2l.documents.intake import ReadOptions, take_inputs
 from d2l.errors import ProbeError
-from d2l.evaluation.answers import Arm
 from d2l.evaluation.metrics import pick_evenly
+from d2l_lab.bench.answers import Arm
 from d2l_lab.bench.documents import AskedDocument, draw_documents
+from d2l_lab.questions import SHORT, Question, read_questions
 
 #: The arms of each benchmark. PARTS, RIGHT, RAG and RAG4 are of documents with parts. A manual
 #: without parts is asked by its whole adapter. `sets` measures the base, which has no text.
@@ -81,7 +81,7 @@ def draw_sets(
     """Draw documents of every length from every set, with `limit` questions of a length."""
     cases = []
     for name, path in zip(name_sets(files), files, strict=True):
-        questions = read_questions(path, need_document=True)
+        questions = read_questions(path)
         for length in dict.fromkeys(lengths):
             drawn = draw_documents(questions, tokenizer=tokenizer, length=length, limit=limit)
             if not drawn:
@@ -110,8 +110,8 @@ def draw_manuals(tokenizer: Tokenizer, *, files: Sequence[Path], limit: int) -> 
     """
     manuals: dict[Path, tuple[list[Question], list[Question]]] = {}
     for path in files:
-        for question in read_questions(path, need_document=True, howtos=True):
-            name = str(question.document)
+        for question in read_questions(path, howtos=True):
+            name = question.document
             # os.path: `Path` raises for a name that no file can have.
             if Path(name).name != name or not os.path.isfile(path.parent / name):
                 raise ProbeError(
@@ -132,7 +132,7 @@ def draw_manuals(tokenizer: Tokenizer, *, files: Sequence[Path], limit: int) -> 
 def draw_page(tokenizer: Tokenizer) -> list[Case]:
     """Take a fixed page with ten questions."""
     document = Document.from_text(" ".join(PAGE.split()), name="page")
-    questions = [Question(text, (answer,)) for text, answer in QUESTIONS]
+    questions = [Question(text, (answer,), document.text) for text, answer in QUESTIONS]
     return [Case("a page", None, _ask(tokenizer, document, questions))]
 
 
@@ -159,7 +159,7 @@ def draw_needles(tokenizer: Tokenizer, *, lengths: Sequence[int], count: int) ->
                 text, number = draw_needle(chance, n_lines, depth)
                 needle = _NEEDLE.format(number)
                 document = Document.from_text(text, name=f"{length} tokens at {depth}, {n + 1}")
-                question = Question(_WHICH_NUMBER, (number,), evidence=needle)
+                question = Question(_WHICH_NUMBER, (number,), text, needle)
                 cases.append(Case("needles", length, _ask(tokenizer, document, [question])))
     return cases
 

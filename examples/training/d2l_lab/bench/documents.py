@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 
-from d2l.datasets.questions import Question
 from d2l.documents.chunks import Tokenizer, pack_sentences, share_out
 from d2l.documents.document import SEPARATOR, Document
 from d2l.evaluation.metrics import contains_answer, normalize_answer, write_plainly
 from d2l.readers.parsing import Section
+from d2l_lab.questions import Question
 
 #: Longest document that is a single passage.
 PASSAGE_TOKENS = 240

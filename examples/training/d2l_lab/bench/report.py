@@ -8,12 +8,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from d2l.datasets.questions import KINDS
 from d2l.errors import D2LError
-from d2l.evaluation.answers import Arm, ArmScores, Share, score_arms
+from d2l.evaluation.answers import Share
 from d2l.evaluation.metrics import take_mean
 from d2l.files.atomic import write_file
+from d2l_lab.bench.answers import Arm, BenchScores
 from d2l_lab.bench.rows import DocumentRow, RunFacts
+from d2l_lab.questions import KINDS
 
 #: The name of all manuals together.
 _ALL = "all"
@@ -37,7 +38,7 @@ class SummaryRow:
     tokens: float
     chunks: float
     seats: float
-    scores: ArmScores
+    scores: BenchScores
     compile_seconds: float
     seconds: float
     first_seconds: float | None
@@ -113,7 +114,7 @@ def _sum_up(name: str, length: int | None, rows: Sequence[DocumentRow]) -> list[
     by_kind = [
         (kind, scores)
         for kind in KINDS
-        for scores in score_arms([question for question in asked if question.kind == kind])
+        for scores in BenchScores.list_arms([q for q in asked if q.kind == kind], Arm)
     ]
     for kind, scores in by_kind:
         own = [row for row in rows if scores.arm in row.costs]

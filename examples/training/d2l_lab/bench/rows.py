@@ -11,9 +11,9 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from d2l.errors import ProbeError
-from d2l.evaluation.answers import AnsweredQuestion, Arm
 from d2l.files.atomic import naming
 from d2l.files.jsonl import RowFormat, read_rows
+from d2l_lab.bench.answers import AnsweredQuestion, Arm
 
 _FORMAT = RowFormat("a row of d2l-lab bench", "name another file, or remove the line", ProbeError)
 

@@ -26,18 +26,18 @@ from d2l.api.compiler import Compiler
 from d2l.bases import devices
 from d2l.bases.models import batched
 from d2l.compiler.privacy import name_places
-from d2l.datasets.questions import Question
 from d2l.documents.chunks import Tokenizer
 from d2l.documents.document import SEPARATOR
-from d2l.evaluation.answers import AnsweredQuestion, Arm, MarkedAnswer
-from d2l.evaluation.arms import ask_arm
 from d2l.hypernets.options import CompileOptions
 from d2l.parts.kept import PartOptions
 from d2l.progress import Steps, ignore_steps
 from d2l.version import __version__
+from d2l_lab.bench.answers import AnsweredQuestion, Arm, ScoredMark
+from d2l_lab.bench.arms import ask_arm
 from d2l_lab.bench.cases import BENCH_ARMS, Case, draw_chunks
 from d2l_lab.bench.documents import find_right
 from d2l_lab.bench.rows import Cost, DocumentRow, RunFacts, append_row, load_rows
+from d2l_lab.questions import Question
 
 #: Arms of documents with parts alone.
 _OF_PARTS = (Arm.PARTS, Arm.RIGHT, Arm.RAG, Arm.RAG4)
@@ -163,7 +163,7 @@ def ask_document(asker: AdaptedModel, case: Case, row: DocumentRow, tell: Tell) 
     pages = ["" if part.is_overview else part.searched for part in records]
     routed = [_route(asker, question) for question in questions]
     right = [find_right(pages, q) if q.references else () for q in questions]
-    answers: list[dict[Arm, MarkedAnswer]] = [{} for _ in questions]
+    answers: list[dict[str, ScoredMark]] = [{} for _ in questions]
     costs = {}
     arms = [arm for arm in BENCH_ARMS[row.run.bench] if pages or arm not in _OF_PARTS]
     if pages:  # before a question is timed, the model has read the opening of all parts

@@ -137,8 +137,8 @@ def _measure(
 
 def _show(report: "BenchReport") -> None:
     """Print the facts of the run, scores and costs by arm, and the choice of parts."""
-    from d2l.datasets.questions import SHORT
     from d2l_lab.bench.cases import CHUNKS
+    from d2l_lab.questions import SHORT
 
     run = report.run
     facts = [(key, getattr(run, key)) for key in ("network", "base", "device", "dtype")]
@@ -203,7 +203,7 @@ def _show_chunks(rows: "Sequence[SummaryRow]") -> None:
 
 def _name_row(row: "SummaryRow") -> tuple[str, str, str]:
     """Spell the set, the length that was asked for, else the mean, and the arm."""
-    from d2l.evaluation.answers import NAMES
+    from d2l_lab.bench.answers import NAMES
 
     length = row.tokens if row.length is None else row.length
     return row.set, f"{length:,.0f}", NAMES[row.scores.arm]

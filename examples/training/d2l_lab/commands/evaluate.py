@@ -89,7 +89,7 @@ def _check_usage(
 
 def _show_report(report: "TaskReport") -> None:
     """Print a row for every task and arm, the means over tasks and the paired differences."""
-    from d2l.evaluation.metrics import show_score
+    from d2l_lab.metrics import show_score
     from d2l_lab.tasks.report import NAMES, pair_of
 
     console.show_table(

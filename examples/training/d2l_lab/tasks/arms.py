@@ -12,9 +12,10 @@ from statistics import median
 from d2l.answer.model import AdaptedModel
 from d2l.datasets.tasks import Example, Task, list_labels
 from d2l.errors import TaskError
-from d2l.evaluation.metrics import match_literally, pick_evenly, rouge_l
+from d2l.evaluation.metrics import pick_evenly
 from d2l.inference.likelihood import GenerationSettings, score_answers
 from d2l.parts.kept import Turns
+from d2l_lab.metrics import match_literally, rouge_l
 
 Encode = Callable[[str], Sequence[int]]
 

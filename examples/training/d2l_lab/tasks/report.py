@@ -6,7 +6,8 @@ Every mean has its count and its standard error.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from d2l.evaluation.metrics import Row, take_mean, take_means
+from d2l.evaluation.metrics import Row, take_mean
+from d2l_lab.metrics import take_means
 from d2l_lab.tasks.arms import AskedTask, TaskMark
 
 #: More is better of the first, less of the second; shares, and nats a token.

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from d2l.datasets.questions import Question, read_questions
 from d2l.documents.intake import ReadOptions, take_inputs
 from d2l.errors import ProbeError
 from d2l.hypernets.doc_to_lora.compiling import ONE_CHUNK
@@ -19,6 +18,7 @@ from d2l_lab.bench.cases import (
     draw_sets,
 )
 from d2l_lab.bench.documents import find_right
+from d2l_lab.questions import Question, read_questions
 from examples.training.tests.bench.test_documents import Words
 
 SHARED = Path(__file__).parents[4] / "shared"

@@ -3,10 +3,10 @@ from collections import Counter
 
 import pytest
 
-from d2l.datasets.questions import Question
 from d2l.documents.document import SEPARATOR
 from d2l.evaluation.metrics import contains_answer
 from d2l_lab.bench.documents import AskedDocument, draw_documents
+from d2l_lab.questions import Question
 
 
 class Words:

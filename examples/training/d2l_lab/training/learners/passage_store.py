@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from d2l.bases.tokenizers import BaseTokenizer
-from d2l.datasets.questions import read_documents
 from d2l.errors import RecipeError
 from d2l.files.cache import cache_dir, file_digest, keep_tensors
 from d2l.files.tensors import find_tensors
+from d2l_lab.questions import read_documents
 from d2l_lab.training.learners.document_data import Passage, Pools, cut_passages
 from d2l_lab.training.learners.recipes import DataSource
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from d2l.bases.tokenizers import BaseTokenizer
-from d2l.datasets.questions import AskedText
 from d2l.datasets.silence import SILENCE
+from d2l_lab.questions import AskedText
 from d2l_lab.training.learners.document_data import (
     Asked,
     Exercise,

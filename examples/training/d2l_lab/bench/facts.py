@@ -7,8 +7,8 @@ quotes, dashes and commas do not matter: 1,500 is 1500.
 import re
 from typing import NamedTuple
 
-from d2l.datasets.questions import Question
 from d2l.evaluation.metrics import write_plainly
+from d2l_lab.questions import Question
 
 #: Facts of a longer answer count half, where steps or an overview are wanted.
 _MOST_WORDS = 250

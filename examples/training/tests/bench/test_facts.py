@@ -1,7 +1,7 @@
 import pytest
 
-from d2l.datasets.questions import Question
-from d2l.evaluation.facts import FactMarks, mark_facts
+from d2l_lab.bench.facts import FactMarks, mark_facts
+from d2l_lab.questions import Question
 
 
 def mark(

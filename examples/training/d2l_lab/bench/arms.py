@@ -2,14 +2,12 @@
 
 from collections.abc import Sequence
 
-from d2l.answer.model import AdaptedModel
-from d2l.datasets.questions import SHORT, Question
 from d2l.datasets.silence import FEW_WORDS, INSTRUCTION, SILENCE, is_silence
-from d2l.evaluation.answers import Arm, MarkedAnswer
-from d2l.evaluation.facts import mark_facts
 from d2l.evaluation.metrics import contains_answer, match_exactly, token_f1, write_plainly
 from d2l.inference.scoring import Query, ScoredAnswer, answer_adapted, answer_alone
-from d2l.parts.kept import PartOptions
+from d2l_lab.bench.answers import Arm, ScoredMark
+from d2l_lab.bench.facts import mark_facts
+from d2l_lab.questions import SHORT, Question
 
 _WHOLE = PartOptions(whole=True)
 
@@ -20,7 +18,7 @@ def ask_arm(
     questions: Sequence[Question],
     texts: Sequence[str] = (),
     parts: Sequence[int] = (),
-) -> list[MarkedAnswer]:
+) -> list[ScoredMark]:
     """Ask one arm.
 
     `texts`: of PROMPT, RAG and RAG4, the text in the prompt of each question. `parts`: of RIGHT,
@@ -48,13 +46,13 @@ def ask_arm(
     return [mark_answer(*pair) for pair in zip(answers, questions, strict=True)]
 
 
-def mark_answer(answer: ScoredAnswer, question: Question) -> MarkedAnswer:
+def mark_answer(answer: ScoredAnswer, question: Question) -> ScoredMark:
     """Mark an answer; its log-probabilities are those of the first reference and its end."""
     said, references = write_plainly(answer.text), [write_plainly(r) for r in question.references]
     contained, silent, wrong = float(contains_answer(said, references)), is_silence(said), False
     if question.kind != SHORT:
         contained, silent, wrong = mark_facts(answer.text, question)
-    return MarkedAnswer(
+    return ScoredMark(
         text=answer.text,
         contained=contained,
         em=float(match_exactly(said, references)),
