@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from d2l import Document, ReadOptions
 from d2l.documents.chunks import Tokenizer
-from d2l.documents.document import Document
-from d2l.documents.intake import ReadOptions, take_inputs
+from d2l.documents.intake import take_inputs
 from d2l.errors import ProbeError
 from d2l.evaluation.metrics import pick_evenly
 from d2l_lab.bench.answers import Arm

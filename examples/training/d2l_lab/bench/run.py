@@ -18,20 +18,22 @@ from pathlib import Path
 
 import torch
 
+<<<<<<< HEAD
 from d2l.answer.chat_prompts import user_turn
 from d2l.answer.model import AdaptedModel
 from d2l.answer.options import AskOptions
 from d2l.answer.scope import read_question
 from d2l.api.compiler import Compiler
+=======
+from d2l import Compiler, __version__
+>>>>>>> 924aacf0 (lab: fewer modules of d2l)
 from d2l.bases import devices
 from d2l.bases.models import batched
-from d2l.compiler.privacy import name_places
 from d2l.documents.chunks import Tokenizer
 from d2l.documents.document import SEPARATOR
 from d2l.hypernets.options import CompileOptions
 from d2l.parts.kept import PartOptions
 from d2l.progress import Steps, ignore_steps
-from d2l.version import __version__
 from d2l_lab.bench.answers import AnsweredQuestion, Arm, ScoredMark
 from d2l_lab.bench.arms import ask_arm
 from d2l_lab.bench.cases import BENCH_ARMS, Case, draw_chunks
@@ -221,19 +223,23 @@ def metered(device: torch.device) -> Iterator[list[Cost]]:
     costs.append(Cost(time.perf_counter() - start, peak, extra))
 
 
+def _hide_folder(name: str) -> str:
+    """Name a folder or file without those above it."""
+    return Path(name).resolve().name if Path(name).exists() else name
+
+
 def _describe(compiler: Compiler, options: BenchOptions) -> RunFacts:
     network = compiler.network
     names = (network.files.name, network.base.name)
-    shared = name_places(*names)
     weights = json.dumps(sorted(network.digest_files().items())).encode()
     device = devices.pick_device(compiler.options.device)
     processor = f"{device}, {platform.machine()}, {torch.get_num_threads()} threads"
     own = {"d2l": __version__, "python": platform.python_version(), "cuda": torch.version.cuda}
     return RunFacts(
         bench=options.name,
-        network=shared.get(names[0], names[0]),
+        network=_hide_folder(names[0]),
         network_sha256=hashlib.sha256(weights).hexdigest()[:16],
-        base=shared.get(names[1], names[1]),
+        base=_hide_folder(names[1]),
         device=torch.cuda.get_device_name(device) if devices.is_cuda(device) else processor,
         dtype=options.asking.dtype or devices.name_dtype(devices.pick_dtype(device)),
         max_tokens=options.asking.max_new_tokens,

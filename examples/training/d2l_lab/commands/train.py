@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from d2l import interrupts
 from d2l.commands import console
 from d2l.commands.options import NETWORK, OUTPUT, Base, DryRun, Force, Offline, Out, in_panel
 
@@ -97,6 +96,7 @@ class TrainingView:
 
     def __init__(self, recipe: "Recipe", bar: console.ProgressBar) -> None:
         self.stopped_by: int | None = None
+        self._before: dict[int, Any] = {}
         self._recipe, self._bar = recipe, bar
         self._losses: deque[float] = deque(maxlen=_AVERAGED)
         self._steps_run = False
@@ -104,12 +104,12 @@ class TrainingView:
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Keep the signals of a block."""
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.signal(number, self._interrupt) for number in numbers}
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._interrupt)
         try:
             yield
         finally:
-            for number, handler in before.items():
+            for number, handler in self._before.items():
                 signal.signal(number, handler)
 
     def __call__(self, row: dict[str, Any]) -> None:
@@ -132,7 +132,8 @@ class TrainingView:
 
     def _interrupt(self, number: int, _frame: FrameType | None) -> None:
         if self.stopped_by is not None or not self._steps_run:
-            interrupts.end(number)
+            signal.signal(number, self._before[number])
+            signal.raise_signal(number)
         self.stopped_by = number
         console.note(
             "stopping after this step; a second time ends at once, at the state saved last"

@@ -9,10 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+<<<<<<< HEAD
 from d2l.adapters.provenance import Description
 from d2l.answer.model import AdaptedModel
 from d2l.answer.options import AskOptions
 from d2l.api.compiler import TaskCompiler
+=======
+from d2l import TaskCompiler
+>>>>>>> 924aacf0 (lab: fewer modules of d2l)
 from d2l.datasets.examples import pair_up, pick_rows, read_cases
 from d2l.datasets.tasks import Example, Task
 from d2l.errors import TaskError
@@ -60,9 +64,7 @@ def eval_adapter(
     return make_report(answered, remarks)
 
 
-def _find_shots(
-    adapter: Path, description: Description | None, examples: Path | None
-) -> list[Example]:
+def _find_shots(adapter: Path, description: Any, examples: Path | None) -> list[Example]:
     """Find the examples that an adapter read, in its d2l.json or in their file; raises TaskError
     for another file."""
     record = None if description is None else description.examples
