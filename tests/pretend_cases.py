@@ -26,14 +26,14 @@ from d2l.hypernets.doc_to_lora.network import DocToLora
 from d2l.hypernets.options import CompileOptions, MergeOptions, TaskCompileOptions
 from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.seats.network import Seats
-from d2l.inference import likelihood
-from d2l.inference.likelihood import GenerationSettings
+from d2l_lab import likelihood
+from d2l_lab.likelihood import GenerationSettings
+from examples.training.tests.test_likelihood import ANSWERS, PROMPTS
 from tests import tiny, tiny_seats
 from tests.compiled import compile_tiny
 from tests.hypernets import shine_reference
 from tests.hypernets.loading import NAMES
 from tests.hypernets.seats.test_network import read_tiny
-from tests.inference.test_likelihood import ANSWERS, PROMPTS
 from tests.loaded import QUESTION, load
 from tests.test_pipeline import document_of, find_golden
 

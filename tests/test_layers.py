@@ -28,7 +28,6 @@ FLOORS: tuple[dict[str, str], ...] = (
     {"hypernets": "documents datasets adapters bases files"},
     {"parts": "adapters bases", "runtimes": "adapters bases files"},
     {"answer": "documents datasets adapters bases parts"},
-    {"inference": "datasets adapters bases parts answer"},
     {
         "serve": "datasets adapters parts answer",
     },
@@ -38,7 +37,7 @@ FLOORS: tuple[dict[str, str], ...] = (
     {
         "batch": "documents adapters hypernets compiler api files",
         "evaluation": "readers documents datasets bases adapters hypernets parts answer serve "
-        "inference compiler api files",
+        "compiler api files",
     },
     {
         "commands": "documents datasets bases adapters hypernets parts answer serve runtimes "

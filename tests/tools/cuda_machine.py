@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from d2l import AdaptedModel
 from d2l.adapters.weights import LoraWeights
-from d2l.answer.model import AdaptedModel
 from d2l.answer.options import AskOptions
 from d2l.api.compiler import Compiler
 from d2l.hypernets.options import CompileOptions

@@ -88,7 +88,10 @@ def test_a_bad_row_is_named_by_file_and_line(tmp_path: Path, line: bytes, reason
 
 def test_questions_without_an_answer_have_an_empty_list_of_answers(tmp_path: Path) -> None:
     path = tmp_path / "un.jsonl"
-    rows = [{"question": "Why?", "doc": "A text.", "answers": []}, GOOD | {"evidence": "In it."}]
+    rows = [
+        {"question": "Why?", "doc": "A text.", "answers": []},
+        GOOD | {"doc": "A text.", "evidence": "In it."},
+    ]
     path.write_text("\n".join(map(json.dumps, rows)), "utf-8")
     without, with_answer = read_questions(path)
     assert without == Question("Why?", (), "A text.")

@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 
+from d2l import AdaptedModel
 from d2l.datasets.silence import FEW_WORDS, INSTRUCTION, SILENCE, is_silence
 from d2l.evaluation.metrics import contains_answer, match_exactly, token_f1, write_plainly
-from d2l import AdaptedModel
 from d2l.parts.kept import PartOptions
-from d2l.inference.scoring import Query, ScoredAnswer, answer_adapted, answer_alone
 from d2l_lab.bench.answers import Arm, ScoredMark
 from d2l_lab.bench.facts import mark_facts
 from d2l_lab.questions import SHORT, Question
+from d2l_lab.scoring import Query, ScoredAnswer, answer_adapted, answer_alone
 
 _WHOLE = PartOptions(whole=True)
 

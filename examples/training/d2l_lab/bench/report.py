@@ -120,7 +120,10 @@ def _sum_up(name: str, length: int | None, rows: Sequence[DocumentRow]) -> list[
         own = [row for row in rows if scores.arm in row.costs]
         said = [q.answers[scores.arm].first_seconds for q in asked if scores.arm in q.answers]
         waits = [seconds for seconds in said if seconds is not None]
-        costs, compiling = [row.costs[scores.arm] for row in own], [row.compiling for row in own]
+        costs, compiling = (
+            [row.costs[Arm(scores.arm)] for row in own],
+            [row.compiling for row in own],
+        )
         summed.append(
             SummaryRow(
                 name,

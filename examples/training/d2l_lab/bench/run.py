@@ -18,15 +18,10 @@ from pathlib import Path
 
 import torch
 
-<<<<<<< HEAD
+from d2l import AdaptedModel, Compiler, __version__
 from d2l.answer.chat_prompts import user_turn
-from d2l.answer.model import AdaptedModel
 from d2l.answer.options import AskOptions
 from d2l.answer.scope import read_question
-from d2l.api.compiler import Compiler
-=======
-from d2l import Compiler, __version__
->>>>>>> 924aacf0 (lab: fewer modules of d2l)
 from d2l.bases import devices
 from d2l.bases.models import batched
 from d2l.documents.chunks import Tokenizer

@@ -22,6 +22,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import DynamicCache
 
+from d2l.answer.forward import extend, read_logits
+from d2l.answer.torch_engine import decode
 from d2l.bases.devices import pick_device
 from d2l.bases.models import load_causal
 from d2l.bases.turns import read_turns
@@ -30,6 +32,7 @@ from d2l.errors import RecipeError
 from d2l.files.atomic import building
 from d2l.hypernets.checkpoints import refuse_checkpoint
 from d2l.hypernets.networks import open_network
+from d2l.parts.engine import Decoding
 from d2l_lab.suffix.pages import Page, draw_pages
 from d2l_lab.suffix.recipe import SuffixRecipe
 
@@ -69,14 +72,13 @@ class Trainer:
         """Keys and values, before norm and rotation: (2, layers, tokens, heads * dim)."""
         return (self.start + self.scale * self.change).to(self.model.dtype)
 
+    @torch.no_grad()
     def read(self, text: str) -> DynamicCache:
         """Read a page behind the lead."""
-        cache = DynamicCache()
         for own in self.states:
             own.clear()
-        with torch.no_grad():
-            ids = self._tensor([[*self.lead, *self.tokenizer.encode(text)]])
-            self.model.model(ids, past_key_values=cache, use_cache=True)
+        ids = self._tensor([[*self.lead, *self.tokenizer.encode(text)]])
+        cache: DynamicCache = extend(self.model, ids, mask=torch.ones_like(ids), cache=None)[0]
         return cache
 
     def _tensor(self, rows: list[list[int]]) -> Tensor:
@@ -94,7 +96,8 @@ class Trainer:
         """Repeat a page's cache for several questions; `ended`: with the suffix behind it."""
         made, at = DynamicCache(), cache.get_seq_length()
         suffix = self.suffix if ended else None
-        for layer, own in enumerate(cache.layers):
+        layers: Any = cache.layers
+        for layer, own in enumerate(layers):
             keys, values = own.keys, own.values
             if suffix is not None:
                 heads = [
@@ -103,7 +106,8 @@ class Trainer:
                 ]
                 keys = torch.cat([keys, self._rotate(layer, heads[0], at)], dim=2)
                 values = torch.cat([values, heads[1]], dim=2)
-            made.update(*(t.expand(n_rows, -1, -1, -1) for t in (keys, values)), layer)
+            keys, values = (t.expand(n_rows, -1, -1, -1) for t in (keys, values))
+            made.update(keys, values, layer)
         return made
 
     def _rotate(self, layer: int, keys: Tensor, at: int) -> Tensor:
@@ -120,21 +124,14 @@ class Trainer:
         """Compute log-probabilities at each token of the answers: (all tokens, vocabulary)."""
         rows, at = [[*a, *s] for a, s in zip(asked, said, strict=True)], cache.get_seq_length()
         longest = max(map(len, rows))
-        positions = torch.arange(at, at + longest, device=self.model.device)
-        states = self.model.model(
-            self._tensor([[*row, *[0] * (longest - len(row))] for row in rows]),
-            past_key_values=cache,
-            attention_mask=self._tensor(
-                [[1] * (at + len(row)) + [0] * (longest - len(row)) for row in rows]
-            ),
-            position_ids=positions.expand(len(rows), -1),
-        ).last_hidden_state
+        ids = self._tensor([[*row, *[0] * (longest - len(row))] for row in rows])
+        seen = [[1] * (at + len(row)) + [0] * (longest - len(row)) for row in rows]
+        _, states = extend(self.model, ids, mask=self._tensor(seen), cache=cache)
         spans = [
             states[n, len(a) - 1 : len(a) + len(s) - 1]
             for n, (a, s) in enumerate(zip(asked, said, strict=True))
         ]
-        result: Tensor = self.model.lm_head(torch.cat(spans)).float().log_softmax(-1)
-        return result
+        return read_logits(self.model, torch.cat(spans)).float().log_softmax(-1)
 
     def ask(self, question: str) -> list[int]:
         """Encode a question, up to the answer."""
@@ -154,7 +151,8 @@ class Trainer:
         said += [self.refusal] * len(wishes)
         log_probs = self.score(self.stack(cache, len(asked), ended=True), asked, said)
         ids = self._tensor([[token for answer in said for token in answer]])
-        costs = -log_probs.gather(1, ids.mT)[:, 0].split([len(answer) for answer in said])
+        chosen = -log_probs.gather(1, ids.mT)[:, 0]
+        costs = torch.split(chosen, [len(answer) for answer in said])
         loss = torch.stack([share * c.mean() for share, c in zip(shares, costs, strict=True)]).sum()
         loss.backward()  # type: ignore[no-untyped-call]
         if is_whole:
@@ -178,22 +176,13 @@ class Trainer:
     @torch.no_grad()
     def _answer(self, cache: DynamicCache, asked: list[int]) -> list[int]:
         """Answer by the base alone, greedily, with the end token if it comes."""
-        own, prompt = self.stack(cache, 1, ended=False), self._tensor([asked])
-        seen = torch.ones(1, own.get_seq_length() + len(asked), device=prompt.device)
-        filler = prompt.new_zeros((1, own.get_seq_length()))
-        made = self.model.generate(
-            torch.cat([filler, prompt], dim=1),
-            attention_mask=seen,
-            past_key_values=own,
-            max_new_tokens=_WHOLE_TOKENS,
-            do_sample=False,
-            temperature=None,
-            top_p=None,
-            top_k=None,
-            eos_token_id=self.end[0],
-        )
-        said: list[int] = made[0, seen.shape[1] :].tolist()
-        return said
+        own, ids = self.stack(cache, 1, ended=False), self._tensor([asked])
+        mask = ids.new_ones((1, own.get_seq_length() + len(asked)))
+        past, states = extend(self.model, ids, mask=mask, cache=own)
+        logits = read_logits(self.model, states[:, -1])
+        decoding = Decoding(_WHOLE_TOKENS)
+        steps = decode(self.model, past, mask, logits, decoding, ends=self.end)
+        return [step[0].id for step in steps]
 
 
 def _keep(states: list[Tensor], _module: nn.Module, _inputs: object, made: Tensor) -> None:

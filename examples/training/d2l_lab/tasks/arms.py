@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from d2l.answer.model import AdaptedModel
+from d2l import AdaptedModel
 from d2l.datasets.tasks import Example, Task, list_labels
 from d2l.errors import TaskError
 from d2l.evaluation.metrics import pick_evenly
-from d2l.inference.likelihood import GenerationSettings, score_answers
 from d2l.parts.kept import Turns
+from d2l_lab.likelihood import GenerationSettings, score_answers
 from d2l_lab.metrics import match_literally, rouge_l
 
 Encode = Callable[[str], Sequence[int]]

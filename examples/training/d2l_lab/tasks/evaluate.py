@@ -9,14 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-<<<<<<< HEAD
-from d2l.adapters.provenance import Description
-from d2l.answer.model import AdaptedModel
+from d2l import AdaptedModel, TaskCompiler
 from d2l.answer.options import AskOptions
-from d2l.api.compiler import TaskCompiler
-=======
-from d2l import TaskCompiler
->>>>>>> 924aacf0 (lab: fewer modules of d2l)
 from d2l.datasets.examples import pair_up, pick_rows, read_cases
 from d2l.datasets.tasks import Example, Task
 from d2l.errors import TaskError

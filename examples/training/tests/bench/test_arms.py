@@ -1,12 +1,12 @@
 import pytest
 
-from d2l.answer.model import AdaptedModel
+from d2l import AdaptedModel
 from d2l.answer.options import AskOptions
 from d2l.datasets.silence import INSTRUCTION, SILENCE
-from d2l.evaluation.answers import Arm
-from d2l.inference.scoring import Query, answer_alone
+from d2l_lab.bench.answers import Arm
 from d2l_lab.bench.arms import FEW_WORDS, ask_arm
 from d2l_lab.questions import Question
+from d2l_lab.scoring import Query, answer_alone
 from tests import tiny
 from tests.compiled import Compile
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from d2l.answer.model import AdaptedModel
+from d2l import AdaptedModel
 from d2l.answer.options import AskOptions
 from d2l.api.compiler import Compiler
 from d2l.bases import models
@@ -18,12 +18,13 @@ from d2l.compiler import run as pipeline
 from d2l.compiler.plan import CompilePlan
 from d2l.datasets.silence import SILENCE
 from d2l.errors import ProbeError
-from d2l.evaluation.answers import Arm, Share
+from d2l.evaluation.answers import Share
 from d2l.hypernets.network import Loaded
 from d2l.hypernets.options import CompileOptions
 from d2l.parts.kept import PartOptions
 from d2l.progress import Progress
 from d2l_lab.bench import run as running
+from d2l_lab.bench.answers import Arm
 from d2l_lab.bench.cases import CHUNKS, draw_manuals, draw_needles, draw_sets
 from d2l_lab.bench.report import make_report
 from d2l_lab.bench.run import BenchOptions, run_bench

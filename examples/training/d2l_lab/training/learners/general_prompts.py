@@ -19,7 +19,7 @@ from d2l.bases.tokenizers import BaseTokenizer
 from d2l.files.atomic import replace_file
 from d2l.files.cache import cache_dir
 from d2l.hypernets.seats.config import SeatsConfig
-from d2l.inference.likelihood import GenerationSettings, answer_greedily
+from d2l_lab.likelihood import GenerationSettings, answer_greedily
 from d2l_lab.training.learners.document_data import Exercise
 from d2l_lab.training.learners.forward import predict
 

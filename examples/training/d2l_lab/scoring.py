@@ -12,14 +12,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from d2l import AdaptedModel
 from d2l.answer.chat_prompts import user_turn
 from d2l.answer.forward import extend_in_pieces
-from d2l.answer.model import AdaptedModel
 from d2l.answer.options import AskOptions
 from d2l.answer.torch_engine import TorchCache
 from d2l.datasets.silence import SILENCE
-from d2l.inference.likelihood import GenerationSettings, count_shared, score_answers, score_behind
 from d2l.parts.kept import Context, PartOptions
+from d2l_lab.likelihood import GenerationSettings, count_shared, score_answers, score_behind
 
 #: Prompts that are read together.
 _BATCH = 8

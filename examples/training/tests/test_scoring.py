@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from d2l.answer.model import AdaptedModel
+from d2l import AdaptedModel
 from d2l.answer.options import AskOptions
 from d2l.datasets.silence import SILENCE
 from d2l.documents.document import Source
 from d2l.documents.read import read_document
-from d2l.inference.scoring import Query, answer_adapted, answer_alone
 from d2l.parts.kept import PartOptions
+from d2l_lab.scoring import Query, answer_adapted, answer_alone
 from tests import tiny
 from tests.asking import read_logits
 from tests.compiled import Compile, Compiled, compile_tiny, make_dense, write_prompt

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from d2l.inference.likelihood import (
+from d2l_lab.likelihood import (
     GenerationSettings,
     answer_greedily,
     score_answers,

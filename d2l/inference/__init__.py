@@ -1,1 +1,0 @@
-"""Inference: a base, with or without an adapter, asked."""
