@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from d2l.datasets.tasks import Example, Task, read_tasks
+from d2l.datasets.tasks import Example
 from d2l.errors import TaskError
 from d2l.files.jsonl import RowFormat, check_text, read_rows
 from d2l.files.regular import refuse_irregular
@@ -69,24 +69,6 @@ def read_examples(path: Path, wanted: Columns | None = None) -> ExampleFile:
     columns = _pick_columns(path, list(numbered[0][1]), wanted or Columns())
     examples = tuple(_make_example(path, number, row, columns) for number, row in numbered)
     return ExampleFile(examples, columns, hashlib.sha256(data).hexdigest())
-
-
-def read_cases(path: Path) -> list[Task]:
-    """Read a file of tasks, or a table of examples as one task; raises TaskError."""
-    if any(suffix in path.suffixes for suffix in _JSON):
-        return read_tasks(path)
-    return [Task(path.stem, (), read_examples(path).examples)]
-
-
-def pick_rows(path: Path, sha256: str, rows: Sequence[int]) -> list[Example]:
-    """Read some rows of a file, counted from 1; raises TaskError if its digest is another.
-
-    The columns need usual names; with other names, keep the examples with the adapter.
-    """
-    file = read_examples(path)
-    if file.sha256 != sha256:
-        raise TaskError(f"{path}: is not the file of examples that the adapter was made with")
-    return [file.examples[row - 1] for row in rows]
 
 
 def pair_up(examples: Sequence[Example]) -> list[tuple[str, str]]:

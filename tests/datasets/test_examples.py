@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from d2l.datasets.examples import Columns, read_cases, read_examples, take_examples
+from d2l.datasets.examples import Columns, read_examples, take_examples
 from d2l.datasets.tasks import Example, list_labels
 from d2l.errors import TaskError
 
@@ -100,17 +100,6 @@ def test_labels_are_few_and_come_again() -> None:
         (" ".join("abcdefghijk") * 3, []),
     ):
         assert list_labels([Example("x", (output,)) for output in outputs.split()]) == labels
-
-
-def test_a_table_is_one_task_to_measure(tmp_path: Path) -> None:
-    path = tmp_path / "mail.csv"
-    path.write_text("text,label\nWhere is my parcel?,shipping\n")
-    (task,) = read_cases(path)
-    assert (task.name, task.descriptions) == ("mail", ())
-    assert task.examples == (Example("Where is my parcel?", ("shipping",)),)
-    rows = tmp_path / "mail.jsonl"
-    rows.write_text('{"input": "Where?", "output": "shipping"}\n')
-    assert read_cases(rows)[0].examples == (Example("Where?", ("shipping",)),)
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.jsonl.gz"])

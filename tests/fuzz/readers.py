@@ -26,7 +26,6 @@ from d2l.bases.quiet import panics_as_errors
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.batch.rows import read_manifest
 from d2l.datasets.questions import read_questions
-from d2l.datasets.tasks import read_tasks
 from d2l.documents.document import Source
 from d2l.documents.read import parse as parse_document
 from d2l.documents.read import read_document
@@ -217,7 +216,6 @@ def _make_table_readers(place: Path) -> dict[str, Reader]:
     )
     readers: dict[str, tuple[Any, tuple[bytes, ...], str]] = {
         "questions": (read_questions, (rows, tasks), "q.jsonl"),
-        "tasks": (read_tasks, (tasks, rows), "t.jsonl"),
         "manifest": (read_manifest, (manifest,), "m.jsonl"),
     }
     return {

@@ -13,7 +13,7 @@ NAMES = (
     "safetensors", "adapter_config.json", "d2l.json", "d2l.json in its folder", "chat template",
     "pickle", "torch zip", "tokenizer.json", "base config.json", "own gguf", "gguf",
     "seats config.json", "doc-to-lora config.json", "text-to-lora config.json",
-    "questions", "tasks", "manifest",
+    "questions", "manifest",
     "markdown", "csv", "srt", "eml", "text", "html", "docx", "epub", "pdf",
 )  # fmt: skip
 #: Cases that take more than some milliseconds each.

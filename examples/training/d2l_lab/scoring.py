@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from d2l import AdaptedModel
-from d2l.answer.chat_prompts import user_turn
 from d2l.answer.forward import extend_in_pieces
 from d2l.answer.options import AskOptions
 from d2l.answer.torch_engine import TorchCache
@@ -68,7 +67,10 @@ def answer_adapted(
     ]
     if not asker.kept.chooses or all(one.parts.whole for one in options):
         pairs = zip(asked, options, strict=True)
-        prompts = [asker.prompt_turns(asker.complete([user_turn(q.question)], o)) for q, o in pairs]
+        prompts = [
+            asker.prompt_turns(asker.complete([{"role": "user", "content": q.question}], o))
+            for q, o in pairs
+        ]
         return _answer_batch(asker, prompts, asked, most)
     return [
         _answer_by_parts(asker, row, one, most) for row, one in zip(asked, options, strict=True)
@@ -148,7 +150,7 @@ def _answer_by_parts(
     """
     asker.kept.forget()
     start = time.perf_counter()
-    begun = asker.read([user_turn(asked.question)], options)
+    begun = asker.read([{"role": "user", "content": asked.question}], options)
     first = time.perf_counter() - start
     if begun.context is not None:
         scored = _answer_behind(asker, begun.context, asked, max_tokens, start)

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 
+from d2l import Document
 from d2l.documents.chunks import Tokenizer, pack_sentences, share_out
-from d2l.documents.document import SEPARATOR, Document
 from d2l.evaluation.metrics import contains_answer, normalize_answer, write_plainly
 from d2l.readers.parsing import Section
 from d2l_lab.questions import Question
@@ -198,4 +198,4 @@ def _count(group: Sequence[AskedPassage], tokenizer: Tokenizer) -> int:
 
 
 def _text_of(group: Sequence[AskedPassage]) -> str:
-    return SEPARATOR.join(passage.text for passage in group)
+    return "\n\n".join(passage.text for passage in group)

@@ -19,13 +19,11 @@ from pathlib import Path
 import torch
 
 from d2l import AdaptedModel, Compiler, __version__
-from d2l.answer.chat_prompts import user_turn
 from d2l.answer.options import AskOptions
 from d2l.answer.scope import read_question
 from d2l.bases import devices
 from d2l.bases.models import batched
 from d2l.documents.chunks import Tokenizer
-from d2l.documents.document import SEPARATOR
 from d2l.hypernets.options import CompileOptions
 from d2l.parts.kept import PartOptions
 from d2l.progress import Steps, ignore_steps
@@ -165,7 +163,7 @@ def ask_document(asker: AdaptedModel, case: Case, row: DocumentRow, tell: Tell) 
     arms = [arm for arm in BENCH_ARMS[row.run.bench] if pages or arm not in _OF_PARTS]
     if pages:  # before a question is timed, the model has read the opening of all parts
         options = replace(asker.options, parts=PartOptions(page="#0"))
-        asker.read([user_turn("?")], options)
+        asker.read([{"role": "user", "content": "?"}], options)
     for arm in [Arm.ADAPTER] if case.compiling else arms or [Arm.ADAPTER]:
         tell(case, arm)
         asked = [n for n in range(len(questions)) if arm is not Arm.RIGHT or right[n]]
@@ -175,7 +173,7 @@ def ask_document(asker: AdaptedModel, case: Case, row: DocumentRow, tell: Tell) 
         texts = [document.text for _ in asked]
         if (count := _TEXTS.get(arm)) is not None:
             first = [sorted(routed[n][:count]) for n in asked]  # in the document's order
-            texts = [SEPARATOR.join(pages[part] for part in some) for some in first]
+            texts = ["\n\n".join(pages[part] for part in some) for some in first]
         with metered(asker.model.device) as spent:
             marked = ask_arm(asker, arm, [questions[n] for n in asked], texts, of_right)
         costs[arm] = replace(spent[0], seconds=spent[0].seconds / len(asked))
@@ -190,7 +188,7 @@ def ask_document(asker: AdaptedModel, case: Case, row: DocumentRow, tell: Tell) 
 
 def _route(asker: AdaptedModel, question: Question) -> tuple[int, ...]:
     """List the parts that the router puts first; an adapter without parts has none."""
-    asked = read_question([user_turn(question.text)])
+    asked = read_question([{"role": "user", "content": question.text}])
     return asker.kept.route(asked, PartOptions(_N_ROUTED), (), short=False).indices
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _OPTIONS = "d2l.hypernets.options:CompileOptions"
 _ROW = ("set", "tokens", "arm")
+_MANUAL_TOKENS = 256  # of the longest answer
 LENGTHS, NEEDLE_LENGTHS = (64, 240, 480, 960), (128, 256, 512, 1_024)
 
 Files = Annotated[
@@ -112,14 +113,13 @@ def _measure(
     out: Path | None,
 ) -> None:
     """Run a benchmark, and print its report."""
-    from d2l.answer.model import MANY_TOKENS
     from d2l.answer.options import AskOptions
     from d2l_lab.bench.report import make_report, refuse_report, write_report
     from d2l_lab.bench.run import BenchOptions, run_bench
 
     if out is not None:  # refused before the work, not after it
         refuse_report(out)
-    usual = MANY_TOKENS if name == "manuals" else 0
+    usual = _MANUAL_TOKENS if name == "manuals" else 0
     asking = AskOptions(
         options.base,
         options.device,

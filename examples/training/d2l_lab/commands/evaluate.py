@@ -48,16 +48,15 @@ def evaluate(
     _check_usage(named, checkpoint, held_out, embedder)
     if examples is not None and checkpoint is not None:
         raise typer.BadParameter("--examples goes with an adapter")
-    from d2l.adapters.find import find_adapter
     from d2l.answer.options import AskOptions
-    from d2l.datasets.examples import read_cases
     from d2l.hypernets.options import TaskCompileOptions
+    from d2l_lab.task_files import read_cases
     from d2l_lab.tasks.evaluate import eval_adapter, eval_network
     from d2l_lab.training.recipe_files import read_held_out
 
     asking = AskOptions(base=base, device=device, offline=offline)
     if checkpoint is None:
-        adapter, tasks = find_adapter(named[0]), named[1]
+        adapter, tasks = named
         report = eval_adapter(
             adapter, tasks, asking=asking, examples=examples, limit=limit, watch=console.watch
         )

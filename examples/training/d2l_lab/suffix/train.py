@@ -30,9 +30,9 @@ from d2l.bases.turns import read_turns
 from d2l.datasets.silence import FEW_WORDS, IN_FULL, SILENCE
 from d2l.errors import RecipeError
 from d2l.files.atomic import building
-from d2l.hypernets.checkpoints import refuse_checkpoint
 from d2l.hypernets.networks import open_network
 from d2l.parts.engine import Decoding
+from d2l_lab.checkpoints import refuse_checkpoint
 from d2l_lab.suffix.pages import Page, draw_pages
 from d2l_lab.suffix.recipe import SuffixRecipe
 

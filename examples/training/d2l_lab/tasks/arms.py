@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from statistics import median
 
 from d2l import AdaptedModel
-from d2l.datasets.tasks import Example, Task, list_labels
+from d2l.datasets.tasks import Example, list_labels
 from d2l.errors import TaskError
 from d2l.evaluation.metrics import pick_evenly
 from d2l.parts.kept import Turns
 from d2l_lab.likelihood import GenerationSettings, score_answers
 from d2l_lab.metrics import match_literally, rouge_l
+from d2l_lab.task_files import Task
 
 Encode = Callable[[str], Sequence[int]]
 

@@ -11,11 +11,12 @@ from typing import Any
 
 from d2l import AdaptedModel, TaskCompiler
 from d2l.answer.options import AskOptions
-from d2l.datasets.examples import pair_up, pick_rows, read_cases
-from d2l.datasets.tasks import Example, Task
+from d2l.datasets.examples import pair_up
+from d2l.datasets.tasks import Example
 from d2l.errors import TaskError
 from d2l.hypernets.options import TaskCompileOptions
 from d2l.progress import Progress, silent
+from d2l_lab.task_files import Task, pick_rows, read_cases
 from d2l_lab.tasks.arms import TaskMark, ask_adapter, ask_base, choose_questions
 from d2l_lab.tasks.report import AnsweredTask, TaskReport, make_report
 from d2l_lab.training.learners.tasks import choose_descriptions
@@ -40,7 +41,9 @@ def eval_adapter(
     adapter was made with; the prompt then has the examples that the adapter read, too.
     """
     rows = read_cases(tasks)
-    asker = AdaptedModel.load(adapter, asking)
+    asker = AdaptedModel.from_pretrained(
+        adapter, base=asking.base, device=asking.device, local_files_only=asking.offline
+    )
     provenance = asker.info.provenance
     description = None if provenance is None else provenance.description
     own = [] if description is None else [description.text]

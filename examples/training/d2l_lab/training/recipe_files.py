@@ -11,8 +11,8 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from d2l.datasets.tasks import Task
 from d2l.errors import RecipeError, TaskError
+from d2l_lab.task_files import Task
 from d2l_lab.training.learners.recipes import TABLES, MisfitError, Recipe
 from d2l_lab.training.learners.tasks import gather_tasks
 

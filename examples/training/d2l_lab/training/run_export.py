@@ -9,10 +9,9 @@ from safetensors.torch import save
 
 from d2l.errors import CheckpointError
 from d2l.files.atomic import building
-from d2l.files.ownership import refuse_existing
-from d2l.hypernets.formats.format import read_kind
 from d2l.hypernets.formats.native import compact_tensors, compact_text, read_tensors
-from d2l.hypernets.networks import list_networks, read_config
+from d2l.hypernets.networks import read_config
+from d2l_lab.checkpoints import refuse_checkpoint
 from d2l_lab.training.run_folder import RunFolder
 
 _WEIGHTS = "model.safetensors"
@@ -36,9 +35,7 @@ def export_run(run: Path, target: Path, *, compact: bool = False, force: bool = 
             f"{run}: the run has saved no state yet", hint="let it go on until it has"
         )
     config, step = read_config(run), folder.read_step()
-    refuse = partial(
-        refuse_existing, target, force=force, own_names=_own_names, error=CheckpointError
-    )
+    refuse = partial(refuse_checkpoint, target, force=force)
     refuse()
     with building(target, refuse) as made:
         for name in _COPIED:
@@ -56,12 +53,3 @@ def export_run(run: Path, target: Path, *, compact: bool = False, force: bool = 
             "utf-8",
         )
     return target
-
-
-def _own_names(folder: Path) -> tuple[str, ...] | None:
-    """List the files of d2l's own checkpoint folders; None for other folders."""
-    try:
-        is_own = read_kind(folder) in {network.kind for network in list_networks()}
-    except CheckpointError:
-        return None
-    return (*_COPIED, "README.md") if is_own else None

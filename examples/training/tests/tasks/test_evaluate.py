@@ -10,7 +10,8 @@ import torch
 import transformers
 
 from d2l.bases.quiet import quiet_transformers
-from d2l.datasets.tasks import Example, read_tasks
+from d2l.datasets.tasks import Example
+from d2l_lab.task_files import read_tasks
 from d2l_lab.tasks.arms import AskedTask, TaskMark
 from d2l_lab.tasks.report import AnsweredTask, make_report
 from d2l_lab.training import loop as pipeline

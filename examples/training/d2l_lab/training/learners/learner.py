@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from d2l.bases.models import BaseFiles
 from d2l.bases.tokenizers import BaseTokenizer
-from d2l.datasets.tasks import TaskSplit
 from d2l.hypernets.network import Config, Network
+from d2l_lab.task_files import TaskSplit
 from d2l_lab.training.learners.document_data import Pools
 from d2l_lab.training.learners.passage_store import build_pools
 from d2l_lab.training.learners.recipes import DataSource, Recipe

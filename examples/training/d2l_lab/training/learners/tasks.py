@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from d2l.datasets import tasks as datasets
-from d2l.datasets.tasks import Task, TaskSplit, read_tasks, split_tasks
 from d2l.errors import RecipeError
+from d2l_lab.task_files import Task, TaskSplit, read_tasks, split_tasks
 from d2l_lab.training.learners.recipes import Length, Recipe, Tasks
 
 Description = TypeVar("Description")

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from d2l.datasets.tasks import read_tasks
+from d2l_lab.task_files import read_tasks
 from d2l_lab.training.learners.tasks import choose_descriptions, choose_examples
 from tests import tiny_tasks
 

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from d2l.bases.tokenizers import BaseTokenizer
-from d2l.datasets.tasks import Example, Task, TaskSplit
+from d2l.datasets.tasks import Example
 from d2l.documents.chunks import pack_sentences
 from d2l.errors import RecipeError
 from d2l.hypernets.seats.config import SeatsConfig
+from d2l_lab.task_files import Task, TaskSplit
 from d2l_lab.training.learners.document_data import Exercise, Passage
 from d2l_lab.training.learners.recipes import Length, Recipe
 from d2l_lab.training.learners.tasks import Lesson, choose_descriptions, choose_examples

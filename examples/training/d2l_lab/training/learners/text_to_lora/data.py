@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from d2l.bases.chat import Chat, make_chat
 from d2l.bases.tokenizers import BaseTokenizer
-from d2l.datasets.tasks import TaskSplit
 from d2l.errors import RecipeError
 from d2l.hypernets.text_to_lora.network import TextToLoraConfig
+from d2l_lab.task_files import TaskSplit
 from d2l_lab.training.learners.recipes import Recipe
 from d2l_lab.training.learners.tasks import (
     Lesson,

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from d2l.bases.models import load_causal
-from d2l.datasets.tasks import TaskSplit
 from d2l.files.cache import cache_dir, keep_tensors
 from d2l.files.tensors import find_tensors
 from d2l.hypernets.formats import native
@@ -22,6 +21,7 @@ from d2l.hypernets.network import Network
 from d2l.hypernets.networks import load_hypernet
 from d2l.hypernets.text_to_lora.embedders import load_embedder
 from d2l.hypernets.text_to_lora.network import TextToLora, TextToLoraConfig, build
+from d2l_lab.task_files import TaskSplit
 from d2l_lab.training.learners.learner import Figure, LossShare, Materials, Row, count_lessons
 from d2l_lab.training.learners.recipes import Recipe
 from d2l_lab.training.learners.tasks import choose_descriptions, gather_tasks

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from d2l.bases.tokenizers import BaseTokenizer
-from d2l.datasets.tasks import Example, Task, TaskSplit
+from d2l.datasets.tasks import Example
 from d2l.errors import RecipeError
 from d2l.hypernets.seats.config import read_config
+from d2l_lab.task_files import Task, TaskSplit
 from d2l_lab.training import loop
 from d2l_lab.training.learners.document_data import Exercise, Mixture
 from d2l_lab.training.learners.recipes import Recipe

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from d2l.datasets.tasks import Example, read_tasks, split_tasks
+from d2l.datasets.tasks import Example
 from d2l.errors import TaskError
+from d2l_lab.task_files import read_cases, read_tasks, split_tasks
 from tests import tiny_tasks
 
 
@@ -96,3 +97,14 @@ def test_tasks_for_training_only_are_never_held_out(tmp_path: Path) -> None:
     others = [task.name for task, _ in found[1:]]
     with pytest.raises(TaskError, match="2 tasks are to be held out of the 1 that have a clear"):
         split_tasks(found, excluded=(), n_held_out=2, only_training=others)
+
+
+def test_a_table_is_one_task_to_measure(tmp_path: Path) -> None:
+    path = tmp_path / "mail.csv"
+    path.write_text("text,label\nWhere is my parcel?,shipping\n")
+    (task,) = read_cases(path)
+    assert (task.name, task.descriptions) == ("mail", ())
+    assert task.examples == (Example("Where is my parcel?", ("shipping",)),)
+    rows = tmp_path / "mail.jsonl"
+    rows.write_text('{"input": "Where?", "output": "shipping"}\n')
+    assert read_cases(rows)[0].examples == (Example("Where?", ("shipping",)),)
