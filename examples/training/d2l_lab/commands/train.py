@@ -96,7 +96,7 @@ class TrainingView:
 
     def __init__(self, recipe: "Recipe", bar: console.ProgressBar) -> None:
         self.stopped_by: int | None = None
-        self._before: dict[int, Any] = {}
+        self._before: dict[signal.Signals, Any] = {}
         self._recipe, self._bar = recipe, bar
         self._losses: deque[float] = deque(maxlen=_AVERAGED)
         self._steps_run = False
@@ -132,7 +132,7 @@ class TrainingView:
 
     def _interrupt(self, number: int, _frame: FrameType | None) -> None:
         if self.stopped_by is not None or not self._steps_run:
-            signal.signal(number, self._before[number])
+            signal.signal(number, self._before[signal.Signals(number)])
             signal.raise_signal(number)
         self.stopped_by = number
         console.note(
