@@ -73,11 +73,13 @@ class Trainer:
         return (self.start + self.scale * self.change).to(self.model.dtype)
 
     @torch.no_grad()
-    def read(self, text: str) -> DynamicCache:
-        """Read a page behind the lead."""
+    def read(self, text: str, end: str = "") -> DynamicCache:
+        """Read a page behind the lead, and an end, encoded apart, behind the page."""
         for own in self.states:
             own.clear()
-        ids = self._tensor([[*self.lead, *self.tokenizer.encode(text)]])
+        ids = self._tensor(
+            [[*self.lead, *self.tokenizer.encode(text), *self.tokenizer.encode(end)]]
+        )
         cache: DynamicCache = extend(self.model, ids, mask=torch.ones_like(ids), cache=None)[0]
         return cache
 
@@ -86,7 +88,7 @@ class Trainer:
 
     def _read_end(self, text: str) -> tuple[Tensor, Tensor]:
         """Read keys and values of the end behind a page, and the deviation of each channel."""
-        self.read(text + PART_END)
+        self.read(text, PART_END)
         layers = [torch.stack([one.float() for one in own]) for own in self.states]
         states = torch.stack(layers, dim=1)  # (2, layers, tokens, width)
         n_tokens = len(self.tokenizer.encode(PART_END))

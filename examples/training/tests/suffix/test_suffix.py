@@ -117,7 +117,7 @@ def test_a_suffix_in_front_is_read_as_its_text_is(recipe: SuffixRecipe) -> None:
     with torch.no_grad():
         ended = trainer.stack(trainer.read(page.text), 1, ended=True)
         ours = trainer.score(ended, asked, said)
-        text = trainer.stack(trainer.read(page.text + train.PART_END), 1, ended=False)
+        text = trainer.stack(trainer.read(page.text, train.PART_END), 1, ended=False)
         assert ended.get_seq_length() == text.get_seq_length()
         torch.testing.assert_close(ours, trainer.score(text, asked, said), atol=1e-4, rtol=1e-4)
 
