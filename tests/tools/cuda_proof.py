@@ -14,11 +14,10 @@ Code that runs on CUDA alone has a row here, and a test on the CPU unless "-" st
 | bases/attention.py: choice of flash-attention | full size | bases/test_model_weights.py |
 | flash-attention in Gemma 2 | full size, flash | - |
 | bases/models.py: loading onto a card | pipelines | pretend_cases.py |
-| evaluation/bench/run.py: metering, name | use; full size | evaluation/bench/test_run.py |
+| d2l_lab/bench/run.py: metering, name | use; full size | d2l-lab: bench/test_run.py |
 | batch/work.py: a card for each worker | cards | batch/test_cards.py |
 | batch/ray_engine.py: a card for each actor | - | batch/test_cards.py |
-| training/learners/distributed.py | pipelines | training/learners/test_distributed.py |
-| learners/text_to_lora/loss.py: dropout | pipelines | training/learners/text_to_lora |
+| d2l_lab, text_to_lora/loss.py: dropout | pipelines | d2l-lab: training/learners/text_to_lora |
 | hypernets/doc_to_lora: autocast, copies, casts | goldens, bf16; pipelines | pretend_cases.py |
 | compiler/chunk_cache.py: name of the card | use, rank 4 | pretend_cases.py |
 | compiler/preflight.py: name and memory | full size | commands/test_first_run.py |
