@@ -116,9 +116,9 @@ def test_a_suffix_in_front_is_read_as_its_text_is(recipe: SuffixRecipe) -> None:
     asked, said = [trainer.ask("Where?")], [[5, 6, 7]]
     with torch.no_grad():
         ended = trainer.stack(trainer.read(page.text), 1, ended=True)
-        ours = trainer.score(ended, asked, said)
         text = trainer.stack(trainer.read(page.text, train.PART_END), 1, ended=False)
         assert ended.get_seq_length() == text.get_seq_length()
+        ours = trainer.score(ended, asked, said)
         torch.testing.assert_close(ours, trainer.score(text, asked, said), atol=1e-4, rtol=1e-4)
 
 
