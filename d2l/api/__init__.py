@@ -1,1 +1,1 @@
-"""The Python API: what `import d2l` gives, and what the commands call."""
+"""The Python API: the names of `import d2l`, which the commands call, too."""
