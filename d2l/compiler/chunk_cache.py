@@ -41,7 +41,7 @@ _ROOMS = ("adapters", "bases", "hypernets")
 
 @dataclass(frozen=True)
 class Entry:
-    """What the cache holds of a chunk: its share of the adapter, and its part, if the adapter keeps
+    """Entry of the cache for a chunk: its share of the adapter, and its part, if the adapter keeps
     parts; None if the chunk has to be read for it.
 
     A key names everything that a value depends on, as JSON; values without a key are not stored.

@@ -1,4 +1,4 @@
-"""What an adapter keeps of its document, and how a question is answered by it.
+"""Parts that an adapter keeps of its document, and the answer to a question by them.
 
 Each kind is a class: `ranks`, `seats` and `kv` keep a part of each chunk, of which a question
 chooses. Needs no torch.
@@ -84,7 +84,7 @@ class PromptWriter(Protocol):
 
 
 class Kept(Protocol):
-    """What an adapter keeps, for questions; `chooses`: a question chooses among parts."""
+    """Parts that an adapter keeps, for questions; `chooses`: a question chooses among parts."""
 
     chooses: ClassVar[bool]
 
