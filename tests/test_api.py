@@ -62,7 +62,6 @@ def test_verbs_are_there_before_torch_is() -> None:
         (d2l.merge, "device", "auto"),
         (d2l.edit, "local_files_only", False),
         (d2l.export, "force", False),
-        (d2l.Adapter.drop, "checkpoint", None),
         (d2l.Adapter.push_to_hub, "private", None),
     ],
 )
