@@ -26,7 +26,6 @@ from d2l.runtimes.export import EXPORTERS
 from d2l.runtimes.parts import TARGETS
 from d2l.runtimes.runs import read_runs
 from d2l_lab.commands import main as lab
-from d2l_lab.training.learners.recipes import TABLES
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "d2l"
@@ -180,41 +179,6 @@ def write_runs() -> str:
     return make_table(titles, rows)
 
 
-def write_recipes() -> str:
-    """The table of a recipe's keys, by the tables that they stand in."""
-    rows: list[list[str]] = []
-    seats = TABLES["seats"].__pydantic_fields__
-    for title, table in TABLES.items():
-        brackets = "[[{}]]" if title in ("sources", "lengths") else "[{}]"
-        place = f"`{brackets.format(title)}`" if title else "above all tables"
-        rows.append([f"**{place}**", "", ""])
-        shared = [] if title in ("seats", "sources", "lengths") else [*seats]
-        own = table.__pydantic_fields__
-        if known := [f"`{name}`" for name in own if name in shared]:
-            rows.append([", ".join(known), "", "As in `[seats]`."])
-        for name, info in own.items():
-            if name not in shared and name not in TABLES:
-                default = "required" if info.is_required() else spell_default(info.default)
-                rows.append([f"`{name}`", default, find_description(table, name)])
-    return make_table(("key", "default", "meaning"), rows)
-
-
-def find_description(table: type, name: str) -> str:
-    """The text below a key, in the class that defines the key."""
-    for owner in table.__mro__:
-        info = getattr(owner, "__pydantic_fields__", {}).get(name)
-        if info is not None and info.description:
-            return " ".join(info.description.split())
-    raise LookupError(f"{table.__name__}.{name} is not described")
-
-
-def spell_default(value: object) -> str:
-    """A default as TOML writes it."""
-    if value is None:
-        return "unset"
-    return "[]" if value == () else json.dumps(value)
-
-
 def write_engines() -> str:
     """The short table of runtimes for the front page: runs of the first network of `SHOWN` that has
     any, else of another."""
@@ -256,7 +220,6 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "lab": write_lab,
     "recall_qwen": partial(write_recall, "qwen2.5-coder-0.5b"),
     "recall_smollm2": partial(write_recall, SMALL),
-    "recipes": write_recipes,
     "rooms": write_rooms,
     "runs": write_runs,
 }

@@ -1,7 +1,7 @@
 """Training recipes: the keys of a TOML file, as checked values; a table for each kind of network.
 
-Every key has a name, a type, a range, and a line of text below it, which the table of keys in
-README.md of the laboratory repeats. Needs no network and loads nothing.
+Every key has a name, a type, a range, and a line of text below it. Needs no network and loads
+nothing.
 """
 
 from itertools import product
