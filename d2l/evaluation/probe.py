@@ -1,8 +1,9 @@
 """Adapter + a file of questions → report: answers of the adapter as `d2l ask` asks it, of the base
 with the document in its prompt, and of the base alone."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from d2l.datasets.silence import FEW_WORDS, is_silence
 from d2l.errors import D2LError, ProbeError
 from d2l.evaluation.answers import AnsweredQuestion, Arm, ArmScores, MarkedAnswer
 from d2l.evaluation.metrics import contains_answer, match_exactly, token_f1, write_plainly
+from d2l.parts.engine import Decoding
 from d2l.progress import Progress, silent
 
 
@@ -94,8 +96,10 @@ def probe_questions(
     arms = [own, *([] if text is None else [Arm.PROMPT]), Arm.BASE]
     answers: list[dict[str, MarkedAnswer]] = [{} for _ in asked]
     turns = [(arm, *pair) for arm in arms for pair in zip(asked, answers, strict=True)]
+    told = _ask_with_document(asker, asked, text or "")
     for arm, question, own_answers in watch(turns, "asking"):
-        own_answers[arm] = ask_arm(asker, arm, question, text or "")
+        answer = next(told) if arm is Arm.PROMPT else (_ask(asker, arm, question.text), 0)
+        own_answers[arm] = _mark(question, *answer)
     rows = tuple(
         AnsweredQuestion(q.text, q.references, some) for q, some in zip(asked, answers, strict=True)
     )
@@ -116,20 +120,32 @@ def probe_questions(
     )
 
 
-def ask_arm(asker: AdaptedModel, arm: Arm, question: Question, text: str) -> MarkedAnswer:
-    """Ask one question in a few words, and mark the greedy answer against all references.
+def _ask(asker: AdaptedModel, arm: Arm, question: str) -> str:
+    """Ask the adapter in a few words, or the base alone; raises AdapterError."""
+    if arm is Arm.BASE:
+        return asker.ask_alone(question)
+    options = replace(asker.options, short=True)
+    return asker.answer([{"role": "user", "content": question}], options=options)
 
-    `text`: the document, of the arm that has it in the prompt. Raises AdapterError if the adapter
-    cannot be asked.
-    """
-    n_cut = 0
-    if arm is Arm.PROMPT:
-        answer, n_cut = asker.ask_with_document(question.text + FEW_WORDS, text)
-    elif arm is Arm.BASE:
-        answer = asker.ask_alone(question.text)
-    else:
-        options = replace(asker.options, short=True)
-        answer = asker.answer([{"role": "user", "content": question.text}], options=options)
+
+def _ask_with_document(
+    asker: AdaptedModel, questions: Sequence[Question], text: str
+) -> Iterator[tuple[str, int]]:
+    """Ask the base with the document in its prompt, which it reads once: answers in a few words,
+    and the tokens of the document that did not fit."""
+    engine, most = asker.engine, asker.options.max_new_tokens
+    prompts = [asker.prompt_about(text, q.text + FEW_WORDS, n_answer=most) for q in questions]
+    columns = zip(*(ids[:-1] for ids, _ in prompts), strict=False)
+    shared = [same[0] for same in takewhile(lambda column: len(set(column)) == 1, columns)]
+    read = engine.read(shared, "none")
+    for ids, n_cut in prompts:
+        tokens = engine.generate(engine.copy(read), ids[len(shared) :], Decoding(most))
+        said = [token.id for token in tokens if not token.is_end]
+        yield str(asker.base_tokenizer.decode(said, skip_special_tokens=True)).strip(), n_cut
+
+
+def _mark(question: Question, answer: str, n_cut: int) -> MarkedAnswer:
+    """Mark an answer against all references."""
     said, references = write_plainly(answer), [write_plainly(r) for r in question.references]
     return MarkedAnswer(
         text=str(answer),

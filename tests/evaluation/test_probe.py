@@ -1,11 +1,14 @@
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from d2l.answer.model import AdaptedModel
 from d2l.answer.options import AskOptions
+from d2l.answer.torch_engine import TorchEngine
+from d2l.datasets.silence import FEW_WORDS
 from d2l.documents.document import Source
 from d2l.documents.read import read_document
 from d2l.errors import DocumentError, ProbeError
@@ -109,3 +112,24 @@ def test_questions_that_the_document_does_not_answer_are_refused(
         probe(done, path)
     expected = f"{path}: none of its 2 questions has its answer in the document"
     assert caught.value.message == expected
+
+
+def test_the_document_is_read_once_and_answers_are_those_of_a_prompt_of_ones_own(
+    done: Compiled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[int] = []
+    read = TorchEngine.read
+
+    def watch(engine: TorchEngine, ids: Sequence[int], effect: Any) -> Any:
+        reads.append(len(ids))
+        return read(engine, ids, effect)
+
+    monkeypatch.setattr(TorchEngine, "read", watch)
+    found = probe(done, write_questions(tmp_path, QUESTIONS))
+    assert sum(n > len(tiny.encode(tiny.DOCUMENT)) for n in reads) == 1
+    asker = AdaptedModel.load(
+        done.adapter, AskOptions(base=str(done.base), device="cpu", max_new_tokens=4, offline=True)
+    )
+    for question in found.questions:
+        answer, _ = asker.ask_with_document(question.question + FEW_WORDS, tiny.DOCUMENT)
+        assert question.answers["prompt"].text == answer
