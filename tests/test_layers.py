@@ -22,7 +22,7 @@ FLOORS: tuple[dict[str, str], ...] = (
         "__init__": "",
     },  # __init__: its public names see below
     {"files": ""},
-    {"readers": ""},
+    {"readers": "files"},
     {"documents": "readers files", "datasets": "files"},
     {"bases": "files", "adapters": "files"},
     {"hypernets": "documents datasets adapters bases files"},

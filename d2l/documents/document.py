@@ -36,7 +36,7 @@ class Document:
     """A document's text, with its source.
 
     `name` stands in messages and provenance (the path as given, or "-"); `format` is a key of
-    `read.READERS`; `digest` is the SHA-256 of the input's bytes in hex.
+    `formats.FORMATS`; `digest` is the SHA-256 of the input's bytes in hex.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Document:
     digest: str
     size_bytes: int
     notes: tuple[str, ...] = ()  # text that may be missing or wrong: "3 of 12 pages have no text"
-    findings: tuple[Finding, ...] = ()  # hidden text, likely secrets, and the like
+    findings: tuple[Finding, ...] = ()  # hidden text, and the like
     include_hidden: bool = False  # `text` holds hidden text, too
     shared: str = ""  # as `Source.shared`
     remarks: tuple[str, ...] = ()  # other notes of the reader; no text is lost

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from d2l.documents.document import Source
-from d2l.documents.read import READERS
 from d2l.errors import DocumentError
+from d2l.readers.formats import FORMATS
 
 STDIN = "-"
 _ADDRESS = re.compile("[A-Za-z][A-Za-z0-9+.-]*://")
 #: File that marks an adapter's folder, or an export's: its card is no document.
 OWN = "d2l.json"
 #: Every suffix that a reader takes.
-SUFFIXES = [suffix for reader in READERS.values() for suffix in reader.suffixes]
+SUFFIXES = [suffix for known in FORMATS.values() for suffix in known.suffixes]
 
 
 class Inputs(NamedTuple):

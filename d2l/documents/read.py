@@ -1,18 +1,14 @@
 """Path or standard input → a document, whatever its format.
 
 This module decides the format and bounds the work. Parsers of formats that can hide hostile content
-run in a child process; each has a module of its own in `readers`.
+run in a child process; `readers.formats` names them.
 """
 
 import hashlib
 import logging
 import re
 import sys
-from collections.abc import Callable
-from functools import partial
-from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
 
 from d2l.documents.document import Document, Source
 from d2l.documents.sandbox import ReadLimits, run_in_child
@@ -20,25 +16,14 @@ from d2l.documents.screening.screen import screen
 from d2l.errors import DocumentError
 from d2l.progress import Steps, ignore_steps, log_time
 from d2l.readers.findings import describe
-from d2l.readers.parsing import Parsed, Parser, ParseRequest, all_hidden
+from d2l.readers.formats import FORMATS, find_parser
+from d2l.readers.parsing import Parsed, ParseRequest, all_hidden
 from d2l.readers.sniff import BINARY, Content, sniff
 
 _log = logging.getLogger(__name__)
 
 #: Larger texts are parsed in a child process, too, where the time is limited.
 IN_PROCESS_BYTES = 200_000
-# Markup sends Markdown to the child process as well; zero bytes: UTF-16 and UTF-32.
-MARKUP = re.compile(rb"<\x00{0,3}[A-Za-z/!?]")
-PROVABLE = frozenset(("pdf", "docx", "epub", "pptx", "xlsx", "odt", "rtf"))  # by their content
-
-
-class Reader(NamedTuple):
-    """A format: its suffixes, its name for people, its parser, and the process that parses it."""
-
-    suffixes: tuple[str, ...]
-    description: str
-    parser: str  # module of `readers`, and function
-    sandboxed: bool  # parse in a child process whatever the size, under limits of time and memory
 
 
 def read_document(
@@ -52,7 +37,8 @@ def read_document(
 ) -> Document:
     """Read one source; the same bytes always give the same document.
 
-    `format` is a key of `READERS` and overrides the suffix, but not a format proven by the content.
+    `format` is a key of `formats.FORMATS` and overrides the suffix, but not a format proven by the
+    content.
     Hidden text is counted, and left out unless the source includes it.
     """
     limits = limits or ReadLimits()
@@ -61,7 +47,6 @@ def read_document(
     if encoding and content.words == BINARY:  # the user knows better
         content = Content("text", "text")
     name = choose_format(source, content, format)
-    reader = READERS[name]
     request = ParseRequest(
         source.name,
         data,
@@ -71,26 +56,26 @@ def read_document(
         limits.memory_bytes // 2,
         on_progress,
         source.include_hidden,
+        name,
     )
-    has_markup = name == "markdown" and MARKUP.search(data) is not None
-    in_child = reader.sandboxed or has_markup or len(data) > IN_PROCESS_BYTES
+    in_child = FORMATS[name].sandboxed or len(data) > IN_PROCESS_BYTES
     with log_time(_log, "read %s as %s%s", request.name, name, ", in a child" * in_child):
-        parsed = run_in_child(name, request, limits) if in_child else parse(name, request)
-    return make_document(source, name, request, parsed)
+        parsed = run_in_child(request, limits) if in_child else parse(request)
+    return make_document(source, request, parsed)
 
 
-def parse(format: str, request: ParseRequest) -> Parsed:
-    """Parse with a format's reader, and screen the text."""
-    return screen(find_parser(format)(request), request)
+def parse(request: ParseRequest) -> Parsed:
+    """Parse with the parser of the request's format, and screen the text."""
+    return screen(find_parser(request.format)(request), request)
 
 
-def make_document(source: Source, format: str, request: ParseRequest, parsed: Parsed) -> Document:
+def make_document(source: Source, request: ParseRequest, parsed: Parsed) -> Document:
     """Make a document of text and provenance; refuse a document without text."""
     if not any(section.text.strip() for section in parsed.sections):
         if any(finding.kind == "hidden" for finding in parsed.findings):
             raise all_hidden(request, parsed.findings)
         raise DocumentError(
-            f"{source.name}: no text in this {format} document",
+            f"{source.name}: no text in this {request.format} document",
             hint="; ".join(parsed.remarks) or "give a document that has text",
         )
     for finding in parsed.findings:
@@ -98,7 +83,7 @@ def make_document(source: Source, format: str, request: ParseRequest, parsed: Pa
             _log.info("%s: %s", source.name, describe(finding))
     return Document(
         source.name,
-        format,
+        request.format,
         parsed.sections,
         hashlib.sha256(request.data).hexdigest(),
         len(request.data),
@@ -106,15 +91,15 @@ def make_document(source: Source, format: str, request: ParseRequest, parsed: Pa
         parsed.findings,
         request.include_hidden,
         source.shared,
-        (*name_disguise(source, format), *parsed.remarks),
+        (*name_disguise(source, request.format), *parsed.remarks),
     )
 
 
 def name_disguise(source: Source, format: str) -> tuple[str, ...]:
     """Give a remark if a file is read as another format than that of its suffix."""
     suffix = source.path.suffix.lower() if source.path is not None else ""
-    others = [name for name, reader in READERS.items() if suffix in reader.suffixes]
-    return (f"is {READERS[format].description}",) if others and format not in others else ()
+    others = [name for name, known in FORMATS.items() if suffix in known.suffixes]
+    return (f"is {FORMATS[format].description}",) if others and format not in others else ()
 
 
 def read_bytes(source: Source, limits: ReadLimits) -> bytes:
@@ -166,17 +151,21 @@ def choose_format(source: Source, content: Content, asked: str | None) -> str:
     The content alone makes a PDF, DOCX or EPUB; a file with their suffix, but other content, is
     refused.
     """
-    if asked is not None and asked not in READERS:
+    if asked is not None and asked not in FORMATS:
         raise DocumentError(
             f"{source.name}: there is no format called {asked}",
-            hint=f"the formats are {', '.join(READERS)}",
+            hint=f"the formats are {', '.join(FORMATS)}",
         )
     suffix = source.path.suffix.lower() if source.path is not None else ""
-    claimed = asked or next((n for n, reader in READERS.items() if suffix in reader.suffixes), None)
-    if content.format in PROVABLE and asked in (None, content.format):
+    claimed = asked or next((n for n, known in FORMATS.items() if suffix in known.suffixes), None)
+    proven, is_provable = (
+        name is not None and name in FORMATS and FORMATS[name].is_provable
+        for name in (content.format, claimed)
+    )
+    if content.format and proven and asked in (None, content.format):
         return content.format
     is_markup = content.format == "xml" and asked is None and claimed in (None, "text")
-    if content.format is None or content.format in PROVABLE or claimed in PROVABLE or is_markup:
+    if content.format is None or proven or is_provable or is_markup:
         raise refuse_content(source, content, asked, claimed)
     if asked is not None:
         return asked
@@ -189,7 +178,8 @@ def refuse_content(
     source: Source, content: Content, asked: str | None, claimed: str | None
 ) -> DocumentError:
     """Make the error for unfit content: it names the likely format, and a way to read it."""
-    not_that = f"not {READERS[claimed].description}; " if claimed and claimed in PROVABLE else ""
+    is_provable = claimed is not None and FORMATS[claimed].is_provable
+    not_that = f"not {FORMATS[claimed].description}; " if claimed and is_provable else ""
     if content.format == "xml":
         hint = "convert it, for example with pandoc to HTML, or read its source with --format text"
     elif content.format is not None:
@@ -201,44 +191,5 @@ def refuse_content(
     elif re.search("Office|Excel|PowerPoint|OpenDocument|document", content.words):
         hint = "open it in its own program and save it as DOCX or PDF"
     else:
-        hint = f"give a document: {', '.join(READERS)}"
+        hint = f"give a document: {', '.join(FORMATS)}"
     return DocumentError(f"{source.name}: {not_that}this is {content.words}", hint=hint)
-
-
-def find_parser(format: str) -> Parser:
-    """Import the parser of a format. Slow imports happen in the child process alone: they take
-    longer than to read a page."""
-    module, name = READERS[format].parser.split(":")
-    parser: Callable[..., Parsed] = getattr(import_module(f"d2l.readers.{module}"), name)
-    if module != "converted":
-        return parser
-    from d2l.files.child_side import run_program
-
-    return partial(parser, format=format, run=run_program)
-
-
-READERS: dict[str, Reader] = {
-    "pdf": Reader((".pdf",), "a PDF document", "pdf.reader:parse_pdf", sandboxed=True),
-    "docx": Reader((".docx",), "a DOCX document", "docx:parse_docx", sandboxed=True),
-    "epub": Reader((".epub",), "an EPUB book", "epub:parse_epub", sandboxed=True),
-    "html": Reader((".html", ".htm", ".xhtml"), "an HTML page", "html:parse_html", sandboxed=True),
-    "markdown": Reader(
-        (".md", ".markdown", ".mdx"), "Markdown text", "markdown:parse_markdown", sandboxed=False
-    ),
-    "csv": Reader((".csv", ".tsv"), "a table in text", "sheets:parse_delimited", sandboxed=False),
-    "srt": Reader((".srt", ".vtt"), "subtitles", "text:parse_subtitles", sandboxed=False),
-    "eml": Reader((".eml", ".mhtml", ".mht"), "an e-mail", "mail:parse_mail", sandboxed=True),
-    "pptx": Reader(
-        (".pptx",), "a PowerPoint presentation", "converted:parse_converted", sandboxed=True
-    ),
-    "xlsx": Reader((".xlsx",), "an Excel workbook", "sheets:parse_xlsx", sandboxed=True),
-    "odt": Reader((".odt",), "an OpenDocument text", "converted:parse_converted", sandboxed=True),
-    "rtf": Reader((".rtf",), "an RTF document", "converted:parse_converted", sandboxed=True),
-    "ipynb": Reader((".ipynb",), "a Jupyter notebook", "converted:parse_converted", sandboxed=True),
-    "text": Reader(
-        (".txt", ".text", ".rst", ".log", ".adoc", ".asciidoc", ".org", ".tex"),
-        "plain text in any encoding",
-        "text:parse_text",
-        sandboxed=False,
-    ),
-}

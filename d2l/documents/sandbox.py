@@ -1,6 +1,6 @@
 """Run a parser in a child process, under limits of time, memory and output.
 
-A format name and a parse request in, the parsed document out; every failure of the child becomes
+A parse request in, the parsed document out; every failure of the child becomes
 one line. The child imports the parser; `files.child` runs the process.
 """
 
@@ -47,7 +47,7 @@ class ReadLimits:
         return self.parse_memory * 1_000_000
 
 
-def run_in_child(format: str, request: ParseRequest, limits: ReadLimits) -> Parsed:
+def run_in_child(request: ParseRequest, limits: ReadLimits) -> Parsed:
     """Parse in a child process, which has ended when this returns or raises."""
     fields = {key: value for key, value in vars(request).items() if key not in _NOT_JSON}
     reply_bytes = REPLY_OVERHEAD_BYTES + MAX_LINE_BYTES_PER_CHAR * request.max_chars
@@ -55,13 +55,13 @@ def run_in_child(format: str, request: ParseRequest, limits: ReadLimits) -> Pars
     try:
         reply = ask_child(
             WORKER,
-            fields | {"format": format},
+            fields,
             bounds,
             data=request.data,
             on_progress=request.on_progress,
         )
     except Stopped as stopped:
-        raise explain(stopped, format, request, limits) from None
+        raise explain(stopped, request, limits) from None
     if "error" in reply:
         raise DocumentError(reply["error"]["message"], hint=reply["error"]["hint"])
     sections = tuple(
@@ -75,9 +75,7 @@ def run_in_child(format: str, request: ParseRequest, limits: ReadLimits) -> Pars
     return Parsed(sections, tuple(reply["notes"]), tuple(findings), tuple(reply["remarks"]))
 
 
-def explain(
-    stopped: Stopped, format: str, request: ParseRequest, limits: ReadLimits
-) -> DocumentError:
+def explain(stopped: Stopped, request: ParseRequest, limits: ReadLimits) -> DocumentError:
     """Make the error for a child that ended without a reply."""
     if stopped.why == "time":
         done, option = f"took more than {limits.parse_seconds:g} seconds", "--parse-seconds"
@@ -88,7 +86,7 @@ def explain(
     elif stopped.why == "crash":
         return damaged(request, "document", f"the parser crashed: {stopped.cause}")
     else:
-        return damaged(request, f"{format} document", stopped.cause)
+        return damaged(request, f"{request.format} document", stopped.cause)
     return DocumentError(
         f"{request.name}: parser {done}",
         hint=f"raise the limit with {option} if you trust the file",

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from d2l.documents.chunks import Piece, Tokenizer, cut_long, join_pieces
 from d2l.documents.document import Document
 from d2l.documents.sentences import split_sentences
+from d2l.readers.parsing import CELL
 
 _HEADING, _PARAGRAPH, _SENTENCE = range(3)
 _MARKDOWN_HEADING = re.compile(r"#{1,6} ")
@@ -22,8 +23,6 @@ _LEAST_SHARE = 0.25
 #: Most tokens of the headings above a piece; half of the limit if that is less.
 _HEADING_TOKENS = 32
 _LINE = re.compile(r"[^\n]+")
-#: Between the cells of a row, as readers write tables.
-_CELL_BORDER = " | "
 
 
 class _Unit(NamedTuple):
@@ -110,7 +109,7 @@ def _split_rows(text: str) -> Iterator[tuple[str, int]]:
     for line in _LINE.finditer(text):
         row = line[0].strip()
         whole = [(row, line[0].index(row))]
-        for sentence, start in whole if _CELL_BORDER in row else split_sentences(line[0]):
+        for sentence, start in whole if CELL in row else split_sentences(line[0]):
             yield sentence, line.start() + start
 
 

@@ -15,13 +15,12 @@ def main() -> None:
 
 def parse(request: dict[str, Any], data: bytes) -> dict[str, Any]:
     """Parse a document to JSON values: its text, notes and findings, or an error."""
-    format = request.pop("format")
 
     def report(done: int, total: int, _label: str | None = None) -> None:
         reply({"progress": [done, total]})
 
     try:
-        parsed = read(format, ParseRequest(data=data, on_progress=report, **request))
+        parsed = read(ParseRequest(data=data, on_progress=report, **request))
     except DocumentError as error:
         return {"error": {"message": error.message, "hint": error.hint}}
     findings = [(f.kind, f.what, f.count, f.pages, f.lines) for f in parsed.findings]

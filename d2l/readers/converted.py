@@ -4,50 +4,42 @@ Bytes in, sections by heading out. The package `pypandoc_binary` has the program
 parser's process, within its limits, and reaches neither files nor the network.
 """
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from d2l.errors import DocumentError
+from d2l.files.child_side import run_program
 from d2l.readers.archives import open_archive
+from d2l.readers.formats import FORMATS
 from d2l.readers.html import parse_tree, split_page, tell_pages
 from d2l.readers.parsing import Parsed, ParseRequest, bound_text, damaged
 
-#: Formats, by their names for d2l and pandoc, with their names for people.
-CONVERTED = {
-    "pptx": "a PowerPoint presentation",
-    "odt": "an OpenDocument text",
-    "rtf": "an RTF document",
-    "ipynb": "a Jupyter notebook",
-}
 ARCHIVES = ("pptx", "odt")
 HEAP_EXHAUSTED = 251  # exit code
-#: (command, standard input) → exit code and standard output.
-Run = Callable[[Sequence[str], bytes], tuple[int, bytes]]
 
 
-def parse_converted(request: ParseRequest, format: str, run: Run) -> Parsed:
+def parse_converted(request: ParseRequest) -> Parsed:
     """Convert a document to a page, and read it."""
     n_unread = 0
-    if format in ARCHIVES:
-        with open_archive(request, CONVERTED[format]) as archive:
+    if request.format in ARCHIVES:
+        with open_archive(request, FORMATS[request.format].description) as archive:
             n_unread = sum(name.startswith("ppt/notesSlides/n") for name in archive.namelist())
-    page = split_page(parse_tree(convert(request, format, run), request), sheets=())
+    page = split_page(parse_tree(convert(request), request), sheets=())
     unread = (f"speaker notes of slides, which are not read: {n_unread}",) if n_unread else ()
     sections = tuple(bound_text(page.sections, request))
     return Parsed(sections, (*page.notes, *unread), *tell_pages([page]))
 
 
-def convert(request: ParseRequest, format: str, run: Run) -> str:
+def convert(request: ParseRequest) -> str:
     """Convert a document to HTML; raises DocumentError if pandoc is missing or refuses it."""
-    kind = CONVERTED[format]
+    kind = FORMATS[request.format].description
     try:
         import pypandoc
     except ImportError:
-        raise lacks_extra(request, kind) from None
+        raise lacks_extra(request) from None
     program = Path(pypandoc.__file__).parent / "files" / "pandoc"
-    command = [str(program), "--sandbox", f"--from={format}", "--to=html", "--wrap=none"]
+    command = [str(program), "--sandbox", f"--from={request.format}", "--to=html", "--wrap=none"]
     heap = ["+RTS", f"-M{request.max_unpacked_bytes}", "-RTS"]
-    code, page = run([*command, *heap], request.data)
+    code, page = run_program([*command, *heap], request.data)
     if code == HEAP_EXHAUSTED:
         raise MemoryError
     if code:
@@ -55,7 +47,7 @@ def convert(request: ParseRequest, format: str, run: Run) -> str:
     return page.decode("utf-8", "replace")
 
 
-def lacks_extra(request: ParseRequest, kind: str) -> DocumentError:
+def lacks_extra(request: ParseRequest) -> DocumentError:
     """Make the error for a format whose converter is not installed."""
-    message = f"{request.name}: {kind} needs a converter"
+    message = f"{request.name}: {FORMATS[request.format].description} needs a converter"
     return DocumentError(message, hint="pip install 'd2l[formats]'")

@@ -1,14 +1,14 @@
 """Findings in a document's text that its user should know before compiling: hidden text, and more.
 
-A finding has counts and places, but no text of the document, which may be a secret; of what the
-reader drops it has the first words.
+A finding has counts and places, but no text of the document; of what the reader drops it has the
+first words.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-Kind = Literal["dropped", "hidden", "overflow", "instruction", "characters", "secret", "furniture"]
+Kind = Literal["dropped", "hidden", "overflow", "characters", "furniture"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 N_PLACES_SHOWN = 5  # in a line for people
@@ -68,9 +68,7 @@ _WORDS: dict[Kind, str] = {
     "dropped": "{count} character{s} of text beside the article left out: {what}",
     "hidden": "{count} character{s} of hidden text ({what}), {done}",
     "overflow": "{count} character{s} cannot be seen ({what}), kept",
-    "instruction": "{count} passage{s} like an instruction to a model ({what})",
     "characters": "{count} invisible character{s} ({what})",
-    "secret": "{count} passage{s} like a secret ({what})",
     "furniture": "{count} character{s} left out: {what}",
 }
 

@@ -1,222 +1,192 @@
-"""Markdown without hidden text: comments, unused definitions, hidden markup.
+"""Markdown: converted to HTML by markdown-it, and read as a page.
 
-Bytes in, sections by heading and findings out. Markup is judged as on HTML pages; code stays
-unchanged, tables become rows, and tags of site generators leave their titles.
+Bytes in, sections by heading out. Tags of site generators leave their titles; names in angle
+brackets that are no HTML elements are text.
 """
 
 import re
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
+from html import escape
 
-from d2l.readers.findings import Finding, gather
-from d2l.readers.markdown_pieces import DEFINITION, TAG, MarkupPiece, cut
-from d2l.readers.parsing import Parsed, ParseRequest, bound_text
+import lxml.html.defs
+from markdown_it import MarkdownIt
+from markdown_it.common.html_blocks import block_names
+from markdown_it.renderer import RendererHTML
+from markdown_it.rules_block import StateBlock, html_block, reference
+from markdown_it.rules_core import StateCore
+from markdown_it.rules_inline import StateInline
+from markdown_it.token import Token
+from markdown_it.utils import EnvType, OptionsDict
+
+from d2l.readers.html import parse_tree, split_page, tell_pages
+from d2l.readers.parsing import Parsed, ParseRequest, bound_text, damaged
 from d2l.readers.sniff import decode
-from d2l.readers.text import PIPES, drop_encoded, encoding_notes, name_cells, split_markdown
+from d2l.readers.text import drop_encoded, encoding_notes
 
-IN_COMMENT, UNUSED, NOT_DISPLAYED = "in a comment", "in an unused definition", "not displayed"
-#: Elements whose text is never shown.
-NOT_SHOWN = ("head", "script", "style", "template", "title")
-# The number of a piece in the markup that is judged.
-_MARK = re.compile("\ue000(\\d{1,9})\ue001")
-# Comments and code of Liquid, Hugo and MDX; they become those of Markdown.
-_COMMENT = re.compile(
-    r"(?:\{%-?\s*comment\s*-?%\}|\{/\*)((?:[^{]|\{(?!/\*|%))*?)(?:\{%-?\s*endcomment\s*-?%\}|\*/\})"
-)
-_CODE = re.compile(
-    r"^([ \t]*)\{[{%][%<-]?\s*(?:end|/)?highlight\b[ \t]*+([\w+-]*+)[^{}\n]*+\}{1,2}[ \t]*$", re.M
-)
-#: Tags of Liquid, Hugo, kramdown and JSX, imports and exports of MDX.
-_GENERATOR = re.compile(
-    r"\{%[^{}]*%\}|\{\{[%<][^{}]*[%>]\}\}|\{:\s*(?:[.#]|toc|[\w-]+=)[^{}\n]*\}"
-    r"|[ \t]\{#[\w. -]+\}[ \t]*$|</?(?P<name>[A-Z](?=\w*[a-z])\w*+)(?:\s(?:=>|[^<>])*)?/?>"
-    r"|^import [\w*${}, \n]{0,999}[\"'][^\"'\n]+[\"'];?[ \t]*$"
-    r"|^export (?:const|let|function|default) .+(?>\n.+)*+",
+MAX_NESTING = 40  # of lists, items and quotes
+#: Blocks of Jekyll, Hugo and MDX: code, comments, imports and exports.
+SITE_BLOCK = re.compile(
+    r"\{[{%][%<-]?\s*highlight\b.*\n(?P<code>(?s:.{0,5000}?)^)\s*\{[{%][%<-]?\s*(?:end|/)highlight\b.*"
+    r"|(?s:\{%-?\s*comment\b.{0,5000}?\{%-?\s*endcomment\b[^%\n]*%\}|\{/\*.{0,5000}?\*/\})[ \t]*$"
+    r"|import [\w*${}, \n]{0,999}[\"'][^\"'\n]+[\"'];?[ \t]*$"
+    r"|export (?:const|let|function|default) .+(?>\n.+)*+",
     re.M,
 )
-_TITLE = re.compile(
+#: Tags of Liquid, Hugo, kramdown and JSX.
+SITE_TAG = re.compile(
+    r"(?s:\{%-?\s*comment\s*-?%\}.{0,1000}?\{%-?\s*endcomment\s*-?%\}|\{/\*.{0,1000}?\*/\})"
+    r"|\{%[^{}]*%\}|\{\{[%<][^{}]*[%>]\}\}|\{:\s*(?:[.#]|toc|[\w-]+=)[^{}\n]*\}"
+    r"|\{#[\w. -]+\}[ \t]*$|<(?P<end>/)?(?P<name>[A-Z](?=\w*[a-z])\w*+)(?:\s(?:=>|[^<>])*)?/?>",
+    re.M,
+)
+TITLE = re.compile(
     r"\b(?:(?:title|label|caption|summary|text)(?:=|: )|(?:tab|expand|details) )([\"'])([^\n]+?)\1"
 )
-_TABLE = re.compile(r"<table\b(?:[^<]|<(?!table\b))*?</table>")
-_PARAGRAPH = "d2l-paragraph"
-_LABEL = re.compile(r"\[((?:[^\[\]\\]|\\.){1,999})\]")
-_MAY_HIDE = re.compile("=|hidden|popover", re.I)  # in a tag
-_COMMENT_SIGNS = re.compile(r"^<!?-{0,2}|-{0,2}>$")
-_PLAIN_TAGS = frozenset((
-    "article", "aside", "blockquote", "body", "center", "dd", "details", "div", "dl", "dt",
-    "footer", "h1", "h2", "h3", "h4", "h5", "h6", "head", "header", "html", "li", "main", "ol",
-    "p", "pre", "script", "section", "style", "summary", "table", "tbody", "td", "template",
-    "th", "thead", "title", "tr", "ul",
-))  # fmt: skip
+END_TAG = re.compile(r"</([A-Za-z][\w-]*)")
+TAG = re.compile(r"<(?P<end>/?)(?P<name>[A-Za-z][A-Za-z0-9-]*)(?P<rest>[^>]*)")
+MAY_HIDE = re.compile(r"style|class|hidden|popover", re.I)  # in a tag
+ELEMENTS = lxml.html.defs.tags | {*block_names, "data", "picture", "slot", "template"}
+EMPTY = lxml.html.defs.empty_tags | {"source", "track", "wbr"}
+#: Elements that mostly have no end tag.
+UNENDED = EMPTY | {"dd", "dt", "li", "p", "td", "th", "tr"}
 
 
 def parse_markdown(request: ParseRequest) -> Parsed:
-    """Cut at headings; headings and code stay unchanged, hidden text is left out unless the request
-    includes it."""
+    """Read the page that a Markdown text makes."""
     decoded = decode(request.data, request.name, request.encoding)
-    plain, encoded = drop_encoded(decoded.text)
-    plain = replace(replace(plain, _COMMENT, r"<!--\1-->"), _CODE, r"\1```\2")
-    text, findings, notes = remove_hidden(plain, request)
-    closed = set(re.findall(r"</(\w+)>", text))
-    text = replace(text, _GENERATOR, partial(write_titles, closed=closed))
-    text = replace(text, PIPES, name_cells, in_lines=True)
-    text = replace(text, _TABLE, partial(write_table, request=request))
-    sections = bound_text(split_markdown(text), request)
-    return Parsed(tuple(sections), (*encoding_notes(decoded), *encoded, *notes), findings)
+    text, encoded = drop_encoded(decoded.text)
+    tree = parse_tree(convert(text, request), request)
+    page = split_page(tree, include_hidden=request.include_hidden)
+    sections = tuple(bound_text(page.sections, request))
+    notes = (*encoding_notes(decoded), *encoded, *page.notes)
+    return Parsed(sections, notes, *tell_pages([page]))
 
 
-def replace(
-    text: str, tag: re.Pattern[str], written: str | Callable[..., str], *, in_lines: bool = False
-) -> str:
-    """Replace tags outside of code; `in_lines`: also around and in the code of a paragraph."""
-    stretches, at, is_line = list[str](), 0, False
-    for piece in cut(text) if tag.search(text) else ():
-        is_line = piece.kind == "start" or (is_line and piece.kind != "end")
-        if piece.kind == "code" and not (in_lines and is_line):
-            stretches += [tag.sub(written, text[at : piece.start]), text[piece.start : piece.end]]
-            at = piece.end
-    return "".join([*stretches, tag.sub(written, text[at:])])
+def convert(text: str, request: ParseRequest) -> str:
+    """Convert a text to HTML; raises DocumentError if its blocks are nested too deeply. The lines
+    of its front matter stay as they are."""
+    lines = text.split("\n")
+    n_front = count_front_matter(lines)
+    front = escape("\n".join(lines[:n_front][1:-1]))
+    env: EnvType = {"closed": {name.lower() for name in END_TAG.findall(text)}}
+    parser = make_parser()
+    tokens = parser.parse("\n".join(lines[n_front:]), env)
+    if any(token.level >= MAX_NESTING - 1 for token in tokens):
+        raise damaged(request, "Markdown text", "its lists or quotes are nested too deeply")
+    page = parser.renderer.render(tokens, parser.options, env)
+    return f"<body><pre>{front}</pre>{page}" if front else f"<body>{page}"
 
 
-def write_titles(tag: re.Match[str], closed: Container[str]) -> str:
-    """Write the titles in a tag; a name in angle brackets that nothing closes is text."""
-    if tag["name"] and not tag[0].endswith("/>") and tag["name"] not in closed:
+def count_front_matter(lines: Sequence[str]) -> int:
+    """Count the lines of a YAML block between `---` lines at the top."""
+    ends = (n for n, line in enumerate(lines[1:], start=2) if line.rstrip() in ("---", "..."))
+    return next(ends, 0) if lines[0].rstrip() == "---" else 0
+
+
+def make_parser() -> MarkdownIt:
+    """Make a parser of CommonMark with tables and tags of site generators."""
+    parser = MarkdownIt("commonmark", {"maxNesting": MAX_NESTING}, renderer_cls=Renderer)
+    parser.enable(["table", "strikethrough"])
+    parser.block.ruler.before("fence", "site_block", take_block, {"alt": ["paragraph"]})
+    parser.block.ruler.at("html_block", take_markup, {"alt": ["paragraph", "reference"]})
+    parser.block.ruler.at("reference", take_definition)
+    parser.inline.ruler.before("autolink", "site_tag", take_site_tag)
+    parser.core.ruler.push("close", close_elements)
+    return parser
+
+
+class Renderer(RendererHTML):
+    """Writes pictures as their alternative texts, and those in links not at all: they are badges
+    and logos."""
+
+    def image(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
+        """Write the alternative text of a picture."""
+        depth = sum(token.nesting for token in tokens[:idx] if token.tag == "a")
+        return "" if depth else escape(self.renderInlineAsText(tokens[idx].children, options, env))
+
+
+def take_block(state: StateBlock, start: int, end: int, silent: bool) -> bool:
+    """Take a block of a site generator: its code, or nothing of it."""
+    block = SITE_BLOCK.match(state.src, state.bMarks[start] + state.tShift[start])
+    if block is None:
+        return False
+    if not silent:
+        state.line = min(start + 1 + block[0].count("\n"), end)
+        if block["code"] is not None:
+            token = state.push("fence", "code", 0)
+            token.content = state.getLines(start + 1, state.line - 1, state.blkIndent, True)
+    return True
+
+
+def take_markup(state: StateBlock, start: int, end: int, silent: bool) -> bool:
+    """Take a block of markup, if it begins with an element of HTML."""
+    tag = TAG.match(state.src, state.bMarks[start] + state.tShift[start])
+    if tag and not is_markup(tag, state.env):
+        return False
+    return html_block(state, start, end, silent)
+
+
+def take_definition(state: StateBlock, start: int, end: int, silent: bool) -> bool:
+    """Take a definition of a link, but no footnote."""
+    is_note = state.src.startswith("[^", state.bMarks[start] + state.tShift[start])
+    return not is_note and reference(state, start, end, silent)
+
+
+def take_site_tag(state: StateInline, silent: bool) -> bool:
+    """Take a tag of a site generator, and write its titles."""
+    tag = SITE_TAG.match(state.src, state.pos)
+    if tag is None or (written := write_titles(tag, state.env)) == tag[0]:
+        return False
+    if not silent:
+        state.push("text", "", 0).content = written
+    state.pos = tag.end()
+    return True
+
+
+def write_titles(tag: re.Match[str], env: EnvType) -> str:
+    """Write the titles in a tag; a name in angle brackets that nothing closes stays."""
+    is_open = tag["name"] and not tag[0].endswith("/>")
+    if is_open and tag["name"].lower() not in env["closed"]:
         return tag[0]
-    titles = ", ".join(title for _, title in _TITLE.findall(tag[0]))
+    titles = ", ".join(title for _, title in TITLE.findall(tag[0]))
     return titles and f"{titles} "
 
 
-def write_table(table: re.Match[str], request: ParseRequest) -> str:
-    """Write the rows of a table in markup as in every format."""
-    from d2l.readers.html import parse_tree, split_page
-
-    tree = parse_tree(table[0], request)
-    page = split_page(tree, sheets=(), include_hidden=request.include_hidden)
-    return table[0] if page.dropped else "\n\n".join(section.text for section in page.sections)
-
-
-def remove_hidden(
-    text: str, request: ParseRequest
-) -> tuple[str, tuple[Finding, ...], tuple[str, ...]]:
-    """Remove hidden text, unless the request includes it: (text, findings, notes). Raises
-    DocumentError if the markup is nested too deeply."""
-    if "<" not in text and "]:" not in text:
-        return text, (), ()
-    pieces = list(cut(text))
-    hidden = find_plainly_hidden(text, pieces)
-    notes: tuple[str, ...] = ()
-    if any(piece.kind == "tag" for piece in pieces):
-        by_markup, notes = find_hidden_by_markup(text, pieces, request)
-        hidden = {**by_markup, **hidden}
-    findings = gather(
-        Finding("hidden", reason, n_chars)
-        for number, reason in sorted(hidden.items())
-        if (n_chars := count_chars(text, pieces[number]))
-    )
-    if request.include_hidden:
-        return text, findings, notes
-    return "".join(list_visible(text, pieces, hidden)), findings, notes
+def is_markup(tag: re.Match[str], env: EnvType) -> bool:
+    """True if a tag is an element of HTML, or may hide text; a bare name that nothing closes is
+    mostly a placeholder."""
+    name, rest = tag["name"].lower(), tag["rest"].strip(" /\n")
+    if name not in ELEMENTS:
+        return MAY_HIDE.search(rest) is not None
+    return bool(tag["end"] or rest) or name in UNENDED or name in env["closed"]
 
 
-def list_visible(text: str, pieces: Iterable[MarkupPiece], hidden: Iterable[int]) -> Iterator[str]:
-    """Yield the stretches of a text around its hidden pieces."""
-    numbers, at = set(hidden), 0
-    for number, piece in enumerate(pieces):
-        if number in numbers:
-            yield text[at : piece.start]
-            at = piece.end
-    yield text[at:]
+def close_elements(state: StateCore) -> None:
+    """Close elements at the end of their paragraph; tags that are no markup become text."""
+    for block in state.tokens:
+        if block.type == "html_block":
+            block.content = SITE_TAG.sub(partial(write_titles, env=state.env), block.content)
+        if block.children:
+            block.children += list(mark_text(block.children, state.env))
 
 
-def count_chars(text: str, piece: MarkupPiece) -> int:
-    """Count the characters of a hidden piece, without spaces and marks."""
-    content = text[piece.start : piece.end]
-    if piece.kind == "tag":
-        return 0
-    if piece.kind == "comment":
-        content = _COMMENT_SIGNS.sub("", content)
-    return sum(map(len, content.split()))
-
-
-def find_plainly_hidden(text: str, pieces: list[MarkupPiece]) -> dict[int, str]:
-    """Find comments, and definitions of links that no link uses, by number of piece."""
-    hidden = {n: IN_COMMENT for n, piece in enumerate(pieces) if piece.kind == "comment"}
-    defined = [n for n, piece in enumerate(pieces) if piece.kind == "definition"]
-    if defined:
-        used = set(find_used(text, pieces))
-        for number in defined:
-            definition = DEFINITION.match(text, pieces[number].start, pieces[number].end)
-            assert definition is not None  # the pattern that made the piece
-            # "[Name]: word" mostly quotes a person.
-            is_link = definition["title"] or re.search("[/#:@<]", definition["where"])
-            if is_link and fold(definition["label"]) not in used:
-                hidden[number] = UNUSED
-    return hidden
-
-
-def find_used(text: str, pieces: Iterable[MarkupPiece]) -> Iterator[str]:
-    """Yield the texts in brackets outside of definitions, folded."""
-    paragraph: list[str] = []
-    for piece in pieces:
-        if piece.kind in ("text", "code"):
-            paragraph.append(text[piece.start : piece.end])
-        elif piece.kind in ("start", "end"):
-            yield from (fold(match[1]) for match in _LABEL.finditer("".join(paragraph)))
-            paragraph = []
-    yield from (fold(match[1]) for match in _LABEL.finditer("".join(paragraph)))
-
-
-def fold(label: str) -> str:
-    """Fold a label for comparison: letters of any case, and spaces of any length."""
-    return " ".join(label.casefold().split())
-
-
-def find_hidden_by_markup(
-    text: str, pieces: list[MarkupPiece], request: ParseRequest
-) -> tuple[dict[int, str], tuple[str, ...]]:
-    """Find pieces that styles, attributes or elements hide: (reasons by number, notes)."""
-    # Not imported at the top: text without markup does not need the libraries.
-    from d2l.readers.html import parse_tree
-    from d2l.readers.html_hidden import find_hidden, own_texts
-
-    root = parse_tree("".join(write_markup(text, pieces)), request)
-    reasons: dict[int, str] = {}
-
-    def note(texts: Iterable[str], reason: str) -> None:
-        numbers = [int(mark) for mark in _MARK.findall("".join(texts))]
-        if any(count_chars(text, pieces[n]) for n in numbers):
-            reasons.update((n, reasons.get(n, reason)) for n in numbers)
-
-    for element in root.iter(*NOT_SHOWN):
-        note(element.itertext(), NOT_DISPLAYED)
-    unseen, notes = find_hidden(root)
-    for hidden in unseen:
-        element = hidden.element
-        note(element.itertext() if hidden.is_whole else own_texts(element), hidden.reason)
-    return reasons, notes
-
-
-def write_markup(text: str, pieces: list[MarkupPiece]) -> Iterator[str]:
-    """Yield the markup of a text, with numbers of pieces instead of their words, also inside the
-    elements that tags open and close; the numbers are comments for style sheets."""
-    yield "<body>"
-    in_style = False
-    for number, piece in enumerate(pieces):
-        mark = f"/*\ue000{number}\ue001*/"
-        if piece.kind == "start":
-            yield f"<{_PARAGRAPH}>"
-        elif piece.kind == "end":
-            yield f"</{_PARAGRAPH}>"
-        elif piece.kind == "tag":
-            tag = TAG.fullmatch(text, piece.start, piece.end)
-            assert tag is not None  # the pattern that made the piece
-            name, is_end = tag["name"].lower(), bool(tag["slash"])
-            in_style = not is_end if name == "style" else in_style
-            # A bare name in angle brackets is mostly a placeholder, which nothing closes.
-            is_written = is_end or name in _PLAIN_TAGS or _MAY_HIDE.search(tag["rest"])
-            written = tag[0].replace("\ue000", "") if is_written else ""
-            yield mark + written if is_end else written + mark
-        else:
-            yield mark
-            if in_style and piece.kind != "comment":
-                yield text[piece.start : piece.end].replace("\ue000", "")
+def mark_text(tokens: Sequence[Token], env: EnvType) -> Iterator[Token]:
+    """Turn tags of a paragraph that are no markup into text; yield the missing end tags."""
+    opened: list[str] = []
+    for token in tokens:
+        if token.type != "html_inline":
+            continue
+        tag = TAG.match(token.content)
+        if tag is None:
+            token.type = "html_inline" if re.match(r"<[!?][A-Za-z[-]", token.content) else "text"
+            continue
+        name = tag["name"].lower()
+        if tag["end"] and name in opened:
+            del opened[opened.index(name) :]
+        elif not is_markup(tag, env):
+            token.type = "text"
+        elif not tag["end"] and name not in EMPTY and not token.content.endswith("/>"):
+            opened.append(name)
+    for name in reversed(opened):
+        yield Token("html_inline", "", 0, content=f"</{name}>")

@@ -48,6 +48,7 @@ class ParseRequest:
     max_unpacked_bytes: int = 1 << 30  # of an archive's members together
     on_progress: Steps = ignore_steps
     include_hidden: bool = False  # keep text that a reader of the document cannot see
+    format: str = ""  # key of `formats.FORMATS`
 
 
 class Parsed(NamedTuple):

@@ -37,7 +37,7 @@ def parse_xlsx(request: ParseRequest) -> Parsed:
     try:
         import openpyxl
     except ImportError:
-        raise lacks_extra(request, f"an {KIND}") from None
+        raise lacks_extra(request) from None
     open_archive(request, KIND).close()
     sections = []
     try:

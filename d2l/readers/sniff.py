@@ -8,6 +8,7 @@ from typing import NamedTuple
 import charset_normalizer
 
 from d2l.errors import DocumentError
+from d2l.readers.formats import FORMATS
 
 HEAD_BYTES = 1024  # PDF readers look for the header within so many bytes
 MAX_CONTROL_SHARE = 0.01  # of control characters in something that is still text
@@ -40,15 +41,15 @@ MAGIC = (
     (b"\x7fELF", "a program"),
     (b"%!PS", "a PostScript document"),
 )  # the last is ASCII, but its text is not the document's
-#: Names of members, which every ZIP spells outside compressed data.
+#: Names of members, which every ZIP spells outside compressed data, and the format or its name.
 ZIP_MEMBERS = (
-    (b"word/document", "docx", "a DOCX document"),
-    (b"META-INF/container.xml", "epub", "an EPUB book"),
-    (b"xl/workbook.xml", "xlsx", "an Excel workbook"),
-    (b"xl/workbook", None, "an Excel workbook"),
-    (b"ppt/presentation", "pptx", "a PowerPoint presentation"),
-    (b"application/vnd.oasis.opendocument.text", "odt", "an OpenDocument text"),
-    (b"application/vnd.oasis.opendocument", None, "an OpenDocument file"),
+    (b"word/document", "docx"),
+    (b"META-INF/container.xml", "epub"),
+    (b"xl/workbook.xml", "xlsx"),
+    (b"xl/workbook", "an Excel workbook"),
+    (b"ppt/presentation", "pptx"),
+    (b"application/vnd.oasis.opendocument.text", "odt"),
+    (b"application/vnd.oasis.opendocument", "an OpenDocument file"),
 )
 BOMS = (  # longest first: the UTF-32 mark begins like the UTF-16 one
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -103,26 +104,31 @@ def sniff(data: bytes) -> Content:
     # Mailers and printers put junk before a PDF.
     is_late = PDF_HEADER.search(data[:HEAD_BYTES]) and b"%%EOF" in data[-HEAD_BYTES:]
     if PDF_HEADER.match(start) or is_late:
-        return Content("pdf", "a PDF document")
+        return prove("pdf")
     if data.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        for member, name, words in ZIP_MEMBERS:
+        for member, name in ZIP_MEMBERS:
             if member in data:
-                return Content(name, words)
+                return prove(name) if name in FORMATS else Content(None, name)
         return Content(None, "a ZIP archive")
     if data.startswith(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"):
         if "EncryptedPackage".encode("utf-16-le") in data:
             return Content(None, "an encrypted Office document")
         return Content(None, "an Office document of the old binary kind (.doc, .xls, .ppt)")
     if data.startswith(b"{\\rtf"):
-        return Content("rtf", "an RTF document")
+        return prove("rtf")
     for magic, words in MAGIC:
         if data.startswith(magic):
             return Content(None, words)
     if HTML_START.match(start):
-        return Content("html", "an HTML page")
+        return prove("html")
     if XML_START.match(start):
         return Content("xml", "an XML document")
     return Content("text", "text") if detect_sample(data) else Content(None, BINARY)
+
+
+def prove(format: str) -> Content:
+    """Make the content of a known format."""
+    return Content(format, FORMATS[format].description)
 
 
 def decode(data: bytes, name: str, encoding: str | None = None) -> Decoded:

@@ -128,10 +128,10 @@ def test_what_changed_is_made_again_and_failures_are_lines_that_are_tried_again(
 
 
 def test_what_was_found_in_a_document_stands_in_its_result(place: Path) -> None:
-    text = "The key is AKIAIOSFODNN7EXAMPLQ, keep it. The pump is red."
+    text = "The name is pay\u200bpal. The pump is red."
     (place / "docs" / "0.txt").write_text(text, "utf-8")
     result = Worker(make_job()).do(list_rows(["docs/0.txt"])[0])
-    assert any("secret" in warning for warning in result.to_json()["warnings"])
+    assert any("invisible" in warning for warning in result.to_json()["warnings"])
     assert (
         "warnings" not in Worker(make_job()).do(BatchRow("1", "1.lora", ("docs/1.txt",))).to_json()
     )

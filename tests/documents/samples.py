@@ -42,8 +42,8 @@ def parse_here(data: bytes, name: str = "sample", *, include_hidden: bool = Fals
     """The same in this process: for many small documents, whose parsers can be trusted."""
     source = Source(name, path=Path(name) if Path(name).suffix else None, data=data)
     format = choose_format(source, sniff(data), None)
-    request = ParseRequest(name, data, include_hidden=include_hidden)
-    return make_document(source, format, request, parse(format, request))
+    request = ParseRequest(name, data, include_hidden=include_hidden, format=format)
+    return make_document(source, request, parse(request))
 
 
 def pdf_line(text: str, x: float, y: float, size: float = 10, font: str = "F1") -> str:

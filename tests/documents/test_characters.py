@@ -1,11 +1,10 @@
 """Characters that nothing shows: what may carry a message is told, what scripts need is not."""
 
 import time
-import unicodedata
 
 import pytest
 
-from d2l.documents.screening.characters import bound_marks, find_unseen, spell_plainly
+from d2l.documents.screening.characters import find_unseen
 
 BITS = "\u200b\u200c\u200c\u200b\u200b\u200c" * 8
 
@@ -73,17 +72,6 @@ def test_characters_that_scripts_and_signs_need_are_not(text: str) -> None:
     assert list(find_unseen(text)) == []
 
 
-def test_words_are_spelled_plainly_without_any_of_them() -> None:
-    assert spell_plainly("ig\u034fno\u3164re\ufff9 pre\U000e0fffvious") == "ignore previous"
-
-
-def test_marks_are_kept_up_to_a_bound_in_a_row() -> None:
-    assert bound_marks("a" + "\u0301" * 30 + "e\u0301") == "a" + "\u0301" * 30 + "e\u0301"
-    assert bound_marks("a" + "\u0301\uff9e" * 30 + "b") == "a" + "\u0301\uff9e" * 15 + "b"
-    word = "Việt क्षि が"
-    assert spell_plainly(word) == unicodedata.normalize("NFKC", word)
-
-
 @pytest.mark.parametrize(
     "text",
     [
@@ -99,6 +87,5 @@ def test_marks_are_kept_up_to_a_bound_in_a_row() -> None:
 def test_text_of_strangers_takes_the_time_of_one_pass(text: str) -> None:
     """The square of these lengths would take more than ten seconds."""
     began = time.process_time()
-    spell_plainly(text)
     list(find_unseen(text))
     assert time.process_time() - began < 2

@@ -3,9 +3,10 @@ from pathlib import Path
 import pytest
 
 from d2l.documents.document import Source
-from d2l.documents.read import READERS, read_document
+from d2l.documents.read import read_document
 from d2l.documents.sandbox import ReadLimits
 from d2l.errors import DocumentError
+from d2l.readers.formats import FORMATS
 from d2l.readers.parsing import Heading, Section
 from tests.documents import samples
 from tests.documents.samples import make_docx, make_epub, make_pdf, make_zip, pdf_page, read_bytes
@@ -128,7 +129,7 @@ def test_format_goes_by_content_then_suffix(data: bytes, name: str, format: str)
 def test_format_option_goes_before_the_suffix() -> None:
     assert read_bytes(HTML, "a.html", format="text").text == HTML.decode()
     assert read_bytes(b"# One\n", "-", format="markdown").sections == (
-        Section("# One", heading="One", headings=(Heading(0, 1, "One"),)),
+        Section("One", heading="One", headings=(Heading(0, 1, "One"),)),
     )
 
 
@@ -140,9 +141,9 @@ def test_document_says_where_its_bytes_came_from() -> None:
 
 
 def test_every_reader_has_its_own_suffixes_and_a_description() -> None:
-    suffixes = [suffix for reader in READERS.values() for suffix in reader.suffixes]
+    suffixes = [suffix for reader in FORMATS.values() for suffix in reader.suffixes]
     assert len(suffixes) == len(set(suffixes))
-    assert all(reader.description for reader in READERS.values())
+    assert all(reader.description for reader in FORMATS.values())
 
 
 @pytest.mark.parametrize(

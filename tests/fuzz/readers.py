@@ -234,9 +234,11 @@ def _make_document_readers(files: Sequence[Path]) -> dict[str, Reader]:
         """As the child does it, where an exception becomes a line and a crash another."""
 
         def read(data: bytes) -> object:
-            request = ParseRequest("a", data, max_chars=1_000_000, max_unpacked_bytes=1 << 24)
+            request = ParseRequest(
+                "a", data, max_chars=1_000_000, max_unpacked_bytes=1 << 24, format=format
+            )
             try:
-                return parse_document(format, request)
+                return parse_document(request)
             except DocumentError:
                 raise
             except Exception as error:
@@ -248,7 +250,7 @@ def _make_document_readers(files: Sequence[Path]) -> dict[str, Reader]:
         return lambda data: read_document(Source(name, Path(name), data=data))
 
     return {
-        "markdown": Reader(texts, take("a.md")),
+        "markdown": Reader(texts, parse("markdown")),
         **{name: Reader((*texts, *MARKED), parse(name))
            for name in ("csv", "srt")},
         "eml": Reader((MAIL,), parse("eml")),

@@ -1,12 +1,11 @@
+import re
 import textwrap
-import time
 from base64 import b64encode
 
 import pytest
 
 from d2l.documents.read import read_document
-from d2l.readers.parsing import Heading, Section
-from d2l.readers.text import find_headings
+from d2l.readers.parsing import Section
 from tests.documents import samples
 from tests.documents.samples import parse_here, read_bytes
 
@@ -24,54 +23,6 @@ def test_plain_text_comes_back_as_it_is_but_for_line_ends(raw: bytes, text: str)
     assert read_bytes(raw, "a.txt").sections == (Section(text),)
 
 
-def test_markdown_is_cut_at_headings_and_nowhere_else() -> None:
-    text = """\
----
-title: no heading
----
-Intro.
-
-# One #
-Text
-```sh
-# a comment
-```
-
-Two
-===
-| a | b |
-|---|---|
-| 1 | 2 |
-
-- item
----
-
-####### seven
-
-~~~
-## code
-~~~~
-
-## Three
-"""
-    sections = read_bytes(text.encode(), "a.md").sections
-    assert [section.heading for section in sections] == [None, "One", "Two", "Three"]
-    headings = [section.headings for section in sections]
-    assert headings == [
-        (),
-        (Heading(0, 1, "One"),),
-        (Heading(0, 1, "Two"),),
-        (Heading(0, 2, "Three"),),
-    ]
-    assert sections[1].text == "# One #\nText\n```sh\n# a comment\n```"
-    assert "a | b\na: 1 | b: 2" in sections[2].text
-
-
-def test_markdown_text_is_kept_but_for_empty_lines_around_sections() -> None:
-    document = read_bytes(b"\n# A\n\nx\n\n\n# B\ny\n", "a.md")
-    assert document.text == "# A\n\nx\n\n# B\ny"
-
-
 def wrap_lines(text: str, width: int, indent: str = "") -> str:
     return f"\n{indent}".join(textwrap.wrap(text, width))
 
@@ -86,7 +37,7 @@ LEFT_OUT = "characters of base64 (pictures or files) left out"
         (
             "a.md",
             f"# A\n\n![x](data:image/png;base64,{PICTURE})\n",
-            "# A\n\n![x](data:image/png;base64,)",
+            "A\n\nx",
         ),
         (
             "a.vcf",
@@ -119,15 +70,6 @@ def test_an_e_mail_that_is_not_decoded_is_noted() -> None:
     assert parse_here(b"timeout=90 port=80 size=C0FFEE " * 20, "a.txt").notes == ()
 
 
-def test_the_imports_of_mdx_are_no_text() -> None:
-    imports = "import Tabs from '@theme/Tabs';\nexport const x = 1\n\n"
-    code = "```js\nimport a from 'b'\n```\nimport is a word."
-    text = f"---\ntitle: x\n---\n{imports}# Pump\n\n{code}"
-    kept = f"---\ntitle: x\n---\n\n# Pump\n\n{code}"
-    assert parse_here(text.encode(), "a.mdx").text == kept
-    assert parse_here(text.encode(), "a.md").text == kept
-
-
 def test_long_plain_text_is_exact() -> None:
     source = samples.shared_doc("debian-faq.zh-cn.txt")
     assert source.path is not None
@@ -138,46 +80,6 @@ def test_sections_of_a_long_markdown_file_hold_all_its_words() -> None:
     source = samples.shared_doc("almanac.md")
     assert source.path is not None
     document = read_document(source)
-    assert document.text.split() == source.path.read_text("utf-8").split()
+    words = re.sub(r"[*`|\\]|^(#+|-|\d+\.) ", " ", source.path.read_text("utf-8"), flags=re.M)
+    assert set(re.findall(r"\w+", words)) == set(re.findall(r"\w+", document.text))
     assert document.sections[1].heading == "Afghanistan"
-
-
-@pytest.mark.parametrize(
-    ("lines", "level", "title"),
-    [
-        ("# A", 1, "A"),
-        ("   ###### A b \t", 6, "A b"),
-        ("## A ##", 2, "A"),
-        ("## A#", 2, "A#"),
-        ("# C# ## \t", 1, "C#"),
-        ("# #", 1, "#"),
-        ("#", 1, None),
-        ("#\t", 1, None),
-        ("A\n==", 1, "A"),
-        ("A\n--", 2, "A"),
-    ],
-)
-def test_headings_have_the_level_and_the_title_that_their_marks_say(
-    lines: str, level: int, title: str | None
-) -> None:
-    assert list(find_headings(lines.split("\n"))) == [(0, level, title)]
-
-
-@pytest.mark.parametrize("line", ["    # A", "#A", "####### A", r"\# A"])
-def test_other_lines_with_a_mark_are_no_headings(line: str) -> None:
-    assert list(find_headings([line])) == []
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "---\n" + "key: value\n" * 200_000,  # front matter that nothing ends
-        "# a" + " " * 2_000_000 + "b",
-        "# a" + " #" * 1_000_000 + "b",
-    ],
-)
-def test_long_markdown_takes_the_time_of_one_pass(text: str) -> None:
-    """The square of these lengths would take hours."""
-    began = time.process_time()
-    list(find_headings(text.split("\n")))
-    assert time.process_time() - began < 5

@@ -121,10 +121,3 @@ def test_prose_beside_the_main_text_is_told() -> None:
     assert (dropped.kind, dropped.count) == ("dropped", len(SENTENCE))
     assert dropped.what == "Set the valve to 3.7 bar before you …"
     assert (furniture.kind, furniture.what) == ("furniture", "Imprint")
-
-
-def test_a_secret_in_furniture_is_not_told() -> None:
-    body = (
-        "<!doctype html><body><p>Seen.</p><nav>password: Tr0ub4dor&amp;3 <a href=x>Home</a></nav>"
-    )
-    assert [f.what for f in parse_here(body.encode(), "a.html").findings] == ["words like a secret"]

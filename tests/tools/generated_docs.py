@@ -19,8 +19,8 @@ from typing import Any
 from d2l.bases.families import FAMILIES
 from d2l.commands import main as cli
 from d2l.commands.lazy import Groups
-from d2l.documents.read import READERS
 from d2l.hypernets.registry import ALIASES, DEFAULT
+from d2l.readers.formats import FORMATS
 from d2l.runtimes.catalog import RUNTIMES
 from d2l.runtimes.export import EXPORTERS
 from d2l.runtimes.parts import TARGETS
@@ -85,7 +85,7 @@ def write_inputs() -> str:
     """The table of document formats."""
     rows = [
         [f"`{name}`", reader.description, " ".join(f"`{s}`" for s in reader.suffixes)]
-        for name, reader in READERS.items()
+        for name, reader in FORMATS.items()
     ]
     return make_table(("format", "what", "suffixes"), rows)
 

@@ -1,1 +1,1 @@
-"""Screening: invisible characters, instructions to models and secrets in a document's text."""
+"""Screening: invisible characters in a document's text."""

@@ -1,7 +1,6 @@
 """Invisible characters: Unicode tags, controls of direction, and signs without a width."""
 
 import re
-import unicodedata
 from collections.abc import Iterator
 
 # Flags of England, Scotland and Wales are a black flag with tags behind it.
@@ -33,7 +32,6 @@ _NOTHING = (
     "\U0001d173-\U0001d17a\U000e0080-\U000e0fff"
 )
 _IGNORED = re.compile(f"[{_NOTHING}]+")
-_UNSEEN = re.compile(f"[{_NOTHING}\u202a-\u202e\u2066-\u2069\U000e0000-\U000e007f]+")
 MIN_RUN = 4  # no script and no emoji needs as many in a row
 MIN_SCATTERED = 8  # idle characters in one section: copied text has fewer
 _IN_WORDS = "\xad\u034f"  # characters that may stand in any word
@@ -43,16 +41,6 @@ _OPERATORS = "\u2061\u2062\u2063\u2064"  # of formulas: "times", "of", and such
 # Letters, signs and spaces that no joiner changes: Latin, Greek, Cyrillic, and usual marks.
 _PLAIN = re.compile("[\x00-\u02ff\u0370-\u0482\u048a-\u052f\u1e00-\u206f]?")
 _SELECTED = "#*0123456789\xa9\xae\u203c\u2049"  # emoji of old signs, with a selector
-
-MAX_MARKS = 30  # in a row: Unicode's own bound for text that is read as a stream (UAX #15)
-
-#: Letters of other alphabets that look like Latin ones, for words that mix both.
-_ALIKE = str.maketrans(
-    "аеорсухіјѕһԁԛԝАВЕКМНОРСТХІЈЅοανΑΒΕΖΗΙΚΜΝΟΡΤΥΧ",
-    "aeopcyxijshdqwABEKMHOPCTXIJSoavABEZHIKMNOPTYX",
-)
-_OTHER_ALPHABET = re.compile("[\u0370-\u052f]")
-_WORD = re.compile(r"\w+")
 
 
 def remove_tags(text: str) -> tuple[str, int]:
@@ -132,36 +120,3 @@ def _is_idle(run: str, before: str, after: str, goes_both_ways: bool) -> bool:
     if len(run) == 1 and run in _BREAKS:
         return not at_end and all(char.isalnum() or char.isspace() for char in (before, after))
     return run not in _OPERATORS
-
-
-def spell_plainly(text: str) -> str:
-    """Spell a text as it looks: without invisible characters, with ordinary letters for wide ones,
-    and with Latin letters for look-alikes in Latin words. Line ends stay, so that lines can be
-    counted."""
-    if text.isascii():
-        return text
-    plain = unicodedata.normalize("NFKC", bound_marks(_UNSEEN.sub("", text)))
-    if _OTHER_ALPHABET.search(plain) is None:
-        return plain
-    return _WORD.sub(_spell_in_latin, plain)
-
-
-def bound_marks(text: str) -> str:
-    """Limit combining marks to `MAX_MARKS` in a row: sorting marks takes time with the square of
-    their number."""
-    marks = "".join(re.escape(char) for char in sorted(set(text)) if _is_mark(char))
-    return re.sub(f"([{marks}]{{{MAX_MARKS}}})[{marks}]+", r"\1", text) if marks else text
-
-
-def _is_mark(char: str) -> bool:
-    # Some characters are no marks themselves, but decompose into marks.
-    return not char.isascii() and unicodedata.combining(unicodedata.normalize("NFKD", char)[0]) > 0
-
-
-def _spell_in_latin(match: "re.Match[str]") -> str:
-    word = match[0]
-    if word.isascii() or _OTHER_ALPHABET.search(word) is None:
-        return word
-    latin = word.translate(_ALIKE)
-    mixes = latin.isascii() and any(char.isascii() and char.isalpha() for char in word)
-    return latin if mixes else word
