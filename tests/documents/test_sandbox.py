@@ -87,7 +87,7 @@ def test_xml_entities_are_not_expanded() -> None:
 
 def test_crash_of_the_parser_is_told_with_its_signal() -> None:
     request, limits = ParseRequest("a.pdf", b""), ReadLimits()
-    error = explain(explain_death(-11, b"d2l worker ready\n"), "pdf", request, limits)
+    error = explain(explain_death(-11, b"d2l worker ready\n"), request, limits)
     assert error.message == ("a.pdf: damaged or not a valid document (the parser crashed: SIGSEGV)")
 
 
