@@ -17,6 +17,7 @@ import pytest
 from d2l.adapters import provenance
 from d2l.hypernets.doc_to_lora.network import DocToLoraConfig
 from d2l.hypernets.formats import native
+from d2l.hypernets.kv.config import KvConfig
 from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.shine.network import ShineConfig
 from d2l.hypernets.text_to_lora.network import TextToLoraConfig
@@ -35,7 +36,8 @@ def describe_config(config: type) -> object:
 #: File: version, digest, and what is digested. A seat network says 0 or 1 for itself (its config).
 FORMATS: dict[str, tuple[int, str, Callable[[], object]]] = {
     "d2l.json": (3, "4939108861885090", read_schema),
-    "config.json of seats": (1, "7f850932dd396214", lambda: describe_config(SeatsConfig)),
+    "config.json of seats": (1, "01d1bdea21960f27", lambda: describe_config(SeatsConfig)),
+    "config.json of kv": (1, "c0aa16fb66d84f57", lambda: describe_config(KvConfig)),
     "config.json of doc_to_lora": (1, "634373ab7b7dd4e9", lambda: describe_config(DocToLoraConfig)),
     "config.json of shine": (1, "7f75801f40b3318b", lambda: describe_config(ShineConfig)),
     "config.json of text_to_lora": (

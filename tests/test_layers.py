@@ -32,7 +32,7 @@ FLOORS: tuple[dict[str, str], ...] = (
         "serve": "datasets adapters parts answer",
     },
     {"compiler": "documents datasets bases adapters hypernets files"},
-    {"change": "bases adapters hypernets compiler"},
+    {"change": "bases adapters hypernets parts compiler"},
     {"api": "documents datasets bases adapters hypernets answer runtimes compiler change files"},
     {
         "batch": "documents adapters hypernets compiler api files",

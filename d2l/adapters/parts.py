@@ -11,9 +11,9 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from d2l.adapters.info import PART_VALUES, PARTS, TEXT, AdapterInfo, count_json_bytes
 from d2l.adapters.module_names import list_layers
@@ -37,6 +37,10 @@ _N_TURNS, _MOST_TURNS = 7, 4096  # their number, and characters in all
 #: Most tokens of an opening without seats, the base's template with an instruction: it stands in
 #: front of each part. Those of known bases have 39 to 61.
 _MOST_LEAD = 512
+#: Class of `d2l.parts` that reads an adapter's parts.
+PartKind = Literal["ranks", "seats", "kv"]
+#: Fields of an index that follow from the kind of its parts.
+_OF_KIND = {"kind", "turns", "n_suffix"}
 _KEYS = ".k_proj.lora_B.weight"
 _PAGE = re.compile(r"p\. (\d{1,9})")
 _AGAIN = "compile the document again, or ask with --whole"
@@ -80,18 +84,20 @@ class PartRecord(Record):
 
 
 class PartIndex(Record):
-    """Content of parts.json; `opening` is the longest: each part's opening is a prefix of it. In an
-    opening without seats nothing hangs: parts stand behind it, then questions and answers, with
-    `turns` (the fields of `TurnTexts`) around them. The last `n_end` seats of a part are trained,
-    and have no text.
+    """Content of parts.json; `kind` names the class that reads them, which older files lack. The
+    `opening` is the longest: each part's opening is a prefix of it. If it has no seats, a prompt is
+    opening, part, question and answer, with `turns` (the fields of `TurnTexts`) between them. The
+    last `n_suffix` seats of a part are trained, and have no text.
 
     Format 2 has memories in four bits beside those in eight, which older versions cannot read.
     """
 
+    model_config = ConfigDict(populate_by_name=True)
     format: Literal[1, 2] = 1
+    kind: PartKind | None = None
     opening: Opening | None = None
     turns: Rows[Text] = ()
-    n_end: Count = 0
+    n_suffix: Annotated[Count, Field(alias="n_end")] = 0
     parts: Rows[PartRecord]
 
     @model_validator(mode="after")
@@ -104,16 +110,20 @@ class PartIndex(Record):
         return self
 
 
+def _refuse_memory(n: int) -> "Stored":
+    raise LookupError(n)
+
+
 @dataclass(frozen=True)
 class Parts:
     """The parts of an adapter, one for each of its chunks, in their order.
 
-    `stored` reads the tensors of a part's memory, by its index, as the file has them; None if parts
-    are ranks of the weights.
+    `stored` reads the tensors of a part's memory, by its index, as the file has them. Parts without
+    seats have no memory.
     """
 
     index: PartIndex
-    stored: Callable[[int], "Stored"] | None = None
+    stored: Callable[[int], "Stored"] = _refuse_memory
 
     @property
     def records(self) -> tuple[PartRecord, ...]:
@@ -129,13 +139,12 @@ class Parts:
         """Select parts, in the order of `indices`."""
         index = self.index.model_copy(update={"parts": tuple(self.records[n] for n in indices)})
         stored = self.stored
-        return Parts(index, stored and (lambda n: stored(indices[n])))
+        return Parts(index, lambda n: stored(indices[n]))
 
     def read(self, n: int, dtype: "torch.dtype | None" = None) -> "Memory":
         """Read the memory of part `n`, in fp32 by default; raises AdapterError if it is damaged."""
         import torch
 
-        assert self.stored is not None
         try:
             return restore_memory(self.stored(n), dtype or torch.float32)
         except ShapeError as error:
@@ -144,8 +153,12 @@ class Parts:
 
     def check_values(self) -> None:
         """Read all memories; raises AdapterError if any is damaged, or was changed."""
-        for n in range(len(self.records) if self.stored is not None else 0):
+        for n in self.list_memories():
             self.read(n)
+
+    def list_memories(self) -> list[int]:
+        """List the parts that have a memory."""
+        return [n for n, record in enumerate(self.records) if record.n_seats]
 
 
 def join_parts(several: Sequence[Parts]) -> Parts:
@@ -157,16 +170,18 @@ def join_parts(several: Sequence[Parts]) -> Parts:
     index = PartIndex(
         format=max((own.index.format for own in several), default=1),
         opening=longest,
-        **{name: getattr(first, name) for name in first.model_fields_set & {"turns", "n_end"}},
+        **{
+            name: getattr(first, name)
+            for name in first.model_fields_set & {"kind", "turns", "n_suffix"}
+        },
         parts=tuple(own.records[n] for own, n in owners),
     )
 
     def find_stored(n: int) -> "Stored":
         own, n_own = owners[n]
-        assert own.stored is not None
         return own.stored(n_own)
 
-    return Parts(index, find_stored if all(own.stored for own in several) else None)
+    return Parts(index, find_stored)
 
 
 def keep_memories(index: PartIndex, memories: "Sequence[Memory]", bits: int) -> Parts:
@@ -185,14 +200,13 @@ def write_parts(parts: Parts, folder: Path) -> None:
     from safetensors.torch import save_file
 
     write_index(parts.index, folder / PARTS)
-    if parts.stored is None:
-        return
     tensors = {
         f"{n}.{name}": tensor
-        for n in range(len(parts.records))
+        for n in parts.list_memories()
         for name, tensor in parts.stored(n).items()
     }
-    save_file(tensors, folder / PART_VALUES, {"format": "pt"})
+    if tensors:
+        save_file(tensors, folder / PART_VALUES, {"format": "pt"})
 
 
 def read_parts(info: AdapterInfo) -> Parts | None:
@@ -225,12 +239,12 @@ def _find_misfit(index: PartIndex, provenance: Provenance) -> str | None:
         return "an opening is missing, here or in d2l.json"
     if opening is None:
         return None
-    if not opening.seats and len(opening.ids) > _MOST_LEAD:
+    if opening.most_seats is None and len(opening.ids) > _MOST_LEAD:
         return f"an opening of {len(opening.ids):,} tokens, at most {_MOST_LEAD} are read"
     for n, part in enumerate(parts):
-        most = len(opening.seats) or part.n_tokens
-        if not index.n_end < part.n_seats <= most:
-            return f"part {n} has {part.n_seats:,} seats, expected {index.n_end + 1} to {most:,}"
+        least, most = index.n_suffix + 1, opening.most_seats or part.n_tokens
+        if not least <= part.n_seats <= most:
+            return f"part {n} has {part.n_seats:,} seats, expected {least} to {most:,}"
     return None
 
 

@@ -35,7 +35,7 @@ class Record(BaseModel):
 
     def to_json(self) -> dict[str, Any]:
         """Values for JSON: those that were read or given."""
-        values: dict[str, Any] = _plain(self.model_dump(exclude_unset=True))
+        values: dict[str, Any] = _plain(self.model_dump(exclude_unset=True, by_alias=True))
         return values
 
 
@@ -121,6 +121,11 @@ class Opening(Record):
         if any(seat >= len(self.ids) for seat in self.seats):
             raise ValueError("a seat is no position of its ids")
         return self
+
+    @property
+    def most_seats(self) -> int | None:
+        """Number of its seats; None if nothing hangs in it: parts stand behind it."""
+        return len(self.seats) or None
 
 
 class Prompt(Record):

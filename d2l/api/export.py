@@ -33,7 +33,8 @@ def export(
     with _in_folder(adapter) as (folder, called):
         if to not in parts.TARGETS:
             return pipeline.run(folder, Path(path), wanted, called=called)
-        from d2l.change.parents import ChangeOptions, read_parent
+        from d2l.change.kinds import read_parent
+        from d2l.change.parents import ChangeOptions
         from d2l.change.parts import split_parts
 
         parts.refuse_export(Path(path), force=wanted.force)

@@ -7,9 +7,12 @@ import contextlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from d2l.bases.tokenizers import BaseTokenizer
 from d2l.errors import BaseModelError, D2LError
+
+if TYPE_CHECKING:
+    from d2l.bases.tokenizers import BaseTokenizer
 
 Turn = Mapping[str, str]
 #: Renders turns as a prompt: (turns, whether an answer is to follow) → text.
@@ -60,7 +63,7 @@ class TurnTexts:
         return text + self.answer_start
 
 
-def read_turns(tokenizer: BaseTokenizer) -> TurnTexts:
+def read_turns(tokenizer: "BaseTokenizer") -> TurnTexts:
     """Take the base's own chat template apart; raises BaseModelError."""
     if not tokenizer.chat.chat_template:
         raise BaseModelError(

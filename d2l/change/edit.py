@@ -4,25 +4,18 @@ The provenance names the ranks, or seats, of each chunk; no document is read. Th
 belongs to no document, stays.
 """
 
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from d2l.adapters.deltas import keep_ranks
 from d2l.adapters.peft_folder import AdapterContent
 from d2l.adapters.provenance import ChunkRecord
 from d2l.adapters.selectors import select
-from d2l.adapters.weights import LoraWeights, Memory
-from d2l.change.parents import ChangeOptions, Parent, pick_dtype, read_parent
-from d2l.change.parts import fill_opening, join_memories_of
+from d2l.change.kinds import AnyParent, read_parent, span_of
+from d2l.change.parents import ChangeOptions, Parent, pick_dtype
 from d2l.change.records import Change, describe
-from d2l.change.seats import load_seats_of, seat_again
 from d2l.errors import AdapterError
-from d2l.hypernets.seats.config import SeatsConfig
 
 
 @dataclass(frozen=True)
@@ -33,7 +26,7 @@ class EditPlan:
     ranks (or seats) that are left.
     """
 
-    parent: Parent
+    parent: AnyParent
     values: Mapping[str, Any]
     stays: tuple[int, ...]
     rank: int
@@ -74,43 +67,19 @@ def prepare(
     chunks = parent.chunks
     records = parent.parts.records if parent.parts is not None else ()
     stays, remarks = _choose(values, chunks, [record.headings for record in records])
-    if parent.has_seats and parent.parts is not None and len(stays) < len(chunks):
-        left = sum(fill_opening(parent, stays))
-    elif parent.has_seats:
-        left = len(_indices([chunks[n] for n in stays]))
-        if not left:
-            raise AdapterError(
-                "the chunks that would be left have no seats of their own",
-                hint="drop less, or compile the document again",
-            )
-    else:
-        gone = set(range(len(chunks))) - set(stays)
-        left = parent.rank - len(set(_indices([chunks[n] for n in sorted(gone)]).tolist()))
-    return EditPlan(parent, values, tuple(stays), left, tuple(remarks))
+    return EditPlan(parent, values, tuple(stays), parent.count_left(stays), tuple(remarks))
 
 
 def run(plan: EditPlan, options: ChangeOptions) -> AdapterContent:
     """Edit as planned, in memory; the old adapter stays. Raises D2LError."""
-    if plan.gone and plan.parent.has_seats and plan.parent.parts is not None:
-        plan = replace(plan, parent=join_memories_of(plan.parent, plan.stays))
-    parent, chunks = plan.parent, plan.parent.chunks
-    left = [chunks[n] for n in plan.stays]
-    memory = seats = None
-    if parent.has_seats:
-        weights, memory, config = _edit_seats(plan, options)
-        seats, left = (config, weights.rank), _line_up(left)
-    else:
-        weights = _edit_ranks(plan)
-        left = _close_gaps(left, [chunks[n] for n in plan.gone])
+    parent = plan.parent
+    made = parent.drop(plan.stays, options)
     stays = set(plan.stays)
     change = Change(
         verb="edit",
         values=plan.values,
-        title=f"An adapter of {len(left)} of {len(chunks)} chunks",
-        weights=weights,
-        chunks=left,
-        memory=memory,
-        seats=seats,
+        title=f"An adapter of {len(plan.stays)} of {len(parent.chunks)} chunks",
+        made=made,
         warnings=plan.warnings,
         parts=parent.content.parts and parent.content.parts.select(plan.stays),
         records=tuple(r for n, r in enumerate(parent.content.records) if n in stays),
@@ -146,7 +115,7 @@ def _refuse_mixed(parent: Parent) -> None:
             f"{where}: is a mixture of seats and other adapters, whose ranks cannot be told apart",
             hint="edit the adapter of the document, then merge again",
         )
-    spans = [span for span in map(_ranks_of, chunks) if span[0] < span[1]]
+    spans = [span for span in map(span_of, chunks) if span[0] < span[1]]
     averaged = parent.options.merge == "average" and len(chunks) > 1
     if averaged or len(set(spans)) < len(spans):  # ranks of several chunks are a mean
         raise AdapterError(
@@ -169,58 +138,3 @@ def _choose(
     if not stays:
         raise AdapterError("no chunk would be left", hint="drop less")
     return stays, remarks
-
-
-def _edit_ranks(plan: EditPlan) -> LoraWeights:
-    """Leave out the ranks of dropped chunks; all others stay, the bias's among them."""
-    weights, chunks = plan.parent.weights, plan.parent.chunks
-    dropped = set(_indices([chunks[n] for n in plan.gone]).tolist())
-    left = [rank for rank in range(weights.rank) if rank not in dropped]
-    return keep_ranks(weights, torch.tensor(left, dtype=torch.long))
-
-
-def _edit_seats(plan: EditPlan, options: ChangeOptions) -> tuple[LoraWeights, Memory, SeatsConfig]:
-    """Select the seats of the chunks that stay from the memory, and seat them again."""
-    parent = plan.parent
-    memory, factors = parent.memory, parent.seat_factors()
-    stay = _indices([parent.chunks[n] for n in plan.stays])
-    left = Memory(memory.keys[:, stay].contiguous(), memory.values[:, stay].contiguous())
-    seats = load_seats_of(parent, options)
-    strength = float(parent.options.bias_scale)
-    return seat_again(seats, left, factors[stay], bias_scale=strength), left, seats.config
-
-
-def _indices(chunks: Sequence[ChunkRecord]) -> torch.Tensor:
-    """List the ranks, or seats, of chunks, in order."""
-    spans = [range(*_ranks_of(chunk)) for chunk in chunks]
-    return torch.tensor([rank for span in spans for rank in span], dtype=torch.long)
-
-
-def _ranks_of(chunk: ChunkRecord) -> tuple[int, int]:
-    assert chunk.ranks is not None  # `_refuse_mixed` checked
-    return chunk.ranks
-
-
-def _line_up(chunks: Sequence[ChunkRecord]) -> list[ChunkRecord]:
-    """Move the seats of chunks together, as in a memory of these chunks alone."""
-    result, start = [], 0
-    for chunk in chunks:
-        begin, end = _ranks_of(chunk)
-        stop = start + end - begin
-        result.append(chunk.model_copy(update={"ranks": (start, stop)}))
-        start = stop
-    return result
-
-
-def _close_gaps(chunks: Sequence[ChunkRecord], gone: Sequence[ChunkRecord]) -> list[ChunkRecord]:
-    """Move the ranks of chunks down over those of the dropped chunks."""
-    left = sorted(map(_ranks_of, gone), key=lambda span: span[1])
-    ends, before = [stop for _, stop in left], [0]
-    for start, stop in left:
-        before.append(before[-1] + stop - start)
-    result = []
-    for chunk in chunks:
-        start, stop = _ranks_of(chunk)
-        moved = before[bisect_right(ends, start)]
-        result.append(chunk.model_copy(update={"ranks": (start - moved, stop - moved)}))
-    return result

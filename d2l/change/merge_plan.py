@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
-from d2l.change.parents import Parent, read_parent
+from d2l.change.kinds import AnyParent, read_parent, sort_parents
+from d2l.change.parents import Parent
 from d2l.errors import AdapterError, MergeError, OptionError
+from d2l.hypernets.kv.config import read_seated
 from d2l.hypernets.registry import find_on_disk, name_known
-from d2l.hypernets.seats.config import SeatsConfig, read_config
+from d2l.hypernets.seats.seated_config import SeatedConfig
 from d2l.hypernets.seats.sharing import (
     SeatShare,
     find_forgotten,
@@ -38,7 +40,7 @@ class MergePlan:
     `checkpoint`: the network that the user named, if any.
     """
 
-    parents: tuple[Parent, ...]
+    parents: tuple[AnyParent, ...]
     shares: tuple[float, ...]
     method: str
     max_rank: int | None
@@ -78,8 +80,9 @@ def prepare(
     checked = _check_shares(parents, shares, method)
     before = tuple(parent.count_seats() for parent in parents)
     after, heads, warnings = before, 0, list[str]()
-    rank = sum(parent.rank for parent in parents if not parent.has_seats)
-    if seated := [parent for parent in parents if parent.has_seats]:
+    seated, rest = sort_parents(parents)
+    rank = sum(parent.rank for parent in rest)
+    if seated:
         _refuse_different(seated)
         config = _read_config(seated[0], checkpoint, offline)
         heads = config.kv_heads
@@ -89,7 +92,7 @@ def prepare(
             dense = not 0 < n_tokens <= config.held_density * config.max_seats
             after = tuple((level_seats if dense else split_seats)(before, config.max_seats))
         n_seats = max(sum(after), config.min_seats)  # those of the shortest opening
-        rank += config.find_rank(n_seats) if len(seated) == len(parents) else n_seats
+        rank += n_seats if rest else config.find_rank(n_seats)
         if after != before:
             warnings += _warn_of_fewer(parents, before, after, config)
         if max_rank is not None and max_rank < rank:
@@ -105,7 +108,7 @@ def prepare(
     )  # fmt: skip
 
 
-def _read_config(parent: Parent, checkpoint: str | None, offline: bool) -> SeatsConfig:
+def _read_config(parent: Parent, checkpoint: str | None, offline: bool) -> SeatedConfig:
     """Read the configuration of the network that made a seats adapter."""
     provenance = parent.provenance
     assert provenance is not None  # it has seats
@@ -116,7 +119,7 @@ def _read_config(parent: Parent, checkpoint: str | None, offline: bool) -> Seats
         from d2l.hypernets.networks import find_checkpoint
 
         path = find_checkpoint(name, base=provenance.base.name, offline=offline).path
-    return read_config(path / "config.json")
+    return read_seated(path / "config.json")
 
 
 def _check_shares(
@@ -163,13 +166,13 @@ def _refuse_different(parents: Sequence[Parent]) -> None:
         )
 
 
-def _count_tokens(parent: Parent, config: SeatsConfig) -> int:
+def _count_tokens(parent: Parent, config: SeatedConfig) -> int:
     """Count the tokens of the documents in an adapter; 0 if it does not record them."""
     return sum(max(chunk.n_tokens - len(config.read_opening), 0) for chunk in parent.chunks)
 
 
 def _warn_of_fewer(
-    parents: Sequence[Parent], before: Sequence[int], after: Sequence[int], config: SeatsConfig
+    parents: Sequence[Parent], before: Sequence[int], after: Sequence[int], config: SeatedConfig
 ) -> list[str]:
     if all(map(_has_parts, parents)):
         return [
@@ -199,10 +202,10 @@ def _has_parts(parent: Parent) -> bool:
     return parent.provenance is not None and parent.provenance.parts_sha256 is not None
 
 
-def _warn(parents: Sequence[Parent]) -> list[str]:
+def _warn(parents: Sequence[AnyParent]) -> list[str]:
     warnings = []
-    seated = [parent for parent in parents if parent.has_seats]
-    if seated and len(seated) < len(parents):
+    seated, rest = sort_parents(parents)
+    if seated and rest:
         warnings.append(
             "seats were made for the base as it is, and the other adapters change what it "
             "computes: what comes back of the documents is not known; measure it with d2l probe"

@@ -6,21 +6,15 @@ Folders or values in, their facts out. Needs no torch before weights are read.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from d2l.adapters import info as names
-from d2l.adapters.info import AdapterInfo, read_info
+from d2l.adapters.info import AdapterInfo
 from d2l.adapters.parts import Parts, read_parts
-from d2l.adapters.peft_config import refuse_extras
-from d2l.errors import AdapterError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from d2l.adapters.peft_folder import AdapterContent
     from d2l.adapters.provenance import Checkpoint, ChunkRecord, Opening, Options, Provenance
-    from d2l.adapters.weights import LoraWeights, Memory
+    from d2l.adapters.weights import LoraWeights
 
 
 @dataclass(frozen=True)
@@ -121,54 +115,9 @@ class Parent:
         """Opening that its prompts begin with, if any."""
         return None if self.provenance is None else self.provenance.prompt.opening
 
-    @property
-    def has_seats(self) -> bool:
-        """True if it holds a memory that can be seated again."""
-        source = self.source
-        if not isinstance(source, AdapterInfo):
-            return self.opening is not None and source.memory is not None
-        return self.opening is not None and (source.folder / names.MEMORY).is_file()
-
-    @property
-    def memory(self) -> "Memory":
-        """Memory that it was seated from; it holds all seats that its chunks name."""
-        memory = self.content.memory
-        assert memory is not None  # it has seats
-        named = max((chunk.ranks[1] for chunk in self.chunks if chunk.ranks), default=0)
-        if named > memory.n_seats:
-            raise AdapterError(
-                f"{self.name}: {names.PROVENANCE} names {named} seats, {names.MEMORY} has "
-                f"{memory.n_seats}",
-                hint="compile the document again",
-            )
-        return memory
-
     def count_seats(self) -> int:
         """Count the seats of its memory, without weights; 0 without seats."""
-        source = self.source
-        if not self.has_seats:
-            return 0
-        return source.count_seats() if isinstance(source, AdapterInfo) else self.memory.n_seats
-
-    def seat_factors(self) -> "Tensor":
-        """Compute the factors of the seats' deltas (seats,), from its options and chunks."""
-        import torch
-
-        factors = torch.full((self.memory.n_seats,), float(self.options.scale))
-        for chunk in self.chunks:
-            if chunk.ranks is not None:
-                start, stop = chunk.ranks
-                factors[start:stop] *= float(chunk.scale)
-        return factors.double()
-
-
-def read_parent(adapter: "AdapterContent | Path") -> Parent:
-    """Read an adapter in memory or in a folder for a new adapter; raises AdapterError."""
-    if not isinstance(adapter, Path):
-        return Parent(adapter)
-    info = read_info(adapter)
-    refuse_extras(info, purpose="merged or edited")
-    return Parent(info)
+        return 0
 
 
 def pick_dtype(parents: Sequence[Parent], dtype: str | None, *, exact: bool) -> str:

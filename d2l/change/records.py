@@ -17,19 +17,17 @@ from d2l.adapters.peft_folder import AdapterContent
 from d2l.adapters.provenance import (
     Base,
     Checkpoint,
-    ChunkRecord,
     Input,
     Options,
     Prompt,
     Provenance,
 )
-from d2l.adapters.weights import LoraWeights, Memory
 from d2l.bases.catalog import spell_base
+from d2l.change.kinds import Changed
 from d2l.change.parents import Parent
 from d2l.compiler.records import TOOL, shorten_all
 from d2l.errors import AdapterError
 from d2l.hypernets.network import BASE_PROMPT
-from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.seats.opening import chat_template, describe_prompt
 from d2l.version import __version__
 
@@ -38,17 +36,13 @@ from d2l.version import __version__
 class Change:
     """Change: a verb and its values, for d2l.json; `title`: the card's.
 
-    `seats`: the network's configuration and the number of seats, if the new adapter has an opening.
-    `chunks` have their new ranks.
+    `made`: the weights, and the chunks with their new ranks.
     """
 
     verb: str  # "merge" or "edit"
     values: Mapping[str, Any]
     title: str
-    weights: LoraWeights
-    chunks: Sequence[ChunkRecord]
-    memory: Memory | None = None
-    seats: tuple[SeatsConfig, int] | None = None
+    made: Changed
     warnings: tuple[str, ...] = ()
     merge_error: Mapping[str, float] = field(default_factory=dict)
     parts: Parts | None = None
@@ -59,15 +53,15 @@ def describe(parents: Sequence[Parent], change: Change, *, dtype: str, name: str
     """Make the new adapter at its lowest rank, with its record and texts; raises AdapterError."""
     texts = {CARD: _write_card(parents, change)}
     prompt = BASE_PROMPT
-    if change.seats is not None:
-        prompt = describe_prompt(*change.seats)
-        texts |= {CHAT_TEMPLATE: chat_template(*change.seats), **_take_tokenizer(parents)}
+    if change.made.seats is not None:
+        prompt = describe_prompt(*change.made.seats)
+        texts |= {CHAT_TEMPLATE: chat_template(*change.made.seats), **_take_tokenizer(parents)}
     return lower_content(
         AdapterContent(
-            weights=change.weights,
+            weights=change.made.weights,
             n_base_layers=None,
             provenance=_describe_change(parents, change, prompt),
-            memory=change.memory,
+            memory=change.made.memory,
             texts=texts,
             dtype=dtype,
             name=name,
@@ -80,17 +74,18 @@ def describe(parents: Sequence[Parent], change: Change, *, dtype: str, name: str
 def _describe_change(parents: Sequence[Parent], change: Change, prompt: Prompt) -> Provenance:
     """Make the new provenance, with the parents' own; inputs are the documents of its chunks."""
     known = [parent.provenance for parent in parents if parent.provenance is not None]
-    first, weights = parents[0].provenance, change.weights
+    first, weights = parents[0].provenance, change.made.weights
     same = all(parent.checkpoint == parents[0].checkpoint for parent in parents)
     mixture = Checkpoint(name=change.verb, network="mixture", sha256=None)
     return Provenance(
         tool=TOOL,
         checkpoint=first.checkpoint if first is not None and same else mixture,
         base=first.base if first is not None else Base(name=weights.base, sha256=None),
-        inputs=_join_inputs(known, {chunk.document for chunk in change.chunks}),
+        inputs=_join_inputs(known, {chunk.document for chunk in change.made.chunks}),
         skipped=tuple(row for provenance in known for row in provenance.skipped),
         chunks=tuple(
-            chunk.model_copy(update={"index": index}) for index, chunk in enumerate(change.chunks)
+            chunk.model_copy(update={"index": index})
+            for index, chunk in enumerate(change.made.chunks)
         ),
         rank=weights.rank,
         options=_join_options(parents),
@@ -139,10 +134,10 @@ def _take_tokenizer(parents: Sequence[Parent]) -> dict[str, str]:
 
 def _write_card(parents: Sequence[Parent], change: Change) -> str:
     """Write the model card: the parents, how to load the adapter, its limits."""
-    weights, seats = change.weights, change.seats is not None
+    weights, seats = change.made.weights, change.made.seats is not None
     modules = ", ".join(module_names.list_short(weights.factors))
     base = literal(weights.base)
-    provenance = [parent.provenance for parent in parents if parent.has_seats]
+    provenance = [parent.provenance for parent in parents if parent.count_seats()]
     digests = {record.base.sha256 for record in provenance if record is not None}
     loading = LOADING.format(
         tokenizer="adapter" if seats else base,
@@ -158,7 +153,7 @@ def _write_card(parents: Sequence[Parent], change: Change) -> str:
         else "Ask with the base's own chat template: one user turn, no system text.\n"
     )
     trouble = f"{KNOWS_NOTHING}\n" if seats else ""
-    rank = find_lowest(weights) if all(p.has_seats for p in parents) else weights.rank
+    rank = find_lowest(weights) if all(parent.count_seats() for parent in parents) else weights.rank
     return (
         f"{write_head(weights.base, 'd2l')}"
         f"# {change.title}\n\nMade by d2l {__version__} of\n\n{names}\n"

@@ -22,9 +22,8 @@ from d2l.errors import CheckpointError, MergeError
 from d2l.hypernets.networks import open_seats
 from d2l.hypernets.options import MergeOptions
 from d2l.hypernets.registry import name_known
-from d2l.hypernets.seats.network import Seats, join_memories
+from d2l.hypernets.seats.network import Seats
 from d2l.hypernets.seats.seating import MODULES, fill_memory
-from d2l.hypernets.seats.sharing import split_seats
 
 
 def load_seats_of(parent: Parent, options: ChangeOptions) -> Seats:
@@ -80,33 +79,7 @@ def seat_again(
     return replace(weights, factors=scaled)
 
 
-def thin_parent(parent: Parent, n_seats: int, *, heads: int) -> Parent:
-    """Thin a parent out to `n_seats`, of which each chunk keeps its share; `heads`: the base's
-    key-value heads. Raises MergeError if chunks share seats."""
-    whole, provenance = parent.memory, parent.provenance
-    assert provenance is not None  # it has seats
-    old = _tile(parent.chunks, whole.n_seats)
-    moved, thinned, start = dict[Span, Span](), list[Memory](), 0
-    for (begin, end), size in zip(
-        old, split_seats([stop - start for start, stop in old], n_seats), strict=True
-    ):
-        if size:
-            own = Memory(whole.keys[:, begin:end], whole.values[:, begin:end])
-            thinned.append(thin_out(own, size, heads=heads))
-        moved[begin, end] = (start, start + size)
-        start += size
-    chunks = tuple(
-        chunk
-        if chunk.ranks is None
-        else chunk.model_copy(update={"ranks": moved.get(chunk.ranks, chunk.ranks)})
-        for chunk in parent.chunks
-    )
-    provenance = provenance.model_copy(update={"chunks": chunks})
-    memory = join_memories(thinned)
-    return Parent(replace(parent.content, memory=memory, provenance=provenance))
-
-
-def _tile(chunks: Sequence[ChunkRecord], n_seats: int) -> list[Span]:
+def tile(chunks: Sequence[ChunkRecord], n_seats: int) -> list[Span]:
     """List the chunks' spans of seats and the gaps between them, side by side."""
     spans, at = list[Span](), 0
     owned = sorted({chunk.ranks for chunk in chunks if chunk.ranks is not None})

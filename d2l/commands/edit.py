@@ -88,4 +88,4 @@ def _list_places(plan: "EditPlan") -> list[str]:
 
 def _unit(plan: "EditPlan") -> str:
     """Name the unit of chunks: seats are known before they are solved for, ranks are not."""
-    return "seats" if plan.parent.has_seats else "rank"
+    return plan.parent.unit

@@ -83,8 +83,9 @@ def _keep_parts(
     if not plan.keeps_parts:
         return None
     if not memories:
-        return Parts(PartIndex(parts=records))
-    index = PartIndex(opening=prompt.opening, parts=records)
-    given = {name: value for name in ("turns", "n_end") if (value := getattr(prompt, name))}
+        return Parts(PartIndex(kind="ranks", parts=records))
+    kind = plan.network.part_kind
+    index = PartIndex(kind=kind, opening=prompt.opening, parts=records)
+    given = {name: value for name in ("turns", "n_suffix") if (value := getattr(prompt, name))}
     index = index.model_copy(update=given)  # unset values are not written
     return keep_memories(index, memories, plan.config.part_bits)

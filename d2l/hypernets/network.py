@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 import torch
 from torch import nn
 
+from d2l.adapters.parts import PartKind
 from d2l.adapters.provenance import Prompt
 from d2l.bases.activations import ActivationEncoder, Activations
 from d2l.bases.devices import pick_device, pick_dtype
@@ -102,6 +103,8 @@ class Network(ABC, Generic[Config]):
     formats: ClassVar[tuple[Format, ...]]
     #: Makes the module of a configuration and its tensors.
     build: ClassVar[Callable[..., nn.Module]]
+    #: Kind of the parts that it keeps of long documents (`d2l.parts`).
+    part_kind: ClassVar[PartKind] = "ranks"
     #: The unit of an adapter's width.
     unit: ClassVar[str] = "ranks"
     #: Examples can be read beside a description.

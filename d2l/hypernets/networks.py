@@ -22,12 +22,13 @@ from d2l.files import hub
 from d2l.hypernets.doc_to_lora.compiling import DocToLoraNetwork
 from d2l.hypernets.formats.format import Format
 from d2l.hypernets.formats.outline import write_outline
+from d2l.hypernets.kv.describing import find_kv
+from d2l.hypernets.kv.network import KvNetwork
 from d2l.hypernets.network import AnyNetwork
 from d2l.hypernets.protocol import HypernetConfig
-from d2l.hypernets.registry import ALIASES, OWN, Alias, CheckpointFiles, locate
+from d2l.hypernets.registry import ALIASES, Alias, CheckpointFiles, is_kv, locate
 from d2l.hypernets.seats.compiling import SeatsNetwork
-from d2l.hypernets.seats.own import find_own
-from d2l.hypernets.seats.own_compiling import OwnNetwork
+from d2l.hypernets.seats.seated import SeatedNetwork
 from d2l.hypernets.shine.compiling import ShineNetwork
 from d2l.hypernets.text_to_lora.compiling import TextToLoraNetwork
 
@@ -46,7 +47,7 @@ def list_networks() -> tuple[type[AnyNetwork], ...]:
     Doc-to-LoRA comes last: its released format accepts files by their ending alone. Raises
     CheckpointError for an entry point that cannot be imported.
     """
-    own = (TextToLoraNetwork, SeatsNetwork, OwnNetwork, ShineNetwork)
+    own = (TextToLoraNetwork, SeatsNetwork, KvNetwork, ShineNetwork)
     return (*own, *_list_foreign(), DocToLoraNetwork)
 
 
@@ -94,13 +95,13 @@ def load_hypernet(path: Path, *, device: str, base: nn.Module | None = None) -> 
 def find_checkpoint(
     name: str, *, base: str | None = None, offline: bool = False, weights: bool = True
 ) -> CheckpointFiles:
-    """Find a checkpoint, or download it; "own" is the network that a `base` is by itself. Without
+    """Find a checkpoint, or download it; "kv" is the network that a `base` is by itself. Without
     `weights` only its configuration is downloaded, into a folder for this run.
 
     Raises CheckpointError, or BaseModelError.
     """
-    if name == OWN and base is not None:
-        return find_own(base, offline=offline)
+    if is_kv(name) and base is not None:
+        return find_kv(base, offline=offline)
     place = locate(name)
     if isinstance(place, hub.HubName):
         place = fetch_checkpoint(place, offline=offline, weights=weights)
@@ -127,7 +128,7 @@ def list_aliases() -> Iterator[tuple[Alias, Path | None]]:
 def ask_checkpoint(name: str) -> hub.Listing | None:
     """List the files of a checkpoint that the hub would have to send; None if it is on disk.
     Downloads nothing; raises CheckpointError."""
-    place = None if name == OWN else locate(name)
+    place = None if is_kv(name) else locate(name)
     if not isinstance(place, hub.HubName) or cached_checkpoint(place):
         return None
     return _ask(place)
@@ -192,7 +193,7 @@ def open_network(
     """Find a checkpoint and read its configuration; raises CheckpointError.
 
     Before its weights are downloaded, the hub is asked for all files. With the `need` "plan" no
-    weights are downloaded, of the checkpoint or its base. The name "own" is that of the network
+    weights are downloaded, of the checkpoint or its base. The name "kv" is that of the network
     that a `base` is by itself.
     """
     if need == "weights" and not offline and ask_checkpoint(name) is not None:
@@ -250,12 +251,12 @@ def _open(
 
 def open_seats(
     name: str, *, base: str | None = None, made_on: str | None = None, offline: bool = False
-) -> SeatsNetwork:
+) -> SeatedNetwork[Any]:
     """Open a seat network; raises CheckpointError for others. `made_on`: the base of an adapter,
-    which "own" needs if no other `base` is given."""
-    base = made_on if name == OWN and base is None else base
+    which "kv" needs if no other `base` is given."""
+    base = made_on if is_kv(name) and base is None else base
     network = open_network(name, base=base, offline=offline)
-    if not isinstance(network, SeatsNetwork):
+    if not isinstance(network, SeatedNetwork):
         raise CheckpointError(
             f"{network.files.path}: is a {network.config.kind} network, which has no seats"
         )

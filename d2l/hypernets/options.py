@@ -10,7 +10,7 @@ from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any, Literal, Self, get_args
 
 from d2l.errors import OptionError
-from d2l.hypernets.registry import DEFAULT, DEFAULT_VARIABLE, OWN, TEXT_VARIABLE
+from d2l.hypernets.registry import DEFAULT, DEFAULT_VARIABLE, KV, TEXT_VARIABLE
 from d2l.spelling import list_choices, list_spellings, option, refuse_other_types, refuse_unknown
 
 Merge = Literal["concat", "average"]
@@ -79,7 +79,7 @@ class NetworkOptions:
         if not self.checkpoint:
             variable = list_spellings(type(self))["checkpoint"].envvar
             named = os.environ.get(variable) if variable else None
-            usual = DEFAULT if self.base is None else OWN
+            usual = DEFAULT if self.base is None else KV
             object.__setattr__(self, "checkpoint", named or usual)
 
     @classmethod

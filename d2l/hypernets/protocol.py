@@ -40,14 +40,14 @@ class Cut:
 class PromptFiles:
     """The prompt that an adapter answers to, and the text files that make it, by name: chat
     template and tokenizer. `opening`: the longest, in which parts hang; without seats, parts stand
-    behind it, and `turns` are the texts around questions and answers. `n_end`: number of trained
-    seats at the end of each part."""
+    behind it, and `turns` are the texts around questions and answers. `n_suffix`: number of
+    trained seats at the end of each part."""
 
     prompt: Prompt
     texts: Mapping[str, str] = field(default_factory=dict)
     opening: Opening | None = None
     turns: tuple[str, ...] = ()
-    n_end: int = 0
+    n_suffix: int = 0
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from d2l.files.regular import refuse_irregular
 DEFAULT = "qwen2.5-coder-1.5b"
 #: Environment variables that name other defaults, for documents and for tasks.
 DEFAULT_VARIABLE, TEXT_VARIABLE = "D2L_CHECKPOINT", "T2L_CHECKPOINT"
-#: Name of the network that a base is without any weights: its own keys and values.
-OWN = "own"
+#: Name of the network that a base is without any weights, its own KV cache, and its former name.
+KV, OLD_KV = "kv", "own"
 _BUILTIN = Path(__file__).parent / "builtin"
 
 
@@ -56,14 +56,19 @@ def default_checkpoint() -> str:
     return os.environ.get(DEFAULT_VARIABLE) or DEFAULT
 
 
+def is_kv(name: str) -> bool:
+    """True for the network that a base is without any weights, also by its former name."""
+    return name in (KV, OLD_KV)
+
+
 def locate(name: str) -> Path | hub.HubName:
     """Locate a checkpoint: a path on this machine, or a name on the hub; raises
     CheckpointError."""
     alias = ALIASES.get(name)
     if alias is not None:
         return _BUILTIN / alias.name if alias.location is None else _name_on_hub(alias)
-    if name == OWN:
-        raise CheckpointError(f'checkpoint "{OWN}" needs a base', hint="name it with --base")
+    if is_kv(name):
+        raise CheckpointError(f'checkpoint "{name}" needs a base', hint="name it with --base")
     path = find_local(name)
     if path is not None:
         refuse_irregular(path, CheckpointError)
@@ -89,7 +94,7 @@ def _name_on_hub(alias: Alias) -> hub.HubName:
 def find_on_disk(name: str) -> Path | None:
     """Find a checkpoint's path on this machine, without torch; of a download perhaps a part. None
     for other checkpoints, and for a base that is a network itself. Raises CheckpointError."""
-    place = None if name == OWN else locate(name)
+    place = None if is_kv(name) else locate(name)
     return hub.find_folder(place) if isinstance(place, hub.HubName) else place
 
 
@@ -110,7 +115,7 @@ def name_known(name: str, sha256: str | None) -> str:
     The name comes first, since a network's SHA-256 is that of its weights: configurations with
     different numbers of seats share it.
     """
-    if name != OWN and (name in ALIASES or find_local(name) is not None):
+    if not is_kv(name) and (name in ALIASES or find_local(name) is not None):
         return name
     known = find_path(sha256)
     return name if known is None else str(known)
@@ -162,7 +167,7 @@ _SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
 ALIASES: dict[str, Alias] = {
     alias.name: alias
     for alias in (
-        Alias("qwen2.5-coder-1.5b", OWN, _QWEN_CODER_LARGE, "Apache-2.0", 4_600_000),
+        Alias("qwen2.5-coder-1.5b", KV, _QWEN_CODER_LARGE, "Apache-2.0", 4_600_000),
         Alias("qwen2.5-coder-0.5b", "seats", _QWEN_CODER, "Apache-2.0", 26_200_000),
         Alias("smollm2-135m", "seats", _SMOLLM2, "Apache-2.0", 16_700_000),
         _of_documents("sakana/gemma-2-2b", _GEMMA, 1_261_000_000, "gemma_2b_d2l"),

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from d2l.adapters.parts import PART_END
+from d2l.adapters.provenance import Opening
 from d2l.bases.turns import TurnTexts
 from d2l.parts import judging
 from d2l.parts.judging import Judging
 from d2l.parts.kept import MOST_TOGETHER, Prompt, PromptWriter, Turns
-from d2l.parts.seats import Seats
+from d2l.parts.seats import Seats, share_in_order
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,14 @@ class Kv(Seats):
     @property
     def n_suffix(self) -> int:
         """Number of trained seats at the end of each part."""
-        return self.parts.index.n_end
+        return self.parts.index.n_suffix
+
+    def fill(self, indices: Sequence[int], opening: Opening | None) -> list[int]:
+        """Share the opening's seats, a token each, without the suffix; overviews get none, and the
+        last part that has some may have its beginning there alone."""
+        records = [self.records[n] for n in indices]
+        sizes = [0 if one.is_overview else one.n_seats - self.n_suffix for one in records]
+        return share_in_order(sizes, opening, cuts=True)
 
     def count_before(self, opening: Sequence[int]) -> int:
         """Count the tokens in front of a question beyond those of the one memory's opening."""

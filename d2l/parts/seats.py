@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from d2l.adapters.provenance import Opening
 from d2l.parts import judging
 from d2l.parts.engine import Cache, Engine, Judged
 from d2l.parts.judging import Choice, Judging
@@ -97,7 +98,25 @@ class Seats(KeptParts):
         assert opening is not None  # memories have one
         return opening.ids
 
+    def fill(self, indices: Sequence[int], opening: Opening | None) -> list[int]:
+        """Share the seats of one memory among some parts, in order: all of a part's own, none once
+        the opening is full. `opening`: of the one memory; the parts' own is the longest."""
+        del opening
+        sizes = [self.records[n].n_seats for n in indices]
+        return share_in_order(sizes, self.parts.index.opening, cuts=False)
+
     def count_before(self, opening: Sequence[int]) -> int:
         """Count the tokens in front of a question beyond those of the one memory's opening."""
         sizes = [record.n_seats for record in self.records]
         return max(1 + max(sizes) - len(opening), 0)
+
+
+def share_in_order(sizes: Sequence[int], opening: Opening | None, *, cuts: bool) -> list[int]:
+    """Share an opening's seats in order, until a size does not fit: that gets the rest if seats may
+    be cut off (`cuts`), else none."""
+    free, shares = 0 if opening is None else len(opening.seats), list[int]()
+    for size in sizes:
+        fits = size <= free
+        shares.append(size if fits else free * cuts)
+        free = free - size if fits else 0
+    return shares

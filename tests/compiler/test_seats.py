@@ -9,13 +9,14 @@ from d2l.documents.chunks import Chunk
 from d2l.errors import OptionError
 from d2l.hypernets.networks import find_checkpoint
 from d2l.hypernets.options import CompileOptions
-from d2l.hypernets.seats.compiling import FORMAT, SeatsNetwork, share_seats
+from d2l.hypernets.seats.compiling import FORMAT, SeatsNetwork
 from d2l.hypernets.seats.config import SeatsConfig, read_config
 from d2l.hypernets.seats.sharing import (
     SeatShare,
     find_forgotten,
     level_seats,
     name_forgotten,
+    share_seats,
     split_seats,
     split_stable,
 )

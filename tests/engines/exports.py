@@ -28,7 +28,7 @@ from tests.engines.ollama import Ollama
 from tests.engines.openvino import OpenVino
 from tests.engines.peft import Peft
 from tests.engines.records import Questions
-from tests.own import measure_little
+from tests.kv import measure_little
 
 DATA = Path(__file__).parents[1] / "data" / "engines"
 #: Networks that are shipped, the fixture that has the files of their base, and its end token.
@@ -155,7 +155,7 @@ def compile_own(files: BaseFiles, place: Path) -> Exports:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("D2L_CACHE_DIR", str(place / "cache"))
         measure_little(patch, n_tokens=1500)
-        options = CompileOptions("own", str(base), "cpu", offline=True)
+        options = CompileOptions("kv", str(base), "cpu", offline=True)
         adapter = Compiler(options)([Document.from_text(NOTE, name="note.txt")])
     adapter.save_pretrained(place / "doc.lora")
     options = ExportOptions("gguf", str(base), offline=True)

@@ -15,7 +15,7 @@ from d2l.bases.models import BaseFiles
 from d2l.errors import AdapterError, BaseModelError, CheckpointError, D2LError
 from d2l.files.regular import refuse_irregular
 from d2l.hypernets.networks import find_checkpoint
-from d2l.hypernets.seats.compiling import copy_tokenizer
+from d2l.hypernets.seats.seated import copy_tokenizer
 from tests import tiny
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pipes have no names")

@@ -84,7 +84,7 @@ def measure_moments(
                 opening=(*opening, *asked),
                 layers=config.memory_layers,
                 shared=seats.shared,
-                watch=Watch(keep, exact=not config.is_own),
+                watch=Watch(keep, exact=seats.network is not None),
             )
         for layer, given in enumerate(inputs):
             x = given[len(opening) :].to(torch.float32)  # (tokens, d_in)

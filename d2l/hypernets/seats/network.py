@@ -23,6 +23,7 @@ from d2l.hypernets.formats.native import check_shapes, get_shapes, read_weights
 from d2l.hypernets.options import MergeOptions
 from d2l.hypernets.protocol import Assembled, ChunkWeights
 from d2l.hypernets.seats.config import SeatsConfig, read_config
+from d2l.hypernets.seats.seated_config import SeatedConfig
 from d2l.hypernets.seats.seating import Seating, find_projection, seat_memory
 from d2l.hypernets.seats.second_moments import (
     FILE_NAME,
@@ -221,7 +222,7 @@ class Seats:
 
     def __init__(
         self,
-        config: SeatsConfig,
+        config: SeatedConfig,
         network: SeatNetwork | None,
         statistics: Statistics | None,
         base_model: nn.Module,
@@ -318,20 +319,21 @@ class Seats:
 
 
 def load_seats(folder: Path, base_model: nn.Module) -> Seats:
-    """Read a checkpoint folder, plain or compact; the network goes to the base's device. A folder
-    of a network without weights may lack the second moments, too."""
+    """Read a checkpoint folder, plain or compact; the network goes to the base's device."""
     config = read_config(folder / "config.json")
-    path, moments = folder / "model.safetensors", folder / FILE_NAME
-    network, statistics = None, None
-    if not config.is_own:
-        network = build_network(config, read_weights(path), source=str(path))
-        network.to(next(base_model.parameters()).device)
-    if not config.is_own or moments.is_file():
-        statistics = read_statistics(
-            moments, layers=config.memory_layers, d_in=config.hidden, ridge=config.statistics_ridge
-        )
-        prepare_factors(statistics)  # once, for all documents
-    return Seats(config, network, statistics, base_model)
+    path = folder / "model.safetensors"
+    network = build_network(config, read_weights(path), source=str(path))
+    network.to(next(base_model.parameters()).device)
+    return Seats(config, network, read_moments(folder / FILE_NAME, config), base_model)
+
+
+def read_moments(path: Path, config: SeatedConfig) -> Statistics:
+    """Read second moments, and prepare them once for all documents."""
+    statistics = read_statistics(
+        path, layers=config.memory_layers, d_in=config.hidden, ridge=config.statistics_ridge
+    )
+    prepare_factors(statistics)
+    return statistics
 
 
 def join_memories(parts: Sequence[Memory]) -> Memory:

@@ -3,12 +3,11 @@
 from d2l.adapters.info import CHAT_TEMPLATE
 from d2l.adapters.provenance import Opening, Prompt
 from d2l.bases.chat_templates import SYSTEM, write_template
-from d2l.bases.turns import TurnTexts
 from d2l.errors import CheckpointError
-from d2l.hypernets.seats.config import SeatsConfig
+from d2l.hypernets.seats.seated_config import SeatedConfig
 
 
-def opening_text(config: SeatsConfig, n_seats: int) -> str:
+def opening_text(config: SeatedConfig, n_seats: int) -> str:
     """Write the opening as text; it encodes to `config.opening(n_seats)` with the base's tokenizer.
 
     The words' text is stored as one string; each word token starts with a space.
@@ -23,13 +22,13 @@ def opening_text(config: SeatsConfig, n_seats: int) -> str:
     return config.opening_head_text + "".join(f" {word}" for word in pieces[:n_words])
 
 
-def chat_template(config: SeatsConfig, n_seats: int) -> str:
+def chat_template(config: SeatedConfig, n_seats: int) -> str:
     """Write a chat template (Jinja) that puts the opening before any system text.
 
     A system message of the caller follows the opening on a new line, inside the same turn, and
     replaces the instruction. Without the base's own turns it is ChatML.
     """
-    turns = TurnTexts(*config.turns) if config.turns else None
+    turns = config.texts
     text, head = opening_text(config, n_seats), SYSTEM if turns is None else turns.head
     if not text.startswith(head):
         kind = "a ChatML system turn" if turns is None else "the base's own head"
@@ -37,7 +36,7 @@ def chat_template(config: SeatsConfig, n_seats: int) -> str:
     return write_template(text, turns, config.instruction)
 
 
-def describe_prompt(config: SeatsConfig, n_seats: int) -> Prompt:
+def describe_prompt(config: SeatedConfig, n_seats: int) -> Prompt:
     """Describe the prompts of a seats adapter, for d2l.json."""
     opening = Opening(
         ids=tuple(config.opening(n_seats)),

@@ -7,16 +7,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import TypeVar
 
 from d2l.errors import OptionError
 from d2l.hypernets.options import CompileOptions
-from d2l.hypernets.seats.config import SeatsConfig
+from d2l.hypernets.seats.seated_config import SeatedConfig
 
+Config = TypeVar("Config", bound=SeatedConfig)
 #: Most names in a warning; the rest is counted.
 _MOST_NAMED = 5
 
 
-def count_seats(n_tokens: int, *, config: SeatsConfig, max_seats: int | None = None) -> int:
+def count_seats(n_tokens: int, *, config: SeatedConfig, max_seats: int | None = None) -> int:
     """Count the seats for a text of `n_tokens`; `max_seats` may only lower the network's own."""
     most = config.max_seats if max_seats is None else min(max_seats, config.max_seats)
     if most < config.min_seats:
@@ -28,7 +30,7 @@ def count_seats(n_tokens: int, *, config: SeatsConfig, max_seats: int | None = N
     return min(max(sparse, dense, config.min_seats), most)
 
 
-def set_density(config: SeatsConfig, tokens_per_seat: float) -> SeatsConfig:
+def set_density(config: Config, tokens_per_seat: float) -> Config:
     """Set the tokens a seat, whatever the document's length; raises OptionError."""
     if not 1 <= tokens_per_seat < math.inf:  # so NaN is none
         raise OptionError(
@@ -91,7 +93,7 @@ def fill_in_order(sizes: Sequence[int], n_seats: int) -> list[int]:
 
 def share_seats(
     lengths: Sequence[Sequence[int]],
-    config: SeatsConfig,
+    config: SeatedConfig,
     options: CompileOptions,
     *,
     keeps_parts: bool = False,
@@ -135,7 +137,7 @@ class SeatShare:
     n_seats: int
 
 
-def find_forgotten(shares: Sequence[SeatShare], config: SeatsConfig) -> list[SeatShare]:
+def find_forgotten(shares: Sequence[SeatShare], config: SeatedConfig) -> list[SeatShare]:
     """Find shares without a seat, or with more tokens a seat than the network remembers.
 
     Beyond `held_density` there was no training, or hardly any recall. One seat is spared for
@@ -149,7 +151,7 @@ def find_forgotten(shares: Sequence[SeatShare], config: SeatsConfig) -> list[Sea
     ]
 
 
-def name_forgotten(forgotten: Sequence[SeatShare], config: SeatsConfig, *, alone: str) -> str:
+def name_forgotten(forgotten: Sequence[SeatShare], config: SeatedConfig, *, alone: str) -> str:
     """Write the warning: names, reason and remedies; `alone` is the remedy for a short document."""
     shown = [
         f"{one.name} ({one.n_tokens:,} tokens in {one.n_seats:,} seats)"

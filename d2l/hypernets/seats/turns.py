@@ -9,12 +9,11 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from d2l.bases.tokenizers import BaseTokenizer
-from d2l.bases.turns import TurnTexts
 from d2l.datasets.tasks import Example, list_labels
 from d2l.documents.chunks import Chunk
 from d2l.documents.document import Document
 from d2l.errors import TaskError
-from d2l.hypernets.seats.config import SeatsConfig
+from d2l.hypernets.seats.seated_config import SeatedConfig
 
 #: Most examples to read; with more labels than that, one of each. In the prompt eight examples
 #: helped a base hardly more than three; as a memory they helped less: the more seats, the worse
@@ -29,7 +28,7 @@ class Turns(Chunk):
 
 
 def cut_turns(
-    config: SeatsConfig,
+    config: SeatedConfig,
     tokenizer: BaseTokenizer,
     description: Document,
     examples: Sequence[Example],
@@ -51,7 +50,7 @@ def cut_turns(
 
 
 def write_turns(
-    config: SeatsConfig, tokenizer: BaseTokenizer, description: str, examples: Sequence[Example]
+    config: SeatedConfig, tokenizer: BaseTokenizer, description: str, examples: Sequence[Example]
 ) -> list[int]:
     """Write token ids from the description, which begins the first user's turn, to the last answer;
     the rest of a prompt ends that turn."""
@@ -65,25 +64,25 @@ def write_turns(
     return ids if _ends_turn(config) else [*ids, *between]
 
 
-def _ends_turn(config: SeatsConfig) -> bool:
+def _ends_turn(config: SeatedConfig) -> bool:
     """True if the text behind the opening ends a turn and begins the user's, which is so in
     templates with a turn of the system."""
-    turns = TurnTexts(*config.turns) if config.turns else None
+    turns = config.texts
     return turns is None or turns.behind_system == turns.after_answer
 
 
 def _find_around(
-    config: SeatsConfig, tokenizer: BaseTokenizer
+    config: SeatedConfig, tokenizer: BaseTokenizer
 ) -> tuple[Sequence[int], Sequence[int]]:
     """Find the token ids between a question and its answer, and from there to the next question."""
-    if not config.turns:
+    if config.texts is None:
         return config.before_answer, config.after_opening
-    turns, encode = TurnTexts(*config.turns), tokenizer.encode_control
+    turns, encode = config.texts, tokenizer.encode_control
     return encode(turns.question_end + turns.past_start), encode(turns.after_answer)
 
 
 def choose_examples(
-    config: SeatsConfig, tokenizer: BaseTokenizer, description: str, examples: Sequence[Example]
+    config: SeatedConfig, tokenizer: BaseTokenizer, description: str, examples: Sequence[Example]
 ) -> list[int]:
     """Choose examples, by index in the order of reading; none if no example fits beside the
     description.

@@ -1,4 +1,4 @@
-"""Networks without weights: a memory is the base's own keys and values, a seat a token.
+"""Networks without weights: a memory is the base's own KV cache, a seat a token.
 
 A base's files in, the folder of a network out: sizes follow from the base's config, texts from its
 chat template, opening words from its tokenizer. A part in front of a question is then the page in
@@ -13,19 +13,20 @@ from d2l.adapters.parts import PART_END
 from d2l.bases.catalog import find_known
 from d2l.bases.models import BaseFiles, find_base
 from d2l.bases.tokenizers import BaseTokenizer, load_tokenizer
-from d2l.bases.turns import TurnTexts, read_turns
+from d2l.bases.turns import read_turns
 from d2l.datasets.prompts import read_prompts
 from d2l.datasets.silence import INSTRUCTION
 from d2l.errors import BaseModelError
 from d2l.files.atomic import replace_file
 from d2l.files.cache import cache_dir, file_digest, find_local, join_digests
 from d2l.hypernets.formats.native import CONFIG_FILE
-from d2l.hypernets.registry import ALIASES, OWN, CheckpointFiles, find_on_disk
+from d2l.hypernets.kv.config import KvConfig
+from d2l.hypernets.registry import ALIASES, KV, CheckpointFiles, find_on_disk
 from d2l.hypernets.seats.calibration import read_plain_text
-from d2l.hypernets.seats.config import SeatsConfig, read_config
+from d2l.hypernets.seats.config import read_config
 
 #: Raised when the rules below change, so that folders in the cache are made again.
-_RULES = 2
+_RULES = 3
 #: Seats of the longest opening: PEFT adapters of rank 256 load in every engine.
 MOST_SEATS = 256
 #: Tokens of a chunk: a page, or a section of a manual.
@@ -37,33 +38,33 @@ _ALIKE = 5  # letters that no two words of an opening begin with together
 _RANKED = "qwen2.5-coder-0.5b"
 
 
-def find_own(base: str, *, offline: bool = False) -> CheckpointFiles:
-    """Find the network of a base's own keys and values, or make it: built in, or a folder in the
+def find_kv(base: str, *, offline: bool = False) -> CheckpointFiles:
+    """Find the network of a base's own KV cache, or make it: built in, or a folder in the
     cache. Needs no weights. Raises BaseModelError where the base's family or chat template is not
     supported."""
     known, path = find_known(base), find_local(base)
     # Adapters hold no paths, and a base that was moved is the same.
     name = known.name if known is not None else base if path is None else path.resolve().name
     for alias in ALIASES.values():
-        if (alias.network, alias.base) == (OWN, name):
+        if (alias.network, alias.base) == (KV, name):
             built_in = find_on_disk(alias.name)
             assert built_in is not None
-            return CheckpointFiles(OWN, built_in)
+            return CheckpointFiles(KV, built_in)
     files = find_base(name, override=base, offline=offline, need="plan")
     sources = [files.folder / each for each in ("config.json", "tokenizer.json")]
     digests = [file_digest(path) for path in sources if path.is_file()]
     rules = f"{_RULES} {INSTRUCTION}"
-    folder = cache_dir() / OWN / join_digests([rules, name, *digests])[:16]
+    folder = cache_dir() / KV / join_digests([rules, name, *digests])[:16]
     if not (folder / CONFIG_FILE).is_file():
-        config = describe_own(files, load_tokenizer(files.folder))
+        config = describe_kv(files, load_tokenizer(files.folder))
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(asdict(config), indent=1) + "\n"
         replace_file(folder / CONFIG_FILE, lambda target: target.write_text(text, "utf-8"))
-    return CheckpointFiles(OWN, folder)
+    return CheckpointFiles(KV, folder)
 
 
-def describe_own(base: BaseFiles, tokenizer: BaseTokenizer) -> SeatsConfig:
-    """Describe the network of a base's own keys and values; raises BaseModelError."""
+def describe_kv(base: BaseFiles, tokenizer: BaseTokenizer) -> KvConfig:
+    """Describe the network of a base's own KV cache; raises BaseModelError."""
     turns, config = read_turns(tokenizer), base.config
     _ = base.family  # refused if it is unknown
     hidden, layers = int(config.hidden_size), int(config.num_hidden_layers)
@@ -78,8 +79,8 @@ def describe_own(base: BaseFiles, tokenizer: BaseTokenizer) -> SeatsConfig:
             f"{base.folder}: words behind the head of its chat template are no tokens of their own",
             hint="name another base of the same family with --base",
         )
-    bare = SeatsConfig(
-        network=OWN,
+    bare = KvConfig(
+        network=KV,
         version=1,
         base=base.name,
         base_file=base.gguf.name if base.gguf is not None else "model.safetensors",
@@ -110,9 +111,9 @@ def describe_own(base: BaseFiles, tokenizer: BaseTokenizer) -> SeatsConfig:
     return instruct(bare, tokenizer, INSTRUCTION)
 
 
-def instruct(config: SeatsConfig, tokenizer: BaseTokenizer, instruction: str) -> SeatsConfig:
+def instruct(config: KvConfig, tokenizer: BaseTokenizer, instruction: str) -> KvConfig:
     """Put an instruction into the prompts: before a chunk that is read, and behind the opening."""
-    turns = TurnTexts(*config.turns)
+    turns = config.texts
     behind = (f"\n{instruction}" if instruction else "") + turns.behind_system
     return replace(
         config,

@@ -16,8 +16,7 @@ from d2l.answer.options import AskOptions
 from d2l.answer.prefix import PrefixMaker
 from d2l.api.adapter import Adapter
 from d2l.api.compiler import Compiler
-from d2l.change.parents import Parent
-from d2l.change.parts import join_memories_of
+from d2l.change.kinds import SeatParent
 from d2l.documents.document import Document
 from d2l.errors import CheckpointError
 from d2l.hypernets.networks import open_network
@@ -25,7 +24,7 @@ from d2l.hypernets.options import CompileOptions
 from d2l.parts.kept import PartOptions
 from d2l.parts.kv import Kv
 from tests.compiled import Compiled
-from tests.own import CHUNK_TOKENS, compile_own
+from tests.kv import CHUNK_TOKENS, compile_own
 from tests.refusals import refuse
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -42,9 +41,9 @@ def write_end(folder: Path, plain: Any, **odd: torch.Tensor) -> Path:
     """Copy a network's folder, with an end of the two tokens that end its parts."""
     shutil.copytree(plain.files.path, folder)
     config = json.loads((folder / "config.json").read_text("utf-8"))
-    n_end = len(plain.tokenizer.encode("the end"))
+    n_suffix = len(plain.tokenizer.encode("the end"))
     (folder / "config.json").write_text(json.dumps(config | {"part_end": "the end"}), "utf-8")
-    shape = (plain.config.layers, n_end, plain.config.kv_heads * plain.config.head_dim)
+    shape = (plain.config.layers, n_suffix, plain.config.kv_heads * plain.config.head_dim)
     end = {"keys": torch.full(shape, 0.5), "values": torch.full(shape, -2.0)}
     save_file(end | odd, folder / "model.safetensors")
     return folder
@@ -59,17 +58,17 @@ def test_a_trained_end_takes_the_place_of_the_text_that_ends_a_part(
     assert network.digest() != plain.digest()
     (chunk, *_) = network.cut(done.plan.documents, CompileOptions(chunk_tokens=CHUNK_TOKENS)).chunks
     loaded, unended = (one.load(device="cpu", dtype=torch.float32) for one in (network, plain))
-    n_end = loaded.end.n_seats
+    n_suffix = loaded.suffix.n_seats
     (got, cut), (before, _) = (
         one.write(chunk, *one.read([chunk]), [chunk.part_rank, 7]) for one in (loaded, unended)
     )
     for name in ("keys", "values"):
         mine, theirs = getattr(got, name), getattr(before, name)
-        ended = torch.cat([theirs[:, :-n_end], getattr(loaded.end, name)], dim=1)
+        ended = torch.cat([theirs[:, :-n_suffix], getattr(loaded.suffix, name)], dim=1)
         assert torch.equal(mine, ended)
         assert torch.equal(getattr(cut, name), theirs[:, :7])  # the beginning alone, without an end
     of_tasks = network.for_tasks().load(device="cpu", dtype=torch.float32)
-    assert not hasattr(of_tasks, "end")
+    assert not hasattr(of_tasks, "suffix")
 
 
 def compile_ended(done: Compiled, place: Path, documents: Sequence[Document]) -> Adapter:
@@ -92,9 +91,9 @@ def test_a_full_answer_is_read_off_parts_without_their_ends(
     )
     assert isinstance(asker.kept, Kv)
     index = asker.kept.parts.index
-    assert index.n_end == len(asker.encode("the end"))
+    assert index.n_suffix == len(asker.encode("the end"))
     memory = asker.kept.parts.read(2)
-    for short, kept in ((True, memory), (False, memory.first(-index.n_end))):
+    for short, kept in ((True, memory), (False, memory.first(-index.n_suffix))):
         told = AskOptions(parts=PartOptions(page="#2"), short=short)
         context = asker.read(TURNS, told).context
         assert context is not None
@@ -115,12 +114,12 @@ def test_the_one_memory_of_an_adapter_has_no_end(
     parts, memory = made.parts, made.memory
     assert parts is not None
     assert memory is not None
-    first = parts.read(0).first(-parts.index.n_end)
+    first = parts.read(0).first(-parts.index.n_suffix)
     assert made.provenance is not None
     assert made.provenance.chunks[0].ranks == (0, first.n_seats)
-    owner = Parent(made)
+    owner = SeatParent(made)
     shown = [n for n, record in enumerate(parts.records) if not record.is_overview]
-    joined = join_memories_of(owner, shown).content.memory
+    joined = owner.join_parts(shown).content.memory
     assert joined is not None
     assert joined.n_seats == memory.n_seats
     for whole in (memory, joined):  # a seat of the end is -2 throughout
@@ -129,7 +128,7 @@ def test_the_one_memory_of_an_adapter_has_no_end(
 
 @pytest.mark.usefixtures("cache")
 @pytest.mark.parametrize("name", ["keys", "values"])
-def test_an_end_that_does_not_fit_the_base_is_refused(
+def test_an_suffix_that_does_not_fit_the_base_is_refused(
     name: str, tmp_path: Path, make: Callable[[str], Compiled]
 ) -> None:
     done = make("qwen2")

@@ -13,7 +13,7 @@ from d2l.api.compiler import Compiler
 from d2l.documents.document import Source
 from d2l.documents.read import read_document
 from d2l.hypernets.options import CompileOptions
-from d2l.hypernets.seats import calibration, compiling
+from d2l.hypernets.seats import calibration, seated
 from tests import tiny
 from tests.bases.family_templates import TEMPLATES
 from tests.compiled import ADAPTER, Compiled
@@ -65,7 +65,7 @@ def write_base(folder: Path, family: str) -> Path:
 def measure_little(patch: pytest.MonkeyPatch, n_tokens: int = 60) -> None:
     """Measure a base's second moments on a few tokens of text."""
     few = partial(calibration.cut_plain_text, n_tokens=n_tokens)
-    patch.setattr(compiling, "cut_plain_text", few)
+    patch.setattr(seated, "cut_plain_text", few)
 
 
 def compile_own(root: Path, family: str, text: str = HANDBOOK, **changes: Any) -> Compiled:
@@ -74,7 +74,7 @@ def compile_own(root: Path, family: str, text: str = HANDBOOK, **changes: Any) -
     if not base.exists():
         write_base(base, family)
     path.write_text(text, "utf-8")
-    values: dict[str, Any] = {"checkpoint": "own", "base": str(base), "device": "cpu"}
+    values: dict[str, Any] = {"checkpoint": "kv", "base": str(base), "device": "cpu"}
     values |= {"offline": True, "chunk_tokens": CHUNK_TOKENS, "dtype": "fp32"}
     options = CompileOptions(**(values | changes))
     with pytest.MonkeyPatch.context() as patch:

@@ -21,8 +21,8 @@ from d2l.parts.kv import Kv
 from tests import tiny
 from tests.asking import judge
 from tests.command import Command, Outcome
+from tests.kv import CHUNK_TOKENS, HANDBOOK, measure_little, write_base
 from tests.loaded import record_prompts
-from tests.own import CHUNK_TOKENS, HANDBOOK, measure_little, write_base
 from tests.serving import Shelf, running, user
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -87,7 +87,7 @@ def test_the_overview_is_the_last_part_and_has_no_share_in_the_adapter() -> None
     assert records[-1].text.startswith("Title: The mill\n")
     values = json.loads(Path("mill.lora/d2l.json").read_text("utf-8"))
     assert values["chunks"][-1]["ranks"][0] == values["chunks"][-1]["ranks"][1]
-    assert values["checkpoint"]["name"] == "own"
+    assert values["checkpoint"]["name"] == "kv"
     assert values["prompt"]["instruction"] == INSTRUCTION
 
 
@@ -191,7 +191,7 @@ def test_pages_are_dropped_and_adapters_joined_with_their_overviews(command: Com
 
 @pytest.mark.usefixtures("place")
 def test_what_commands_print_of_it(command: Command) -> None:
-    assert "own" in command("inspect", "mill.lora").out
+    assert "kv" in command("inspect", "mill.lora").out
     assert "mill.lora" in command("ls").out
     assert command("check", "mill.lora", "--base", BASE).code == 0
 
@@ -241,7 +241,7 @@ def test_tasks_are_described_and_shown_without_the_instruction_on_documents(
         assert done.code == 0, done.err
         template = Path(out, "chat_template.jinja").read_text("utf-8")
         assert "the text alone" not in template
-        assert "own" in json.loads(Path(out, "d2l.json").read_text("utf-8"))["checkpoint"]["name"]
+        assert "kv" in json.loads(Path(out, "d2l.json").read_text("utf-8"))["checkpoint"]["name"]
         done = command("ask", out, "the harbor", "--offline", "--max-tokens", 3, "-q")
         assert done.code == 0, done.err
     shown = json.loads(Path("b.lora/d2l.json").read_text("utf-8"))["description"]["examples"]

@@ -21,20 +21,20 @@ from d2l.bases.turns import TurnTexts
 from d2l.datasets.silence import INSTRUCTION
 from d2l.datasets.tasks import Example
 from d2l.errors import BaseModelError, CheckpointError
+from d2l.hypernets.kv import describing
+from d2l.hypernets.kv.config import KvConfig, read_config, read_seated
+from d2l.hypernets.kv.describing import find_kv
 from d2l.hypernets.networks import find_checkpoint, open_network
 from d2l.hypernets.options import CompileOptions, TaskCompileOptions
 from d2l.hypernets.registry import DEFAULT
-from d2l.hypernets.seats import own
-from d2l.hypernets.seats.config import SeatsConfig, read_config
 from d2l.hypernets.seats.network import join_memories
-from d2l.hypernets.seats.own import find_own
 from d2l.hypernets.seats.turns import write_turns
 from d2l.parts.kept import Context, PartOptions
 from tests import tiny
 from tests.asking import read_logits
 from tests.compiled import PEFT_DEPRECATION, Compiled
 from tests.files.hub_server import REPO, serve_hub
-from tests.own import change_settings, compile_own, load, measure_little, write_base
+from tests.kv import change_settings, compile_own, load, measure_little, write_base
 from tests.refusals import refuse
 from tests.slow import slow_after
 
@@ -57,11 +57,11 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Compil
 @pytest.mark.parametrize("family", slow_after(2, *tiny.FAMILIES))
 def test_the_network_follows_from_the_base(family: str, tmp_path: Path) -> None:
     base = write_base(tmp_path / "base", family)
-    files = find_own(str(base))
+    files = find_kv(str(base))
     config = read_config(files.path / "config.json")
     tokenizer = BaseTokenizer(base)
     assert (config.base, config.layers, config.hidden, config.kv_heads) == ("base", 3, 32, 2)
-    assert config.min_seats < config.max_seats < own.MOST_SEATS
+    assert config.min_seats < config.max_seats < describing.MOST_SEATS
     ids = tokenizer.encode_control(config.opening_head_text + config.opening_words_text)
     assert tuple(ids) == config.opening(config.max_seats)
     words = config.opening_words_text.split()
@@ -71,10 +71,10 @@ def test_the_network_follows_from_the_base(family: str, tmp_path: Path) -> None:
     chat = [{"role": "user", "content": "Who?"}]
     assert told.endswith(tokenizer.render_chat(chat, taking="a question").rpartition("Who?")[1:])  # type: ignore[arg-type]
     assert INSTRUCTION in told
-    assert find_own(str(base)) == files
+    assert find_kv(str(base)) == files
     bytes_before = (files.path / "config.json").read_bytes()
     (files.path / "config.json").unlink()
-    assert find_own(str(base)) == files
+    assert find_kv(str(base)) == files
     assert (files.path / "config.json").read_bytes() == bytes_before
 
 
@@ -83,8 +83,8 @@ def test_an_opening_has_at_most_so_many_seats(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base = write_base(tmp_path / "base", "qwen2")
-    monkeypatch.setattr(own, "MOST_SEATS", 10)
-    assert read_config(find_own(str(base)).path / "config.json").max_seats == 10
+    monkeypatch.setattr(describing, "MOST_SEATS", 10)
+    assert read_config(find_kv(str(base)).path / "config.json").max_seats == 10
 
 
 @pytest.mark.usefixtures("cache")
@@ -97,20 +97,20 @@ def test_seats_begin_at_the_fourth_layer_or_the_last(
     config = json.loads(path.read_text("utf-8")) | {"num_hidden_layers": layers}
     config.pop("layer_types", None)
     path.write_text(json.dumps(config), "utf-8")
-    described = read_config(find_own(str(base)).path / "config.json")
+    described = read_config(find_kv(str(base)).path / "config.json")
     assert (described.layers, described.first_layer) == (layers, first)
 
 
 @pytest.mark.usefixtures("cache")
 def test_a_base_that_was_moved_or_is_a_link_is_the_same_network(tmp_path: Path) -> None:
     base = write_base(tmp_path / "one" / "base", "qwen2")
-    before = find_own(str(base))
+    before = find_kv(str(base))
     assert str(tmp_path) not in (before.path / "config.json").read_text("utf-8")
     (tmp_path / "link").symlink_to(base)
-    assert find_own(str(tmp_path / "link")) == before
+    assert find_kv(str(tmp_path / "link")) == before
     (tmp_path / "two").mkdir()
     base.rename(tmp_path / "two" / "base")
-    assert find_own(str(tmp_path / "two" / "base")) == before
+    assert find_kv(str(tmp_path / "two" / "base")) == before
 
 
 def without_template(base: Path) -> None:
@@ -136,7 +136,7 @@ def test_a_base_that_cannot_be_asked_or_read_is_refused_without_its_weights(
     base = write_base(tmp_path / "base", "llama")
     spoil(base)
     (base / "model.safetensors").write_bytes(b"not looked at")
-    told, hint = refuse(BaseModelError, open_network, "own", base=str(base))
+    told, hint = refuse(BaseModelError, open_network, "kv", base=str(base))
     assert message in told
     assert hint
 
@@ -150,10 +150,26 @@ def test_of_a_base_on_the_hub_that_is_refused_no_weights_are_downloaded(
     spoil(base)
     stored = {path.name: path.read_bytes() for path in base.iterdir()}
     with serve_hub(stored, tmp_path / "hub", monkeypatch) as hub:
-        told, _ = refuse(BaseModelError, open_network, "own", base=REPO)
+        told, _ = refuse(BaseModelError, open_network, "kv", base=REPO)
         assert message in told
         assert {"config.json", "tokenizer.json"} <= hub.asked
         assert "model.safetensors" not in hub.asked
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_folder_of_an_older_version_is_read_and_others_are_refused(tmp_path: Path) -> None:
+    path = find_kv(str(write_base(tmp_path / "base", "qwen2"))).path / "config.json"
+    values = json.loads(path.read_text("utf-8"))
+    old = values | {"network": "own", "width": 0, "features": [], "learned_places": False}
+    assert KvConfig.from_json(old) == KvConfig.from_json(values)
+    assert read_seated(path) == KvConfig.from_json(values)
+    for odd, message in (
+        ({"turns": ["a"]}, "turns are the seven texts around turns"),
+        ({"width": 8}, 'unknown field "width" of kv'),
+        ({"network": "seats"}, 'network is "kv"'),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            KvConfig.from_json(old | odd)
 
 
 # ---- the names of networks ----------------------------------------------------------------------
@@ -168,7 +184,7 @@ def test_a_base_alone_is_a_network_and_a_checkpoint_or_the_variable_goes_before(
     ):
         monkeypatch.delenv(variable, raising=False)
         assert options().checkpoint == DEFAULT
-        assert options(base="a/b").checkpoint == "own"
+        assert options(base="a/b").checkpoint == "kv"
         assert options("smollm2-135m", "a/b").checkpoint == "smollm2-135m"
         monkeypatch.setenv(variable, "smollm2-135m")
         assert options(base="a/b").checkpoint == "smollm2-135m"
@@ -213,7 +229,7 @@ def test_a_part_is_the_page_in_the_prompt(
 ) -> None:
     done = make(family)
     asker, tokenizer = load(done), AutoTokenizer.from_pretrained(done.base)
-    config: SeatsConfig = done.plan.config
+    config: KvConfig = done.plan.config
     chunk = done.plan.chunks[2]
     network = done.plan.network
     loaded = network.load(device="cpu", dtype=torch.float32)
@@ -298,7 +314,7 @@ def test_solved_examples_are_turns_that_the_next_question_follows(
     family: str, tmp_path: Path
 ) -> None:
     base = write_base(tmp_path / "base", family)
-    network = open_network("own", base=str(base)).for_tasks()
+    network = open_network("kv", base=str(base)).for_tasks()
     config, tokenizer = network.config, network.tokenizer
     examples = [Example("pump", ("yes",)), Example("key", ("no",))]
     ids = write_turns(config, tokenizer, "Is it big?", examples)
@@ -324,7 +340,7 @@ def test_a_bases_moments_are_measured_once(tmp_path: Path, monkeypatch: pytest.M
         return items
 
     def prepare() -> Path:
-        network = open_network("own", base=str(root / "llama-tiny"), offline=True)
+        network = open_network("kv", base=str(root / "llama-tiny"), offline=True)
         network.prepare(device="cpu", watch=watch)
         path = network.find_moments()
         assert path is not None

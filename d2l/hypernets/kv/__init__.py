@@ -1,0 +1,1 @@
+"""The base's own KV cache as a network: a memory is what the base computes for a chunk."""
