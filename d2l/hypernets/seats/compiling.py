@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from torch import nn
 
+from d2l.adapters.parts import PartKind
 from d2l.hypernets.formats.format import Format, native_format
 from d2l.hypernets.formats.native import CONFIG_FILE
 from d2l.hypernets.seats.config import KIND, SeatsConfig, read_config
@@ -25,7 +26,7 @@ class SeatsNetwork(SeatedNetwork[SeatsConfig]):
     """A trained network that writes a few tokens of a chunk into each seat."""
 
     kind: ClassVar[str] = KIND
-    part_kind: ClassVar[str] = KIND
+    part_kind: ClassVar[PartKind] = "seats"
     formats: ClassVar[tuple[Format, ...]] = (FORMAT,)
 
     def explain_limits(self) -> str:
