@@ -4,6 +4,7 @@ Rows go to a file as soon as they are measured, so that a stopped run goes on.
 """
 
 import contextlib
+import gc
 import hashlib
 import itertools
 import json
@@ -111,6 +112,8 @@ def _measure(
             if options.kept is not None:
                 append_row(options.kept, answered)
             yield answered
+        del asker
+        gc.collect()  # what an adapter keeps and its model refer to each other
 
 
 def _is_of(row: DocumentRow, case: Case, run: RunFacts) -> bool:
