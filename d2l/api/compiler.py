@@ -127,7 +127,7 @@ class Compiler(_Compiler[CompileOptions]):
 
         name: an alias (`d2l checkpoints ls`), folder, file or org/repo[:subfolder]; None: the
         default, or that of `D2L_CHECKPOINT`. base: where the base lies (folder, GGUF file, alias
-        or hub name), if not where the network says; alone, any base by its own keys and values.
+        or hub name), if not where the network says; alone, any base by its KV cache.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps". dtype: that the base runs in, "bf16",
         "fp16" or "fp32"; None: as the network needs. revision: of the network's repository.
         local_files_only: open no socket.
@@ -205,7 +205,7 @@ class TaskCompiler(_Compiler[TaskCompileOptions]):
 
         name: an alias (`d2l checkpoints ls`), folder or org/repo[:subfolder]; None: the default.
         base, embedder: where they lie, if not where the network says; a base alone is read by its
-        own keys and values. device, revision, local_files_only: as for `Compiler`.
+        KV cache. device, revision, local_files_only: as for `Compiler`.
 
         Raises CheckpointError, also for networks that read documents alone, or BaseModelError.
         """

@@ -37,7 +37,7 @@ def compile(
     inputs: a path, "-" for standard input, a `Document`, or several of these; folders are read with
     their subfolders. checkpoint: an alias, folder, file or org/repo[@revision][:subfolder];
     None: `D2L_CHECKPOINT` if it is set, else the default. base: where the base lies, if not
-    where the checkpoint's name leads; alone, any base by its own keys and values. device: "auto",
+    where the checkpoint's name leads; alone, any base by its KV cache. device: "auto",
     "cpu", "cuda", "cuda:N" or "mps". local_files_only: open no socket. reading: formats, encodings
     and limits.
     Further keywords: options of one adapter, listed below.

@@ -38,7 +38,7 @@ class MergeOptions:
 class NetworkOptions:
     """Options of a network that is opened: its files, its base and its device.
 
-    Without a checkpoint, a base has its own keys and values as network. `base_dtype` is None for
+    Without a checkpoint, the network is the KV cache of the base. `base_dtype` is None for
     the precision that network and device need. Raises OptionError for a value that is none of a
     field's choices.
     """

@@ -36,7 +36,7 @@ class KvConfig(SeatedConfig):
 
     @property
     def part_bits(self) -> int:
-        """Bits of a number in a part: four are enough for a base's own keys and values."""
+        """Bits of a number in a part: four are enough for a base's own KV cache."""
         return 4
 
     @property

@@ -216,7 +216,7 @@ def build_network(
 class Seats:
     """Seats on a base: chunks to memories, memories to an adapter.
 
-    Without a `network` a memory is the base's own keys and values. Without `statistics` nothing can
+    Without a `network` a memory is the base's KV cache. Without `statistics` nothing can
     be seated.
     """
 
