@@ -242,7 +242,7 @@ def test_a_part_is_the_page_in_the_prompt(
     texts, page = TurnTexts(*config.turns), tokenizer.decode(chunk.token_ids)
     page = page.removeprefix(texts.lead(INSTRUCTION))
     assert page.endswith("\n\n")
-    assert page.split() == f"The mill > Pump\n{chunk.text}".split()  # lines where there is room
+    assert page.split() == f"The mill\n{chunk.text}".split()  # it begins with its own title
     whole = texts.lead(system or INSTRUCTION) + page + texts.rest(asked)
     ids = tokenizer(whole, add_special_tokens=False)["input_ids"]
     assert [*before, *chunk.token_ids[len(config.read_opening) :], *rest] == ids
