@@ -19,6 +19,7 @@ FLOORS: tuple[dict[str, str], ...] = (
         "progress": "",
         "spelling": "",
         "version": "",
+        "words": "",
         "__init__": "",
     },  # __init__: its public names see below
     {"files": ""},

@@ -150,7 +150,9 @@ def make_example(parsed: Any) -> str:
         if operation is codes.LITERAL:
             text += chr(argument)
         elif operation is codes.IN:
-            text += next(c for c in CANDIDATES if re.fullmatch(render([(operation, argument)]), c))
+            letters = [chr(letter) for kind, letter in argument if kind is codes.LITERAL]
+            item = render([(operation, argument)])
+            text += next(c for c in (*letters, *CANDIDATES) if re.fullmatch(item, c))
         elif operation is codes.NOT_LITERAL:
             text += "a" if argument != ord("a") else "b"
         elif operation is codes.ANY:

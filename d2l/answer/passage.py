@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from d2l.documents.sentences import find_sentences
 from d2l.parts.router import WORD, find_stop_words, share_words, split_content, split_grams
+from d2l.words import join
 
 #: Characters and sentences of a passage, at most.
 LONGEST: Final = 300
@@ -23,15 +24,10 @@ _ANSWER, _LENGTH = 2.0, 0.3
 #: Chosen on two manuals; d2l/hypernets/README.md has the figures of all four.
 _LEAST_OWN, _LEAST_ASKED = 0.8, 0.34
 _CELL = " | "  # between the cells of a row, as readers write tables
-#: Questions of a number, and words of their answers.
-_COUNTS = re.compile(r"\bhow (?:many|much|long|old|far|large|high|deep|wide|fast|heavy)\b", re.I)
-_COUNT = re.compile(
-    r"\d|\b(?:no|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|fifty"
-    r"|hundreds?|thousands?|millions?|half|once|twice|dozens?|single|double|none|unlimited)\b",
-    re.I,
-)
+_ASKS_NUMBER = re.compile(rf"\b(?:{join('asks_number')})\b", re.IGNORECASE)
+_NUMBER = re.compile(rf"\d|\b(?:{join('number')})\b", re.IGNORECASE)
 _MARK = re.compile(r"^\s*\d+[.)]\s", re.MULTILINE)  # of an item
-_LEAD = re.compile(r"^The (?:document|text|manual) (?:states|says|mentions) that ")
+_LEAD = re.compile(join("states"))
 
 Grams = NDArray[np.uint64]
 
@@ -139,7 +135,7 @@ def is_supported(question: str, answer: str, near: str, text: str) -> bool:
     words = WORD.findall(_MARK.sub("", _LEAD.sub("", answer)).casefold())
     own = split_content(" ".join(word for word in words if word not in given), stops)
     numbers = {word for word in own if word[0].isdigit()}
-    if _COUNTS.search(question) and not _COUNT.search(answer):
+    if _ASKS_NUMBER.search(question) and not _NUMBER.search(answer):
         return False
     if not own or not numbers <= set(said) or share_words(own, said) < _LEAST_OWN:
         return False

@@ -12,78 +12,27 @@ from typing import Literal
 from d2l.adapters.parts import PartRecord
 from d2l.parts.kept import Question
 from d2l.parts.router import find_stop_words, is_like
+from d2l.words import join
 
 _WORD = re.compile(r"\w+")
-#: Words for a document.
-_DOCUMENT = re.compile(
-    r"(?:document|manual|guide|handbook|book|text|paper|article|report|file|pdf|contract|agreement"
-    r"|policy|policie|rule|cookbook|invoice|letter|thesis|tutorial|leaflet|brochure|faq|dokument"
-    r"|handbuch|anleitung|buch|bericht|vertrag|manuel|livre|texte|rapport|contrat|documento|libro"
-    r"|texto|informe|contrato|manuale|testo|contratto|livro|handleiding|boek|tekst)(?:e?s)?"
-)
-#: Words that ask about a whole, if no word of content stands beside them.
-_WHOLE = re.compile(
-    r"summar\w*|overview|gist|outline|synopsis|takeaways?|tldr|topics?|subjects?|themes?|points"
-    r"|ideas?|purpose|aims?|goals?|contents|chapters|sections|headings|covers?|covered|discuss\w*"
-    r"|audience|readers?|intended|title|learn|pages|contain(?:s|ed)?|structured?|tl|dr"
-    r"|zusammen\w*|überblick|inhalt\w*|themen|thema|kapitel|zweck|handelt|résum\w*|aperçu|sujets?"
-    r"|chapitres|parle|traite|resum\w*|temas?|trata|capítulos|contenido|propósito|conteúdo|riassu\w*"
-    r"|argoment[io]|capitoli|parla|tratta|scopo|samenvat\w*|overzicht|onderwerp\w*|hoofdstukken"
-)
-#: Words beside them that are no content.
-_FILLER = re.compile(
-    r"main|key|major|list|table|show|give|deals?|brief(?:ly)?|short|sentences?|paragraphs?|lines?"
-    r"|words?|quick|general|entire|whole|explain|describe[sd]?|write|written|meant|kinds?|sorts?"
-    r"|types?|number|chapter|section|part|parts|point|bullet|\d|kurz|geht|worum|fasse?|quoi|bref"
-    r"|waar|gaat|vat"
-)
-#: Questions of stop words, and of a name alone.
-_ABOUT = re.compile(
-    r"^\W*(?:what|which)\b.*\b(?:about|for|do|deals? with)\W*$|^\W*who(?:m|se)?\b.*\bfor\b"
-    r"|^\W*for whom\b|^\W*how (?:long|big) (?:is|are)\b|^\W*what (?:kind|type|sort) of"
-    r"|^\W*what(?:['’]s| is| are)(?: \w+){1,3}\W*$|\bworum geht|\bde quoi|\bde qu[ée] "
-    r"|\bdi cosa|\bsobre o que|\bwaarover|\bwaar gaat|^\W*(?:für wen|à qui|para qui?e[mn]|per chi"
-    r"|voor wie)\b",
-    re.IGNORECASE,
-)
+_DOCUMENT = re.compile(rf"(?:{join('document')})(?:e?s)?")
+_WHOLE = re.compile(join("whole"))
+_FILLER = re.compile(join("filler") + r"|\d")
+_ABOUT = re.compile(join("about"), re.IGNORECASE)
 #: A chapter by its number, and by its title.
-_NAMES = (
-    r"chapter|section|appendix|part|kapitel|abschnitt|anhang|teil|chapitre|annexe|partie|cap[ií]tulo"
-    r"|secci[óo]n|seção|capitolo|sezione|parte|hoofdstuk|paragraaf|deel"
-)
+_NAMES = join("chapter", "section", "division")
 _NUMBER = r"(?P<number>\d{1,4}(?:\.\d{1,4}){0,7}|[a-h]|[ivx]{1,6})"
-_NUMBERED = re.compile(
-    rf"(?:\b(?P<name>{_NAMES})|§) ?{_NUMBER}(?!\.?\.?\w)",
-    re.IGNORECASE,
-)
+_NUMBERED = re.compile(rf"(?:\b(?P<name>{_NAMES})|§) ?{_NUMBER}(?!\.?\.?\w)", re.IGNORECASE)
 _TITLED = re.compile(
-    rf"\b(?:{_NAMES})s? (?:on|about|called|titled|named|über|sur|sobre|su|over)\b"
-    r"|\b(?:chapter|section|kapitel|abschnitt|chapitre|capítulo|capitolo|hoofdstuk)\b",
-    re.IGNORECASE,
+    rf"\b(?:{_NAMES})s? (?:{join('titled')})\b|\b(?:{join('chapter', 'section')})\b", re.IGNORECASE
 )
-_HEADING = re.compile(
-    rf"(?:(?P<name>{_NAMES}) |§ ?)?{_NUMBER}(?=[.:) ]|$)",
-    re.IGNORECASE,
+_HEADING = re.compile(rf"(?:(?P<name>{_NAMES}) |§ ?)?{_NUMBER}(?=[.:) ]|$)", re.IGNORECASE)
+_GOES_ON = re.compile(rf"\W*(?:{join('goes_on')})\b", re.IGNORECASE)
+_POINTS_BACK, _POSSESSIVE, _EXPLETIVE, _DEFINES = (
+    re.compile(rf"\b(?:{join(name)})\b", re.IGNORECASE)
+    for name in ("points_back", "possessive", "expletive", "defines")
 )
-#: Beginnings of a question that goes on from the one before, and words for what was said there.
-_GOES_ON = re.compile(
-    r"\W*(?:and|but|also|what about|how about|what else|und|aber|auch|et|mais|y|e|ma|pero|maar"
-    r"|ook)\b",
-    re.IGNORECASE,
-)
-_POINTS_BACK = re.compile(
-    r"\b(?:it|they|them|he|she|him|er|ihn|ihm|davon|dafür|damit|elle|ils|elles|cela|ça|ello|esto|eso"
-    r"|esso|essa|quello|hij)\b",
-    re.IGNORECASE,
-)
-_POSSESSIVE = re.compile(r"\b(?:its|their|his|her|seine?n?|ihre?n?|leurs?|sus?|suoi?|zijn)\b", re.I)
-_EXPLETIVE = re.compile(r"\b(?:(?:is|was) it \w+ to|(?:does|did|will) it take|it takes)\b", re.I)
-_DEFINES = re.compile(r"\b(?:is|are|was|were|ist|sind|est|sont|es|son|è|sono|é|são|zijn)\b", re.I)
-_GREETS = re.compile(
-    r"\W*(?:hello|hi|hey|good (?:morning|evening)|thanks|thank you|ok|okay|bye|hallo|danke|bonjour"
-    r"|merci|hola|gracias|ciao|grazie|olá|obrigad[oa]|bedankt)(?:[\W_]+\w+){0,3}\W*",
-    re.IGNORECASE,
-)
+_GREETS = re.compile(rf"\W*(?:{join('greets')})(?:[\W_]+\w+){{0,3}}\W*", re.IGNORECASE)
 #: Most words of content in a question that points back.
 _FEW = 2
 _EXCHANGE = 3  # turns: a question, its answer, and the next question

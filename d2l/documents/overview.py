@@ -11,6 +11,7 @@ from d2l.documents.chunks import Tokenizer
 from d2l.documents.document import Document
 from d2l.documents.sentences import find_sentences
 from d2l.readers.parsing import CELL
+from d2l.words import join
 
 #: Most of the limit for title, length and outline; the beginning gets the rest.
 _OUTLINE = 0.55
@@ -22,7 +23,7 @@ _END = (".", "!", "?", ":", "。", "！", "？", "।", "؟")
 _CLOSING = " \n\"'”’»)]*_"
 _MARK = re.compile(r"^[#>*\s]+|[*\s]+$")
 _WORD, _LETTER = re.compile(r"\w+"), re.compile(r"[^\W\d_]")
-_CHAPTER = re.compile(r"(?:chapter|kapitel|chapitre|cap[ií]tulo|capitolo|hoofdstuk)\b", re.I)
+_CHAPTER = re.compile(rf"(?:{join('chapter')})\b", re.IGNORECASE)
 _NUMBERED = re.compile(r"\d{1,3}(?:\.\d{1,4}){0,7}[.:)]? ")
 #: Headings in plain text: Markdown's, and numbers with a title between empty lines.
 _HEADING = re.compile(
@@ -30,28 +31,16 @@ _HEADING = re.compile(
     r"|(?:\A|(?<=\n\n))(?P<number>\d+(?:\.\d+)*)\.? +\S[^\n]{2,80}(?<![.:;,])(?=\n\n)",
     re.MULTILINE,
 )
-_CONTENTS = re.compile(
-    r"(?:table of |list of )?(?:contents|figures|tables)|index|inhalt(?:sverzeichnis)?|sommaire"
-    r"|table des matières|[íi]ndice|sommario|inhoud(?:sopgave)?|sumário|目录|目錄|目次",
-    re.IGNORECASE,
-)
+_CONTENTS = re.compile(join("contents"), re.IGNORECASE)
 _NOTICE = re.compile(
-    r"copyright|©|\(c\) \d|all rights reserved|permission is (?:hereby )?granted|redistribut"
-    r"|merchantab|trademark|isbn|licensed under|public license|alle rechte|tous droits|版权"
+    join("notice") + r"|©"
     r"|\.\.\.$|…$|\.{4}|(?:\. ){3}|(?:\.{3}|…) ?\d|\d\.\d+\.$|^\$ ",  # contents; a command
     re.IGNORECASE,
 )
-_LEGAL = re.compile(r"[\W\d]{0,20}(?:copyright|licen[cs]|legal|acknowledg|danksag|remerc)", re.I)
-_INTRODUCTION = re.compile(
-    r"\b(?:introd|overview|about|abstract|summary|purpose|preface|scope|intended|what is|einf|einl"
-    r"|überblick|zusammenf|zweck|résumé|objet|resum|prefa|riassun|scopo|inleiding|samenvatting)",
-    re.IGNORECASE,
-)
+_LEGAL = re.compile(rf"[\W\d]{{0,20}}(?:{join('legal')})", re.IGNORECASE)
+_INTRODUCTION = re.compile(rf"\b(?:{join('introduction')})", re.IGNORECASE)
 _ITSELF = re.compile(
-    r"(?:in |dans |en )?(?:this|diese[rsm]?|cet?|este|questo|dit|deze) (?:\w+ )?(?:document|do[ck]u"
-    r"|manu|guid|hand|book|buch|livr|libr|paper|report|article|agreement|contract)"
-    r"|.*\b(?:intended (?:for|to)|(?:written|made) for|audience)\b",
-    re.IGNORECASE,
+    rf"(?:{join('this')}) (?:\w+ )?(?:{join('itself')})|.*\b(?:{join('for_whom')})\b", re.IGNORECASE
 )
 
 #: Stretch of a text, [start, stop).
