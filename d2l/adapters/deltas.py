@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from d2l.adapters import module_names
-from d2l.adapters.module_names import parse
 from d2l.adapters.weights import LoraFactors, LoraWeights
 from d2l.errors import MergeError
 
@@ -94,14 +93,3 @@ def product_norm(a: Tensor, b: Tensor) -> float:
     _, r_a = torch.linalg.qr(a.double().T)  # (min(d_in, rank), rank)
     _, r_b = torch.linalg.qr(b.double())  # (min(d_out, rank), rank)
     return float(torch.linalg.matrix_norm(r_b @ r_a.T))
-
-
-def norms_by_layer(weights: LoraWeights) -> list[float]:
-    """Frobenius norm of the deltas of all modules of a layer, side by side, by decoder layer."""
-    squares: dict[int, float] = {}
-    for name, factors in weights.factors.items():
-        module = parse(name)
-        if module.in_decoder and module.layer is not None:
-            norm = weights.scale * product_norm(factors.a, factors.b)
-            squares[module.layer] = squares.get(module.layer, 0.0) + norm**2
-    return [math.sqrt(squares.get(n, 0.0)) for n in range(max(squares, default=-1) + 1)]

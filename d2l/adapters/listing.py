@@ -1,25 +1,18 @@
 """List the adapters of a folder as values, without their weights and without torch."""
 
-import stat
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from d2l.adapters.info import WEIGHTS, AdapterInfo, is_adapter, read_info
-from d2l.adapters.provenance import Input
+from d2l.adapters.info import WEIGHTS, is_adapter, read_info
 from d2l.errors import AdapterError
-from d2l.files.cache import file_digest
-from d2l.files.paths import find_path
 
 
 class Entry(NamedTuple):
     """An adapter of a folder; if it cannot be read, `error` says why, and the rest is empty.
 
-    `seats` is None for networks without seats. `inputs_date` is the day, as 2026-01-31, of the last
-    change of any input file, if all of them are still there and unchanged. `written` is the time of
-    the last change of its weights' file, in seconds since 1970. An adapter itself holds no time, so
-    that equal inputs give equal bytes.
+    `seats` is None for networks without seats. `written` is the time of the last change of its
+    weights' file, in seconds since 1970. An adapter itself holds no time, so that equal inputs give
+    equal bytes.
     """
 
     name: str
@@ -30,7 +23,6 @@ class Entry(NamedTuple):
     parts: int = 0  # of which questions choose
     size_bytes: int | None = None
     written: float | None = None
-    inputs_date: str | None = None
     error: str | None = None
 
 
@@ -67,33 +59,6 @@ def _describe(folder: Path) -> Entry:
             parts=info.n_parts,
             size_bytes=info.size_bytes,
             written=(folder / WEIGHTS).stat().st_mtime,
-            inputs_date=_date_inputs(info),
         )
     except AdapterError as error:
         return Entry(name, error=error.message)
-
-
-def _date_inputs(info: AdapterInfo) -> str | None:
-    times = list(_find_times(info))
-    if not times or None in times:
-        return None
-    newest = max(when for when in times if when is not None)
-    return time.strftime("%Y-%m-%d", time.localtime(newest))
-
-
-def _find_times(info: AdapterInfo) -> Iterator[float | None]:
-    """Yield the time of each input's last change; None for a missing or changed input."""
-    for entry in info.provenance.inputs if info.provenance is not None else ():
-        paths = filter(None, (find_path(entry.sha256), Path(entry.name)))
-        yield next((when for path in paths if (when := _date_same(path, entry))), None)
-
-
-def _date_same(path: Path, entry: Input) -> float | None:
-    """Return the time of a file's last change if it is the input: same size, same bytes."""
-    try:
-        facts = path.stat()
-        if not stat.S_ISREG(facts.st_mode) or facts.st_size != entry.size_bytes:
-            return None  # not opened: it may be a pipe, which never ends
-        return facts.st_mtime if file_digest(path) == entry.sha256 else None
-    except (OSError, ValueError):  # no such file, or an invalid name
-        return None

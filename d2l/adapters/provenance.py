@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from d2l.adapters.record_values import Count, Flag, Line, Norm, Number, Rows, Span, Text
+from d2l.adapters.record_values import Count, Flag, Line, Number, Rows, Span, Text
 from d2l.errors import AdapterError
 
 #: Raised with every change that older versions of d2l would misread.
@@ -138,13 +138,6 @@ class Prompt(Record):
     instruction: Text = ""
 
 
-class Norms(Record):
-    """Frobenius norms of the delta: of formats 1 and 2; `d2l inspect` computes them."""
-
-    layers: tuple[Norm, ...]
-    chunks: tuple[Norm, ...]
-
-
 class ExamplesRecord(Record):
     """Solved examples, read with a description as turns of a chat: the file's SHA-256, its number
     of rows, and the rows that were read, in their order, counted from 1. `texts` are their inputs
@@ -195,7 +188,7 @@ class ExportRecord(Record):
 class Provenance(Record):
     """Content of d2l.json. Compiled, made and changed adapters have the first fields in common."""
 
-    format: Literal[1, 2, 3] = 3  # 1 and 2 have `norms`; 2 has `seats`, too
+    format: Literal[1, 2, 3] = 3  # 1 and 2 have `norms`, kept as they are; 2 has `seats`, too
     tool: Tool
     checkpoint: Checkpoint
     base: Base
@@ -207,7 +200,6 @@ class Provenance(Record):
     merge_error: dict[Text, Number]
     prompt: Prompt
     warnings: tuple[Text, ...]
-    norms: Norms | None = None
     # Compiled from documents.
     refinement: dict[str, Any] | None = None  # of older adapters: no command writes it any more
     bias_ranks: Span | None = None  # of the learned bias, behind the ranks of all chunks

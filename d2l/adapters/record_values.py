@@ -39,16 +39,8 @@ def _check_flag(value: object) -> bool:
 def _check_number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError("expected a number")
-    # Norms of a damaged network are not finite: writing its weights raises an error. Values that
-    # are read were checked before. An int stays an int, so that writing gives the same text.
+    # Values that are read are finite. An int stays an int, so that writing gives the same text.
     return value
-
-
-def _check_norm(value: object) -> float:
-    norm = _check_number(value)
-    if norm < 0:  # false for NaN: see above
-        raise ValueError("expected a number that is not negative")
-    return norm
 
 
 def _check_span(value: object) -> tuple[int, int]:
@@ -73,9 +65,6 @@ Count = Annotated[
     WithJsonSchema({"type": "integer", "minimum": 0, "maximum": _MOST}),
 ]
 Number = Annotated[float, PlainValidator(_check_number), WithJsonSchema({"type": "number"})]
-Norm = Annotated[
-    float, PlainValidator(_check_norm), WithJsonSchema({"type": "number", "minimum": 0})
-]
 Flag = Annotated[bool, PlainValidator(_check_flag), WithJsonSchema({"type": "boolean"})]
 #: [start, stop) of ranks, seats or characters.
 Span = Annotated[

@@ -2,7 +2,6 @@
 
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,7 +30,6 @@ _COLUMNS = (
     "parts",
     "size",
     "written",
-    "inputs changed",
 )
 
 
@@ -76,7 +74,6 @@ def _describe_entry(entry: "Entry") -> tuple[str, ...]:
         f"{entry.parts:,}" if entry.parts else "",
         f"{(entry.size_bytes or 0) / 1e6:.1f} MB",
         console.spell_age(entry.written),
-        entry.inputs_date or "",
     )
 
 
@@ -134,18 +131,17 @@ def remove(
 
 def inspect(adapter: AdapterPath) -> None:
     """Show an adapter's contents and origin."""
-    from d2l.adapters.deltas import norms_by_layer
     from d2l.adapters.peft_folder import check_values, read_adapter
 
     info = read_info(adapter)
+    read_adapter(adapter)  # raises for damaged weights
     check_values(info)
-    norms = [float(f"{norm:.6g}") for norm in norms_by_layer(read_adapter(adapter))]
-    values = describe_adapter(info) | {"norms": norms}
+    values = describe_adapter(info)
     console.emit(values, lambda: show_adapter(info, values))
 
 
 def show_adapter(info: AdapterInfo, values: dict[str, Any]) -> None:
-    """Print provenance, rank, size, and the delta's norm by layer."""
+    """Print provenance, rank and size."""
     made = info.provenance
     layers = values["layers"]
     span = f"{layers[0]}-{layers[-1]}" if layers else "none"
@@ -158,7 +154,6 @@ def show_adapter(info: AdapterInfo, values: dict[str, Any]) -> None:
     ]
     if made is None:
         show_rows(rows)
-        _show_norms(values["norms"])
         console.note("no d2l.json: made by another tool, so its documents are unknown")
         return
     tool, checkpoint = made.tool, made.checkpoint
@@ -179,15 +174,6 @@ def show_adapter(info: AdapterInfo, values: dict[str, Any]) -> None:
     rows += [("skipped", entry.reason) for entry in made.skipped]
     rows += [("warning", warning) for warning in made.warnings]
     show_rows(rows)
-    _show_norms(values["norms"])
-
-
-def _show_norms(norms: Sequence[float]) -> None:
-    if not norms:  # of an adapter on no decoder layer
-        return
-    console.result("")
-    rows = [(str(n), f"{norm:.4g}") for n, norm in enumerate(norms)]
-    console.show_table(("layer", "norm of the delta"), rows)
 
 
 def _describe_parts(info: AdapterInfo) -> str:

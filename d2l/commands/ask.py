@@ -1,7 +1,6 @@
 """The command `d2l ask`: questions in, answers out, streamed, side by side or as JSON."""
 
 import sys
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Annotated, TextIO
 import typer
 
 import d2l
-from d2l.adapters.exported_parts import name_manual
 from d2l.adapters.find import find_adapter
 from d2l.adapters.info import read_info
 from d2l.answer.options import AskOptions
@@ -33,8 +31,6 @@ from d2l.parts.kept import PartOptions
 from d2l.progress import announce
 from d2l.spelling import option
 
-#: Seconds of a start that are worth a server.
-_LONG_START = 3.0
 Server = Annotated[
     str | None,
     in_panel(
@@ -108,7 +104,7 @@ def ask(
     Answers stand alone on stdout and keep their line ends; programs read --jsonl. The questions of
     stdin go to stderr; so do the passages of the answers, unless stdout is a terminal.
     """
-    start, compare = time.monotonic(), compare or document is not None
+    compare = compare or document is not None
     options = asking.on(base, base_dtype, device, offline)
     if console.wants_json() and as_lines:
         raise OptionError("--json and --jsonl are both given", hint="leave one of them out")
@@ -127,10 +123,7 @@ def ask(
         Conversation(asker, compare=compare).run()
         return
     announce("answering")
-    loaded = time.monotonic()
     print_answers(asker, given, compare=compare, as_lines=as_lines)
-    if server is None and question is not None and not as_lines and _is_terminal():
-        suggest_server(adapter, loaded - start, time.monotonic() - loaded)
 
 
 def load_asker(
@@ -156,16 +149,6 @@ def refuse_local(options: AskOptions, document: str | None) -> None:
         raise OptionError(
             f"a server does not take {', '.join(names)}",
             hint="leave it out, or --server and D2L_SERVER",
-        )
-
-
-def suggest_server(adapter: Path, start: float, answer: float) -> None:
-    """Suggest a server if the start took longer than the answer; both in seconds."""
-    if start > max(answer, _LONG_START):
-        console.note(
-            f"the start took {start:.0f} s, the answer {answer:.1f} s; a server starts once:\n"
-            f"d2l serve {adapter.resolve().parent} & "
-            f'd2l ask {name_manual(adapter)} "..." --server http://127.0.0.1:8000'
         )
 
 

@@ -4,12 +4,8 @@ Imports nothing of the package before it is ready for that.
 """
 
 import atexit
-import gc
 import os
 from collections.abc import Callable
-
-#: Objects between two collections of garbage at the start, and the number of such collections.
-_MANY, _TIMES = 250_000, 4
 
 
 def d2l() -> None:
@@ -24,7 +20,6 @@ def t2l() -> None:
 
 def _run(name: str) -> None:
     """Run a command line, and end without the second in which Python tidies up its memory."""
-    _collect_rarely()
     try:
         from d2l.commands import main
 
@@ -37,20 +32,3 @@ def _run(name: str) -> None:
     except KeyboardInterrupt:
         os.write(2, b"stopped; nothing was written\n")
         os._exit(130)  # as a shell says it
-
-
-def _collect_rarely() -> None:
-    """Collect garbage rarely at the start: imports and tokenizers make a million objects that stay,
-    and collections would take a fifth of the time."""
-    usual, left = gc.get_threshold(), _TIMES
-
-    def count(phase: str, _info: dict[str, int]) -> None:
-        nonlocal left
-        left -= phase == "stop"
-        if not left:
-            gc.callbacks.remove(count)
-            gc.set_threshold(*usual)
-            gc.freeze()
-
-    gc.set_threshold(_MANY)
-    gc.callbacks.append(count)

@@ -130,11 +130,9 @@ class CompilePlan:
     @cached_property
     def ranks(self) -> Counter[str]:
         """Ranks, or seats, of each document, by its name."""
-        shared = self.network.averages_share and self.options.merge == "average"
         held = Counter[str]()
         for chunk in self.chunks:
-            before = held[chunk.document]
-            held[chunk.document] = max(before, chunk.rank) if shared else before + chunk.rank
+            held[chunk.document] += chunk.rank
         return held
 
     @property

@@ -85,7 +85,6 @@ def test_what_is_read_is_written_back(values: dict[str, Any]) -> None:
         (("options", "scale"), "1", "options.scale: expected a number"),
         (("options", "scale"), float("inf"), "options.scale: is not a finite number"),
         (("norms", "layers"), [float("nan")], "norms.layers[0]: is not a finite number"),
-        (("norms", "layers"), [-1e300, 1e-320], "norms.layers[0]: expected a number that is not"),
         (("prompt", "opening", "ids"), [1, "2"], "prompt.opening.ids[1]: expected a whole number"),
         (("merge_error",), {"a\x07": 1.0}, "a name in merge_error: has control characters"),
         (("new",), {"deep": ["\x9b"]}, "new.deep[0]: has control characters"),

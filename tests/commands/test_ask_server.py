@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from d2l.commands.ask import suggest_server
 from d2l.serve.client import Client, ServerError
 from tests.command import Command, Outcome
 from tests.compiled import Compiled, compile_tiny
@@ -300,17 +299,3 @@ def test_what_only_this_process_can_do_is_refused(words: tuple[str, str], ask: A
         "hint: leave it out, or --server and D2L_SERVER\n"
     )
     assert ask("tiny", "?", "--whole", "--parts", 2).err.startswith("error: --whole asks no part\n")
-
-
-# ---- without a server ---------------------------------------------------------------------------
-
-
-def test_a_start_longer_than_the_answer_suggests_a_server(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for start, seconds in ((2.0, 1.0), (5.0, 6.0), (9.0, 1.5)):
-        suggest_server(tmp_path / "tiny.lora", start, seconds)
-    assert capsys.readouterr().err == (
-        "the start took 9 s, the answer 1.5 s; a server starts once:\n"
-        f'd2l serve {tmp_path} & d2l ask tiny "..." --server http://127.0.0.1:8000\n'
-    )

@@ -3,12 +3,10 @@
 import json
 from pathlib import Path
 
-import pytest
 import torch
 from safetensors.torch import save_file
 
 from d2l.adapters.info import describe_adapter, read_info
-from d2l.adapters.peft_folder import read_adapter
 from d2l.commands.checkpoints import describe_checkpoint
 from tests import tiny
 from tests.command import Command
@@ -22,25 +20,16 @@ def lines_of(command: Command, *words: object) -> list[str]:
     return done.out.splitlines()
 
 
-def test_inspect_shows_provenance_and_the_norm_of_every_layer(
-    tmp_path: Path, command: Command
-) -> None:
+def test_inspect_shows_provenance(tmp_path: Path, command: Command) -> None:
     done = compile_tiny(tmp_path, "mistral", chunk_tokens=40)
     lines = lines_of(command, "inspect", done.adapter)
-    facts = dict(line.split("  ", 1) for line in lines[: lines.index("")])
+    facts = dict(line.split("  ", 1) for line in lines)
     facts = {name: value.strip() for name, value in facts.items()}
     assert facts["base"] == "tiny-org/mistral-tiny"
     assert facts["rank"] == f"{done.plan.rank} (alpha {done.plan.rank})"
     assert facts["modules"] == f"down_proj in layers 0-{tiny.N_LAYERS - 1}"
     assert facts["merge"] == "concat"
     assert facts["input"].startswith("handbook.txt (text, sha256 0000000000000000")
-    head, _, *layers = lines[lines.index("") + 1 :]
-    assert head.split() == ["layer", "norm", "of", "the", "delta"]
-    assert [line.split()[0] for line in layers] == ["0", "1", "2"]
-    for line, layer in zip(layers, range(tiny.N_LAYERS), strict=True):
-        f = read_adapter(done.adapter).factors[f"model.layers.{layer}.mlp.down_proj"]
-        norm = float((f.b.double() @ f.a.double()).norm())
-        assert float(line.split()[-1]) == pytest.approx(norm, rel=1e-3)  # four digits are shown
 
 
 def test_inspect_of_a_compressed_adapter_tells_the_error(tmp_path: Path, command: Command) -> None:
@@ -63,15 +52,8 @@ def test_inspect_of_an_adapter_of_another_tool(tmp_path: Path, command: Command)
     save_file(tensors, adapter / "adapter_model.safetensors")
     done = command("inspect", adapter)
     assert done.code == 0
-    facts, norms = done.out.split("\n\n")
-    assert [line.split()[0] for line in facts.splitlines()] == [
-        "adapter",
-        "base",
-        "rank",
-        "modules",
-        "size",
-    ]
-    assert norms.splitlines()[-1].split() == ["7", "32"]  # twice 2 · 8
+    names = [line.split()[0] for line in done.out.splitlines()]
+    assert names == ["adapter", "base", "rank", "modules", "size"]
     assert "q_proj in layers 7-7" in done.out
     assert done.err == "no d2l.json: made by another tool, so its documents are unknown\n"
 
@@ -91,8 +73,6 @@ def test_inspect_as_json_holds_what_is_stored(tmp_path: Path, command: Command) 
     assert values["provenance"] == json.loads((done.adapter / "d2l.json").read_text())
     assert values["layers"] == [1, 2]  # the tiny seats start at layer 1
     assert values["modules"] == ["k_proj", "v_proj"]
-    first, *norms = values.pop("norms")
-    assert (first, len(norms)) == (0, 2)
     assert values == describe_adapter(read_info(done.adapter))
 
 

@@ -104,7 +104,7 @@ SEE = "see `d2l compile --help`"
     ("words", "message", "hint"),
     [
         (("merge", "."), "missing option '-o' / '--out'", "see `d2l merge --help`"),
-        ((*COMPILE, "--merge", "svd"), "'svd' is not one of 'concat', 'average'", SEE),
+        ((*COMPILE, "--dtype", "int4"), "'int4' is not one of 'bf16', 'fp16', 'fp32'", SEE),
         ((*COMPILE, "--max-rank", "0"), "invalid value for '--max-rank': ", SEE),
         ((*COMPILE, "--scale", "much"), "invalid value for '--scale': ", SEE),
         ((*COMPILE, "--forse"), "no such option: --forse", "did you mean --force?"),

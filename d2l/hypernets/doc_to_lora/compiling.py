@@ -182,13 +182,12 @@ class DocToLoraNetwork(Network[DocToLoraConfig]):
     def _keeps_parts(self, n_chunks: int, options: CompileOptions, *, is_cut: bool) -> bool:
         """True if questions choose parts: a chunk's part are its ranks in the adapter, unless
         merging mixes these."""
-        mixed = options.merge != "concat" or is_cut
-        if options.parts and mixed:
+        if options.parts and is_cut:
             raise OptionError(
-                "parts are the ranks of each chunk, which averaging and --max-rank mix",
+                "parts are the ranks of each chunk, which --max-rank mixes",
                 hint="leave --parts out, or the other option",
             )
-        return not mixed and (n_chunks > HELD_CHUNKS if options.parts is None else options.parts)
+        return not is_cut and (n_chunks > HELD_CHUNKS if options.parts is None else options.parts)
 
     @property
     def chunk_lengths(self) -> tuple[int, ...]:
