@@ -175,7 +175,7 @@ def test_dry_run_loads_no_weights_and_promises_what_is_written(
     assert not (place / "notes.lora").exists()
     assert promised["adapter_bytes"] == len(tensors) - header
     assert promised["estimated_seconds"] is None
-    same = ("rank", "n_tokens", "n_chunks", "chunks", "inputs", "base", "merge", "warnings")
+    same = ("rank", "n_tokens", "n_chunks", "chunks", "inputs", "base", "warnings")
     assert {name: promised[name] for name in same} == {name: done[name] for name in same}
 
 
