@@ -214,10 +214,6 @@ CASES: dict[str, Case] = {
         tensors=put(Q.replace("layers.1.", "layers.9."), torch.ones(4, 32), torch.ones(32, 4)),
         faults=("!the base has 3 layers",),
     ),
-    "an outlier": Case(
-        tensors=put(Q, torch.ones(4, 32) * 20, torch.ones(32, 4) * 20),
-        faults=("times the median of its kind",),
-    ),
     "B missing": Case(
         tensors={f"{Q}.lora_B.weight": None},
         faults=("!model.layers.1.self_attn.q_proj has no lora_B",),

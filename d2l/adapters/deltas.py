@@ -1,6 +1,6 @@
-"""Sums, slices and norms of adapters' deltas, from their factors alone.
+"""Sums and slices of adapters' deltas, from their factors alone.
 
-Weights in, weights or numbers out. Modules and ranks may differ.
+Weights in, weights out. Modules and ranks may differ.
 """
 
 import math
@@ -82,14 +82,3 @@ def keep_ranks(weights: LoraWeights, ranks: Tensor) -> LoraWeights:
         for name, f in weights.factors.items()
     }
     return replace(weights, factors=factors)
-
-
-def product_norm(a: Tensor, b: Tensor) -> float:
-    """Frobenius norm of b @ a, (d_out, rank) by (rank, d_in), without forming it.
-
-    ‖B A‖ = ‖R_b R_aᵀ‖ with B = Q_b R_b and Aᵀ = Q_a R_a, in float64: unlike the sum over BᵀB ∘ AAᵀ
-    it stays exact where the product nearly cancels.
-    """
-    _, r_a = torch.linalg.qr(a.double().T)  # (min(d_in, rank), rank)
-    _, r_b = torch.linalg.qr(b.double())  # (min(d_out, rank), rank)
-    return float(torch.linalg.matrix_norm(r_b @ r_a.T))

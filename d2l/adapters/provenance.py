@@ -140,13 +140,11 @@ class Prompt(Record):
 
 class ExamplesRecord(Record):
     """Solved examples, read with a description as turns of a chat: the file's SHA-256, its number
-    of rows, and the rows that were read, in their order, counted from 1. `texts` are their inputs
-    and outputs, if the user wanted them in the adapter."""
+    of rows, and the rows that were read, in their order, counted from 1."""
 
     sha256: Text
     n: Count
     rows: tuple[Count, ...]
-    texts: tuple[tuple[Text, Text], ...] | None = None
 
 
 class Description(Record):

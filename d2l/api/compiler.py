@@ -221,20 +221,19 @@ class TaskCompiler(_Compiler[TaskCompileOptions]):
         description: str,
         *,
         examples: ExamplesLike | None = None,
-        keep_examples: bool = False,
         **options: Any,
     ) -> TaskPlan:
         """Plan the adapter of a task description, a sentence or two, without weights.
 
         examples: solved ones, (input, output) each, or a file of them (`read_examples`); the
-        network reads a few, as turns of a chat. keep_examples: those go into d2l.json.
+        network reads a few, as turns of a chat.
         Keywords: `scaling` and `dtype` of `TaskCompileOptions`.
         Raises DescriptionError, TaskError for examples, CheckpointError, BaseModelError or
         OptionError, and TypeError for other keywords.
         """
         given = None if examples is None else take_examples(examples)
         changed = self.options.changed(**options)
-        return prepare_task(description, changed, self.network, given, keep_examples=keep_examples)
+        return prepare_task(description, changed, self.network, given)
 
     @show_keywords(TaskCompileOptions, *TASK_OPTIONS)
     def __call__(

@@ -10,7 +10,7 @@ import d2l
 from d2l.adapters.info import read_info
 from d2l.commands import console
 from d2l.commands.compile_report import show_preflight
-from d2l.commands.options import INPUT, OUTPUT, DryRun, Force, Out, Strict, expert, in_panel, taking
+from d2l.commands.options import INPUT, DryRun, Force, Out, Strict, expert, in_panel, taking
 from d2l.datasets.descriptions import CHANGES_MEANINGS, check_description, is_rewriting, read_stream
 
 if TYPE_CHECKING:
@@ -38,9 +38,6 @@ def make(
     output_column: Annotated[
         str | None, expert(INPUT, help="Column of outputs; default: by its name.")
     ] = None,
-    keep_examples: Annotated[
-        bool, expert(OUTPUT, "--keep-examples", help="Keep those that are read in d2l.json.")
-    ] = False,
     strict: Strict = False,
     dry_run: DryRun = False,
     force: Force = False,
@@ -49,10 +46,8 @@ def make(
 
     With --examples also from solved examples, of which it reads a few. `d2l batch` makes many.
     """
-    if examples is None and (input_column or output_column or keep_examples):
-        raise typer.BadParameter(
-            "--input-column, --output-column and --keep-examples go with --examples"
-        )
+    if examples is None and (input_column or output_column):
+        raise typer.BadParameter("--input-column and --output-column go with --examples")
     from d2l.adapters.find import refuse_adapter
     from d2l.documents.intake import refuse_warnings
 
@@ -69,7 +64,7 @@ def make(
     network = show_preflight(options, dry_run=dry_run).network
     need: Need = "plan" if dry_run else "weights"
     compiler = d2l.TaskCompiler(options, need=need, network=network)
-    plan = compiler.plan(text, examples=given, keep_examples=keep_examples)
+    plan = compiler.plan(text, examples=given)
     for message in plan.warnings:
         console.warn(message)
     if strict:

@@ -16,12 +16,11 @@ from d2l.commands.options import (
     Device,
     Offline,
     adapter_argument,
-    expert,
     in_panel,
 )
-from d2l.errors import MissingExtraError, OptionError
+from d2l.errors import MissingExtraError
 from d2l.files.printable import short_line
-from d2l.serve.options import EngineKind, ServeOptions, Upstream
+from d2l.serve.options import ServeOptions, Upstream
 
 if TYPE_CHECKING:
     from d2l.serve.web import HttpServer
@@ -50,10 +49,6 @@ def serve(
         str | None,
         typer.Option(help="Engine that answers: its address. d2l chooses the part alone."),
     ] = None,
-    upstream_kind: Annotated[
-        EngineKind | None,
-        expert("Options", help="How the engine is asked for a part; default: as it says itself."),
-    ] = None,
     base: Base = None,
     base_dtype: BaseDtype = None,
     device: Device = "auto",
@@ -78,9 +73,7 @@ def serve(
         report=_report,
     )
     if upstream is not None:
-        _serve_upstream(adapters, Upstream(upstream, upstream_kind), options)
-    elif upstream_kind is not None:
-        raise OptionError("--upstream-kind needs --upstream", hint="name the engine's address")
+        _serve_upstream(adapters, Upstream(upstream), options)
     else:
         asking = AskOptions(base, device, max_tokens, offline=offline, dtype=base_dtype)
         _serve_adapters(adapters, asking, options)

@@ -17,7 +17,7 @@ from d2l.bases import devices
 from d2l.bases.models import BaseFiles
 from d2l.compiler.names import name_task
 from d2l.datasets.descriptions import check_description
-from d2l.datasets.examples import ExampleFile, pair_up
+from d2l.datasets.examples import ExampleFile
 from d2l.datasets.tasks import list_labels
 from d2l.documents.chunks import Chunk
 from d2l.documents.document import Document
@@ -231,11 +231,8 @@ def prepare_task(
     options: TaskCompileOptions,
     network: AnyNetwork,
     examples: ExampleFile | None = None,
-    *,
-    keep_examples: bool = False,
 ) -> TaskPlan:
-    """Plan the adapter of a task description, and of examples if there are any; `keep_examples`
-    puts the chosen ones into d2l.json.
+    """Plan the adapter of a task description, and of examples if there are any.
 
     Raises DescriptionError, CheckpointError, BaseModelError, TaskError or OptionError.
     """
@@ -254,8 +251,6 @@ def prepare_task(
         chosen = [given[index] for index in cut.examples]
         rows = tuple(index + 1 for index in cut.examples)
         record = ExamplesRecord(sha256=examples.sha256, n=len(given), rows=rows)
-        if keep_examples:
-            record = record.model_copy(update={"texts": tuple(pair_up(chosen))})
         read = {example.outputs[0] for example in chosen}
         missing = [repr(label) for label in list_labels(given) if label not in read]
         if missing:

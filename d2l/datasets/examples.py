@@ -71,11 +71,6 @@ def read_examples(path: Path, wanted: Columns | None = None) -> ExampleFile:
     return ExampleFile(examples, columns, hashlib.sha256(data).hexdigest())
 
 
-def pair_up(examples: Sequence[Example]) -> list[tuple[str, str]]:
-    """Pair inputs with their first outputs."""
-    return [(example.input, example.outputs[0]) for example in examples]
-
-
 def take_examples(given: ExamplesLike) -> ExampleFile:
     """Read examples from a file, or take pairs of input and output, whose digest is that of their
     JSON; raises TaskError."""

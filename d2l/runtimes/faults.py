@@ -3,8 +3,6 @@
 Facts and weights in, faults out. With a fatal fault no runtime can answer with the adapter.
 """
 
-import math
-import statistics
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +11,6 @@ import torch
 from torch import Tensor
 
 from d2l.adapters import module_names
-from d2l.adapters.deltas import product_norm
 from d2l.adapters.info import CHAT_TEMPLATE, AdapterInfo
 from d2l.adapters.peft_config import FLOATS, find_extras, module_ranks
 from d2l.adapters.peft_folder import check_values
@@ -21,9 +18,6 @@ from d2l.bases.chat_templates import is_own, render_apart
 from d2l.errors import AdapterError
 from d2l.runtimes.facts import Facts
 
-#: A module whose delta is this much larger than the median of its kind is named. Adapters of
-#: `smollm2-135m` stay below 10, over layers and modules.
-OUTLIER = 50.0
 _QUESTION = {"role": "user", "content": "A question?"}
 
 
@@ -131,7 +125,7 @@ def _check_base(facts: Facts) -> Iterator[Fault]:
 
 
 def _check_values(facts: Facts, tensors: Mapping[str, Tensor]) -> Iterator[Fault]:
-    """Check for values that are no numbers, modules without effect, and extreme deltas."""
+    """Check for values that are no numbers, and modules without effect."""
     broken = [n for n, t in sorted(tensors.items()) if not bool(torch.isfinite(t.float()).all())]
     if broken:
         yield Fault(
@@ -140,16 +134,10 @@ def _check_values(facts: Facts, tensors: Mapping[str, Tensor]) -> Iterator[Fault
         )
         return
     factors = {module_names.parse_key(name): tensor for name, tensor in tensors.items()}
-    norms: dict[str, dict[str, float]] = {}
     dead = []
-    for module, shapes in facts.pairs.items():
+    for module in facts.pairs:
         a, b = (factors.get((module, letter)) for letter in "AB")
-        if a is None or b is None or len(shapes["A"]) != 2 or a.shape[0] != b.shape[-1]:
-            continue
-        norm = product_norm(a, b)
-        if norm:
-            norms.setdefault(module_names.parse(module).short, {})[module] = norm
-        elif a.any() or b.any():  # all zeros: an engine needs the module
+        if a is not None and b is not None and a.any() != b.any():  # all zeros: an engine needs it
             dead.append(module)
     if dead:
         yield Fault(
@@ -157,16 +145,6 @@ def _check_values(facts: Facts, tensors: Mapping[str, Tensor]) -> Iterator[Fault
             "were they trained? they cost memory and time all the same",
             fatal=False,
         )
-    for of_kind in norms.values():
-        middle = statistics.median(of_kind.values())
-        module, largest = max(of_kind.items(), key=lambda item: item[1])
-        if len(of_kind) >= 3 and largest > OUTLIER * middle and math.isfinite(largest):
-            yield Fault(
-                f"{module}: the delta's norm is {largest:.3g}, {largest / middle:.0f} times the "
-                "median of its kind",
-                "look at what it was trained on; such a layer can drown all others",
-                fatal=False,
-            )
 
 
 def _check_template(facts: Facts) -> Iterator[Fault]:

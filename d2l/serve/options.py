@@ -2,11 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 from d2l.serve.client import parse_address
-
-EngineKind = Literal["openai", "llama.cpp"]
 
 
 @dataclass(frozen=True)
@@ -30,10 +27,9 @@ class ServeOptions:
 
 @dataclass(frozen=True)
 class Upstream:
-    """Engine behind the server: its address, with or without /v1, and its kind; None: d2l asks."""
+    """Engine behind the server: its address, with or without /v1."""
 
     address: str
-    kind: EngineKind | None = None
 
     @property
     def root(self) -> str:

@@ -81,7 +81,8 @@ class UpstreamService:
 
     def __init__(self, folder: Path, upstream: Upstream, options: ServeOptions) -> None:
         self._folder, self._options = folder, options
-        self._root, self._kind = upstream.root, upstream.kind
+        self._root = upstream.root
+        self._kind: str | None = None  # of the engine, once it was asked
         self._prefix: str | None = None  # of parts' names, once the engine was asked
         self._stamp = read_stamp(folder)
         self._index = read_index(folder)
