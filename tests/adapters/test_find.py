@@ -98,11 +98,6 @@ def test_every_command_looks_for_names(words: tuple[str, ...], command: Command)
     assert done.err.endswith("hint: did you mean book.lora?\n")
 
 
-def test_tasks_are_asked_of_a_name(command: Command) -> None:
-    write_adapter(Path("book.lora"))
-    assert "did you mean book.lora?" in command.t2l("eval", "bok", "tasks.jsonl").err
-
-
 def test_a_folder_of_a_user_who_does_not_exist_is_one_line(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

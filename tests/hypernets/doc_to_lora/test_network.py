@@ -89,7 +89,7 @@ def test_golden_strengths_are_linear_in_the_delta(name):
     assert_last_logits(golden, network, merged, "three_scaled")
     # The user's scaling multiplies A and B of every chunk: its square is the strength.
     options = MergeOptions(scale=golden.strengths["user_defined_scaling"] ** 2)
-    merged = network.assemble(parts, MergeOptions(scale=-0.5, bias_scale=3.0)).weights
+    merged = network.assemble(parts, options).weights
     assert_last_logits(golden, network, merged, "three_uds")
 
 
