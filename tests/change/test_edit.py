@@ -181,7 +181,7 @@ def test_seats_keep_the_strength_that_their_chunk_has(tmp_path: Path) -> None:
 
 def test_ranks_that_cannot_be_told_apart_are_refused_with_the_reason(tmp_path: Path) -> None:
     done = compile_roomy(tmp_path, "llama", *make_notes(0, 1), max_rank=3)
-    with pytest.raises(AdapterError, match="was cut from rank .* so every rank holds a bit"):
+    with pytest.raises(AdapterError, match=r"was cut from rank .* so every rank holds a bit"):
         run(done, tmp_path / "out", drop=("1.txt",))
 
 
