@@ -56,7 +56,7 @@ def test_verbs_are_there_before_torch_is() -> None:
         (d2l.compile, "tokens_per_seat", None),
         (d2l.compile, "dtype", "bf16"),
         (d2l.Compiler.plan, "max_rank", None),
-        (d2l.Compiler.__call__, "merge", "concat"),
+        (d2l.Compiler.__call__, "chunking", "usual"),
         (d2l.TaskCompiler.plan, "scaling", "standard"),
         (d2l.TaskCompiler.__call__, "dtype", "bf16"),
         (d2l.merge, "device", "auto"),
