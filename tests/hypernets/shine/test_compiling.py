@@ -1,17 +1,19 @@
 """Released SHINE files through the command line: the adapter, the prompt, and the cut."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
-import transformers
 from safetensors.torch import load_file
 
 from d2l.adapters.peft_folder import read_adapter
 from d2l.answer.chat_prompts import ChatPrompts, user_turn
+from d2l.answer.torch_engine import TorchEngine
 from d2l.bases.tokenizers import load_chat_tokenizer
 from d2l.hypernets.networks import open_network
+from d2l.parts.engine import Cache, Decoding
 from tests import tiny
 from tests.command import Command
 from tests.hypernets import shine_reference as reference
@@ -194,16 +196,16 @@ def test_questions_have_the_form_of_training_without_an_empty_thought(
     settings.write_text(json.dumps(values))
     compile_note(command, checkpoint)
     asked = []
-    generate = transformers.GenerationMixin.generate
+    generate = TorchEngine.generate
 
-    def listen(self: object, *arguments: object, **options: object) -> object:
-        asked.append(options["input_ids"])
-        return generate(self, *arguments, **options)
+    def listen(self: TorchEngine, cache: Cache, ids: Sequence[int], decoding: Decoding) -> object:
+        asked.append((cache.n_tokens, list(ids)))
+        return generate(self, cache, ids, decoding)
 
-    monkeypatch.setattr(transformers.GenerationMixin, "generate", listen)
+    monkeypatch.setattr(TorchEngine, "generate", listen)
     done = command("ask", "note.lora", "Where?", "--device", "cpu", "--max-tokens", 2)
     assert done.code == 0, done.err
     prompt = "<|im_start|>user\nWhere?<|im_end|>\n<|im_start|>assistant\n"
-    assert asked[0].tolist() == [tiny.encode(prompt)]
+    assert asked == [(0, tiny.encode(prompt))]
     card = " ".join(Path("note.lora/README.md").read_text("utf-8").split())
     assert "Leave the template's thinking on" in card
