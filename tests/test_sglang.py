@@ -26,8 +26,8 @@ from d2l.adapters.module_names import parse
 from d2l.adapters.peft_folder import read_adapter
 from d2l.errors import AdapterError
 from d2l.runtimes import export
+from d2l.runtimes.adapter_facts import BaseFacts
 from d2l.runtimes.export_options import ExportOptions
-from d2l.runtimes.facts import BaseFacts
 from d2l.runtimes.runtime import IGNORES, PLAIN
 from tests.adapter_cases import CASES, run
 from tests.compiled import KINDS, Compile

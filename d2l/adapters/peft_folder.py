@@ -17,8 +17,8 @@ import torch
 from safetensors.torch import save_file
 
 from d2l.adapters import info as names
+from d2l.adapters.adapter_paths import refuse_adapter
 from d2l.adapters.card import HERE, name_folder, unname_folder
-from d2l.adapters.find import refuse_adapter
 from d2l.adapters.info import AdapterInfo
 from d2l.adapters.lock_file import write_lock
 from d2l.adapters.module_names import PREFIX, is_uneven, list_layers, list_short, parse

@@ -14,7 +14,7 @@ from jinja2 import TemplateError
 
 from d2l.adapters.info import CHAT_TEMPLATE, AdapterInfo
 from d2l.bases.chat_templates import is_own, render_apart, try_tokenizer
-from d2l.bases.quiet import LOAD_ERRORS, explain, panics_as_errors, quiet_transformers
+from d2l.bases.load_errors import LOAD_ERRORS, explain, panics_as_errors, quiet_transformers
 from d2l.bases.tokenizer_files import read_compact
 from d2l.bases.tokenizers import load_chat_tokenizer
 from d2l.errors import BaseModelError, OptionError

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from d2l.adapters.find import find_adapter
+from d2l.adapters.adapter_paths import find_adapter
 from d2l.adapters.info import AdapterInfo, read_info
 from d2l.adapters.parts import Parts, read_parts, read_text
 from d2l.adapters.peft_folder import AdapterContent, pick_torch_dtype, write_adapter
@@ -20,7 +20,7 @@ from d2l.answer.cite import Answer
 from d2l.answer.events import Event, Start, TextPiece
 from d2l.answer.flow import answer_turns, never
 from d2l.answer.options import AskOptions
-from d2l.answer.peft_loading import check_alone, put_beside, put_on
+from d2l.answer.peft_loading import add_lora, check_alone, load_lora
 from d2l.answer.prompts import AdapterPrompts, find_opening
 from d2l.answer.scope import list_needed
 from d2l.answer.torch_engine import TorchEngine
@@ -108,7 +108,7 @@ class AdaptedModel(AdapterPrompts):
         dtype = pick_dtype(device) if options.dtype is None else pick_torch_dtype(options.dtype)
         model = load_causal(base, device=device, dtype=dtype)
         with log_time(_log, "put the adapter %s on", adapter):
-            tuned = put_on(info, model)
+            tuned = load_lora(info, model)
         own = TokenizerFolder(base.folder)
         chat, opening = find_chat(info, own), find_opening(info, parts, model)
         window = int(model.config.get_text_config().max_position_embeddings)
@@ -291,7 +291,7 @@ def add_adapter(adapted: AdaptedModel, adapter: Path, name: str) -> AdaptedModel
     info, model = read_info(adapter), adapted.model
     parts = find_parts(info, PartOptions())  # first: an adapter with an error stays off the model
     chat, opening = find_chat(info, adapted.base), find_opening(info, parts, model)
-    put_beside(info, model, name)
+    add_lora(info, model, name)
     added = replace(adapted, info=info, chat=chat, opening=opening)
     added.take_parts(parts)
     return added

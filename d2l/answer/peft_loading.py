@@ -23,7 +23,7 @@ from d2l.adapters.peft_config import (
     refuse_unasked,
 )
 from d2l.adapters.peft_folder import AdapterContent, load_tensors
-from d2l.bases.quiet import LOAD_ERRORS, explain, quiet_transformers
+from d2l.bases.load_errors import LOAD_ERRORS, explain, quiet_transformers
 from d2l.errors import AdapterError
 
 #: Fields of a config that PEFT gets (peft 0.21, tuners/lora/config.py: LoraConfig). The others
@@ -70,7 +70,7 @@ def check_alone(info: AdapterInfo) -> dict[str, tuple[int, int]]:
     return sizes
 
 
-def put_on(info: AdapterInfo, model: Any) -> Any:
+def load_lora(info: AdapterInfo, model: Any) -> Any:
     """Put a folder's adapter on a causal model of transformers, which PEFT changes in place.
 
     Returns a PeftModel. Raises AdapterError where the adapter is no LoRA that fits the base, or is
@@ -83,7 +83,7 @@ def put_on(info: AdapterInfo, model: Any) -> Any:
     return tuned.eval()
 
 
-def put_beside(info: AdapterInfo, tuned: Any, name: str) -> None:
+def add_lora(info: AdapterInfo, tuned: Any, name: str) -> None:
     """Put a folder's adapter beside those of a PeftModel, as `name`; raises AdapterError. After an
     error nothing of it stays there."""
     config = _plan_config(info, tuned.get_base_model())

@@ -8,7 +8,7 @@ from d2l.adapters.parts import Parts
 from d2l.answer.chat_prompts import ChatPrompts, TokenizerFolder, fit_document, user_turn
 from d2l.answer.options import AskOptions
 from d2l.bases.chat import find_end
-from d2l.bases.quiet import quiet_transformers
+from d2l.bases.load_errors import quiet_transformers
 from d2l.datasets.silence import FEW_WORDS, IN_FULL
 from d2l.errors import AdapterError, BaseModelError
 from d2l.parts.kept import Turns

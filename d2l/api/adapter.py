@@ -6,8 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from d2l.adapters.adapter_paths import find_adapter
 from d2l.adapters.card import set_license
-from d2l.adapters.find import find_adapter
 from d2l.adapters.info import CARD, read_info
 from d2l.adapters.peft_folder import AdapterContent, read_content, write_adapter
 from d2l.files.hub import PushOptions, push_folder

@@ -13,7 +13,7 @@ AdapterLike = Union["AdapterContent", str, Path]
 def find_content(adapter: AdapterLike) -> "AdapterContent | Path":
     """Return an adapter in memory as it is; find the folder of a name."""
     if isinstance(adapter, str | Path):
-        from d2l.adapters.find import find_adapter
+        from d2l.adapters.adapter_paths import find_adapter
 
         return find_adapter(adapter)
     return adapter

@@ -163,7 +163,7 @@ def check(
     name: `d2l.check("manual.lora").runtimes["vllm"]`. Works for adapters of any tool. Raises
     AdapterError where the folder cannot be read at all.
     """
-    from d2l.adapters.find import find_adapter
+    from d2l.adapters.adapter_paths import find_adapter
     from d2l.runtimes import check as pipeline
 
     folder = find_adapter(path, local_files_only=local_files_only)
@@ -200,7 +200,7 @@ def load_base(
 
 def _name_base(adapter: AdapterLike, offline: bool) -> str:
     """Name an adapter's base; a base's own name stays as it is."""
-    from d2l.adapters.find import find_adapter
+    from d2l.adapters.adapter_paths import find_adapter
     from d2l.adapters.info import is_adapter, read_base_name, read_info
     from d2l.bases.catalog import find_known, find_used
     from d2l.files.cache import find_local

@@ -15,7 +15,7 @@ from d2l.bases.gguf_header import digest_gguf
 from d2l.errors import BaseModelError
 from d2l.files import hub
 from d2l.files.cache import cache_dir, file_digest, find_local, join_digests
-from d2l.files.paths import find_path
+from d2l.files.known_paths import find_path
 from d2l.files.regular import refuse_irregular
 
 

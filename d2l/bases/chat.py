@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from d2l.bases.families import DocumentTemplate
-from d2l.bases.quiet import quiet_transformers
+from d2l.bases.load_errors import quiet_transformers
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.errors import BaseModelError
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from d2l.bases.gguf_header import digest_gguf, refuse_false_header
-from d2l.bases.quiet import explain, quiet_transformers
+from d2l.bases.load_errors import explain, quiet_transformers
 from d2l.errors import BaseModelError, D2LError, OutOfMemoryError
 from d2l.files.atomic import building, replace_file
 from d2l.files.cache import cache_dir, file_digest

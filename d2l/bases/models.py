@@ -20,7 +20,7 @@ from d2l.bases import gguf as gguf_files
 from d2l.bases.attention import pick_attention
 from d2l.bases.catalog import BY_NAME, BaseLocation, list_weights, locate_base
 from d2l.bases.families import Family, find_family
-from d2l.bases.quiet import LOAD_ERRORS, explain, quiet_transformers
+from d2l.bases.load_errors import LOAD_ERRORS, explain, quiet_transformers
 from d2l.errors import BaseModelError
 from d2l.files.hub import Need
 from d2l.progress import announce, log_time

@@ -16,7 +16,7 @@ import transformers
 from jinja2 import TemplateError
 
 from d2l.bases.families import DocumentTemplate
-from d2l.bases.quiet import explain, panics_as_errors, quiet_transformers
+from d2l.bases.load_errors import explain, panics_as_errors, quiet_transformers
 from d2l.bases.tokenizer_growth import MOST_CHARACTERS, MOST_GROWTH, find_growth
 from d2l.errors import BaseModelError
 from d2l.memory import refuse_shortage

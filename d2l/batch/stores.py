@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from d2l.adapters.find import refuse_adapter
+from d2l.adapters.adapter_paths import refuse_adapter
 from d2l.adapters.info import FILES, LOCK
 from d2l.compiler.lock import Request, State, check
 from d2l.errors import AdapterError, D2LError, DocumentError, MissingExtraError

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from d2l.adapters.find import VARIABLE, home_folder, refuse_removal, remove_adapter
+from d2l.adapters.adapter_paths import VARIABLE, home_folder, refuse_removal, remove_adapter
 from d2l.adapters.info import AdapterInfo, describe_adapter, read_info
 from d2l.adapters.provenance import DESCRIPTION
 from d2l.commands import console

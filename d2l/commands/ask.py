@@ -9,7 +9,7 @@ from typing import Annotated, TextIO
 import typer
 
 import d2l
-from d2l.adapters.find import find_adapter
+from d2l.adapters.adapter_paths import find_adapter
 from d2l.adapters.info import read_info
 from d2l.answer.options import AskOptions
 from d2l.commands import console

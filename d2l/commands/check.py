@@ -83,7 +83,7 @@ def _check_live(adapter: Path, url: str, model: str | None, asking: AskOptions) 
     """Ask an endpoint and print; exit code 1 unless the adapter is in effect there."""
     from d2l.evaluation.endpoint import Endpoint
     from d2l.evaluation.live import check_live
-    from d2l.runtimes.facts import Facts
+    from d2l.runtimes.adapter_facts import Facts
 
     name = model or Facts(read_info(adapter)).name
     endpoint = Endpoint(url, name, os.environ.get("D2L_SERVE_TOKEN"))

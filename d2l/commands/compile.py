@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 import d2l
-from d2l.adapters.find import VARIABLE, home_folder, refuse_adapter, refuse_small_disk
+from d2l.adapters.adapter_paths import VARIABLE, home_folder, refuse_adapter, refuse_small_disk
 from d2l.commands import console
 from d2l.commands.compile_report import (
     Report,

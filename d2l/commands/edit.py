@@ -34,7 +34,7 @@ def edit(
 
     The document is not read again.
     """
-    from d2l.adapters.find import refuse_adapter
+    from d2l.adapters.adapter_paths import refuse_adapter
 
     if not dry_run:
         refuse_adapter(out, force=force)

@@ -48,7 +48,7 @@ def make(
     """
     if examples is None and (input_column or output_column):
         raise typer.BadParameter("--input-column and --output-column go with --examples")
-    from d2l.adapters.find import refuse_adapter
+    from d2l.adapters.adapter_paths import refuse_adapter
     from d2l.documents.intake import refuse_warnings
 
     if not dry_run:

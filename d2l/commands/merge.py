@@ -41,7 +41,7 @@ def merge(
     offline: Offline = False,
 ) -> None:
     """Merge adapters of one base into one."""
-    from d2l.adapters.find import refuse_adapter
+    from d2l.adapters.adapter_paths import refuse_adapter
 
     if not dry_run:
         refuse_adapter(out, force=force)

@@ -31,7 +31,7 @@ def in_panel(panel: str, *names: str, help: str, **settings: Any) -> Any:
 
 def _find_adapter(value: Any) -> Any:
     """Find the folder of an argument's adapter, or of each of several."""
-    from d2l.adapters.find import find_adapter
+    from d2l.adapters.adapter_paths import find_adapter
 
     if isinstance(value, list):
         return [find_adapter(path) for path in value]
@@ -82,7 +82,7 @@ Checkpoint = Annotated[
 def note_smaller(context: typer.Context, base: str, device: str) -> None:
     """Print a line about the smaller base if this machine is small for the default's, unless the
     user names a network or a base."""
-    from d2l.bases.smaller import SmallerBase
+    from d2l.bases.smaller_base import SmallerBase
     from d2l.commands import console
 
     sources = [context.get_parameter_source(name) for name in ("checkpoint", "base")]

@@ -14,7 +14,7 @@ from d2l.documents.document import Document, Source
 from d2l.documents.inputs import may_hold, printable
 from d2l.documents.read import read_document
 from d2l.errors import AdapterError, DocumentError
-from d2l.files.paths import find_path
+from d2l.files.known_paths import find_path
 
 _HINT = "name the document, or a copy of it, with --document FILE"
 

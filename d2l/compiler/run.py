@@ -19,7 +19,7 @@ from d2l.compiler.content import make_content
 from d2l.compiler.plan import CompilePlan
 from d2l.compiler.timing import remember_rate
 from d2l.documents.chunks import Chunk
-from d2l.files.paths import remember
+from d2l.files.known_paths import remember
 from d2l.hypernets.protocol import Assembled, ChunkWeights, Loaded
 from d2l.progress import Progress, announce, silent
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from d2l.errors import CheckpointError
 from d2l.files import hub
 from d2l.files.cache import file_digest, find_local
-from d2l.files.paths import find_path
+from d2l.files.known_paths import find_path
 from d2l.files.regular import refuse_irregular
 
 #: Default network for documents and for tasks.

@@ -13,8 +13,8 @@ from d2l.adapters.peft_folder import load_tensors
 from d2l.bases.catalog import find_used
 from d2l.bases.models import find_base
 from d2l.errors import AdapterError, BaseModelError, OptionError
+from d2l.runtimes.adapter_facts import BaseFacts, Facts
 from d2l.runtimes.catalog import RUNTIMES
-from d2l.runtimes.facts import BaseFacts, Facts
 from d2l.runtimes.faults import Fault, find_faults
 from d2l.runtimes.runs import EngineRun, find_last
 from d2l.runtimes.runtime import REFUSES, describe_fix, load_line

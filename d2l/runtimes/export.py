@@ -21,8 +21,8 @@ from d2l.files.atomic import building, write_file
 from d2l.files.cache import folder_size
 from d2l.files.ownership import refuse_existing
 from d2l.runtimes import readme, writers
+from d2l.runtimes.adapter_facts import BaseFacts, Facts
 from d2l.runtimes.export_options import ExportOptions
-from d2l.runtimes.facts import BaseFacts, Facts
 from d2l.runtimes.gguf import is_own_gguf
 from d2l.runtimes.writers import Export
 

@@ -16,7 +16,7 @@ from d2l.adapters.peft_config import FLOATS, find_extras, module_ranks
 from d2l.adapters.peft_folder import check_values
 from d2l.bases.chat_templates import is_own, render_apart
 from d2l.errors import AdapterError
-from d2l.runtimes.facts import Facts
+from d2l.runtimes.adapter_facts import Facts
 
 _QUESTION = {"role": "user", "content": "A question?"}
 

@@ -28,9 +28,9 @@ from d2l.files.ownership import refuse_existing
 from d2l.files.printable import printable
 from d2l.runtimes import export as single
 from d2l.runtimes import writers
+from d2l.runtimes.adapter_facts import Facts
 from d2l.runtimes.export import ExportResult
 from d2l.runtimes.export_options import ExportOptions
-from d2l.runtimes.facts import Facts
 from d2l.runtimes.rules import pick_rank
 from d2l.version import __version__
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from d2l.adapters.module_names import PREFIX, parse
 from d2l.adapters.peft_config import PLAIN_STARTS
-from d2l.runtimes.facts import Facts
+from d2l.runtimes.adapter_facts import Facts
 
 Rule = Callable[[Facts], str | None]
 #: Endings of tensors for embeddings, and for a base that was changed before training.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from d2l.adapters.peft_config import VLLM_RANKS
 from d2l.runtimes import rules
-from d2l.runtimes.facts import Facts
+from d2l.runtimes.adapter_facts import Facts
 
 #: Effects of a breach: the runtime does not load the adapter; it loads it and leaves something out;
 #: or it reads the PEFT folder wrongly or not at all, and what d2l exports of it rightly.

@@ -21,8 +21,8 @@ from d2l.adapters.peft_folder import digest_tensors, read_content, write_files
 from d2l.adapters.provenance import VERSION, ExportRecord
 from d2l.adapters.weights import LoraFactors, LoraWeights
 from d2l.bases.chat_templates import SYSTEM, is_own, render_apart
+from d2l.bases.load_errors import LOAD_ERRORS, explain, panics_as_errors
 from d2l.bases.models import BaseFiles
-from d2l.bases.quiet import LOAD_ERRORS, explain, panics_as_errors
 from d2l.bases.shards import list_tensors, refuse_quantized, rewrite
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.bases.turns import Render, Turn
@@ -32,7 +32,7 @@ from d2l.files.ownership import list_foreign
 from d2l.files.printable import printable
 from d2l.files.tensors import compare_written, read_tensors
 from d2l.runtimes import ollama
-from d2l.runtimes.facts import BaseFacts
+from d2l.runtimes.adapter_facts import BaseFacts
 from d2l.runtimes.gguf import GgufBase, write_gguf
 from d2l.runtimes.merged import merge_weight, write_merged_gguf
 from d2l.runtimes.mlx import write_mlx

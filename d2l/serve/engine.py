@@ -68,7 +68,7 @@ class Engine:
             adapted = next(reversed(self._loaded.values())).adapted
             disabled = adapted.disable_adapter()
         else:
-            adapted = self._put_on(order.entry.folder)
+            adapted = self._open_adapter(order.entry.folder)
         with disabled:
             turns, options = _accepted(adapted, chat.turns), _read_options(adapted, order)
             with contextlib.closing(adapted.stream(turns, options, is_due)) as events:
@@ -83,7 +83,7 @@ class Engine:
                     ) from error
         raise AssertionError("an answer without an ending")
 
-    def _put_on(self, folder: Path) -> AdaptedModel:
+    def _open_adapter(self, folder: Path) -> AdaptedModel:
         """Activate an adapter; it is loaded first if it is not, or if its files have changed."""
         stamp = read_stamp(folder)  # that of the order may be old by now
         if folder not in self._loaded or self._loaded[folder].stamp != stamp:

@@ -10,7 +10,7 @@ from huggingface_hub import constants
 import d2l
 from d2l.api.compiler import Compiler
 from d2l.bases.catalog import BY_NAME
-from d2l.bases.smaller import SmallerBase
+from d2l.bases.smaller_base import SmallerBase
 from d2l.hypernets.options import CompileOptions
 from d2l.hypernets.registry import (
     ALIASES,

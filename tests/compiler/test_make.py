@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 
 from d2l.adapters.peft_folder import read_adapter
 from d2l.api.compiler import TaskCompiler
+from d2l.bases.load_errors import quiet_transformers
 from d2l.bases.models import load_frozen
-from d2l.bases.quiet import quiet_transformers
 from d2l.hypernets.networks import load_hypernet, open_network
 from d2l.hypernets.options import TaskCompileOptions
 from tests import tiny

@@ -12,7 +12,7 @@ from d2l.compiler.originals import read_originals
 from d2l.documents.document import Source
 from d2l.documents.read import read_document
 from d2l.errors import AdapterError, D2LError
-from d2l.files.paths import remember
+from d2l.files.known_paths import remember
 from tests import tiny
 from tests.compiled import Compiled, compile_tiny
 from tests.documents.samples import make_pdf, pdf_page

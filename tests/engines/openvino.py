@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from d2l.adapters.info import read_info
+from d2l.runtimes.adapter_facts import Facts
 from d2l.runtimes.catalog import RUNTIMES
-from d2l.runtimes.facts import Facts
 from d2l.runtimes.runtime import load_line
 from tests.engines.engine import N_GREEDY, Engine, Logits, Scored
 

@@ -21,8 +21,8 @@ from d2l.adapters.info import read_info
 from d2l.adapters.peft_config import find_extras, module_scales
 from d2l.adapters.provenance import Provenance
 from d2l.bases.chat_templates import render_apart
+from d2l.bases.load_errors import panics_as_errors
 from d2l.bases.models import find_base
-from d2l.bases.quiet import panics_as_errors
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.batch.rows import read_manifest
 from d2l.datasets.questions import read_questions

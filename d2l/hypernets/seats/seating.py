@@ -18,7 +18,7 @@ from torch.utils.hooks import RemovableHandle
 from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
 from d2l.bases.families import module_path
 from d2l.errors import BaseModelError, MergeError, ShapeError
-from d2l.hypernets.seats.exact import run_exact
+from d2l.hypernets.seats.fp32_pass import run_exact
 from d2l.hypernets.seats.second_moments import Statistics
 from d2l.hypernets.seats.shared import Shared
 

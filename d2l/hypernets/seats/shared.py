@@ -18,7 +18,7 @@ from d2l.adapters.weights import LoraFactors, pad_factors
 from d2l.bases.families import module_path
 from d2l.errors import OptionError
 from d2l.hypernets.seats.config import SeatsConfig
-from d2l.hypernets.seats.exact import run_exact
+from d2l.hypernets.seats.fp32_pass import run_exact
 
 _GATE, _DOWN = "gate_proj", "down_proj"
 

@@ -17,8 +17,8 @@ from torch.nn.functional import cosine_similarity
 
 from d2l.bases.chat import make_chat
 from d2l.bases.devices import pick_dtype
+from d2l.bases.load_errors import quiet_transformers
 from d2l.bases.models import BaseFiles, load_frozen
-from d2l.bases.quiet import quiet_transformers
 from d2l.bases.tokenizers import load_tokenizer
 from d2l.errors import BaseModelError, CheckpointError
 from d2l.files.tensors import read_tensors

@@ -15,7 +15,7 @@ from d2l.bases.models import find_base, load_frozen
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.errors import BaseModelError, MergeError, ShapeError
 from d2l.hypernets.seats.config import SeatsConfig
-from d2l.hypernets.seats.exact import run_exact
+from d2l.hypernets.seats.fp32_pass import run_exact
 from d2l.hypernets.seats.seating import Seating, find_projection, seat_memory
 from d2l.hypernets.seats.shared import SharedLora
 from tests import tiny

@@ -23,7 +23,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from d2l.bases.quiet import LOAD_ERRORS
+from d2l.bases.load_errors import LOAD_ERRORS
 from d2l.errors import CheckpointError, RecipeError
 from d2l.files.atomic import replace_file
 from d2l.files.leftovers import HIDDEN, take_lock

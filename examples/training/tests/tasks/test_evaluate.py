@@ -9,7 +9,7 @@ import pytest
 import torch
 import transformers
 
-from d2l.bases.quiet import quiet_transformers
+from d2l.bases.load_errors import quiet_transformers
 from d2l.datasets.tasks import Example
 from d2l_lab.task_files import read_tasks
 from d2l_lab.tasks.arms import AskedTask, TaskMark

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from d2l.bases.precision import Speedup
-from d2l.bases.smaller import LARGE, SMALL, SmallerBase
+from d2l.bases.smaller_base import LARGE, SMALL, SmallerBase
 
 
 @pytest.fixture

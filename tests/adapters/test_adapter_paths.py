@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from d2l.adapters.find import find_adapter
+from d2l.adapters.adapter_paths import find_adapter
 from d2l.errors import AdapterError
 from tests.adapters.test_info import write_adapter
 from tests.command import Command

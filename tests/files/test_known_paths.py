@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from d2l.files.paths import find_path, remember
+from d2l.files.known_paths import find_path, remember
 
 pytestmark = pytest.mark.usefixtures("cache")
 
