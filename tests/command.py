@@ -1,5 +1,6 @@
 """Run the real command line in this process, as its user sees it."""
 
+import io
 import shutil
 import signal
 from collections.abc import Callable
@@ -9,6 +10,13 @@ from pathlib import Path
 import pytest
 
 from d2l.commands import main as cli
+
+
+class Terminal(io.StringIO):
+    """A stream that says that it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 @dataclass(frozen=True)

@@ -39,8 +39,6 @@ _N_TURNS, _MOST_TURNS = 7, 4096  # their number, and characters in all
 _MOST_LEAD = 512
 #: Class of `d2l.parts` that reads an adapter's parts.
 PartKind = Literal["ranks", "seats", "kv"]
-#: Fields of an index that follow from the kind of its parts.
-_OF_KIND = {"kind", "turns", "n_suffix"}
 _KEYS = ".k_proj.lora_B.weight"
 _PAGE = re.compile(r"p\. (\d{1,9})")
 _AGAIN = "compile the document again, or ask with --whole"

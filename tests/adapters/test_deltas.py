@@ -64,38 +64,23 @@ def test_gaps_are_filled_with_zeros_only() -> None:
     assert all(not filled.factors[name].b.any() for name in added)
 
 
+def make_one(name: str, base: str = "base") -> LoraWeights:
+    """Weights of one module of rank 1, of other sizes than `make` gives."""
+    return LoraWeights(base, 1.0, {name: LoraFactors(torch.ones(1, 9), torch.ones(6, 1))})
+
+
+ONE, QUERY = make(("q_proj",), 2, layers=(0,)), "model.layers.0.q_proj"
+
+
 @pytest.mark.parametrize(
     ("parts", "shares", "message"),
     [
         ([], [], "0 adapters and 0 weights"),
-        ([make(("q_proj",), 2)], [1.0, 2.0], "1 adapters and 2 weights"),
-        ([make(("q_proj",), 2)], [float("nan")], "not a finite number"),
-        (
-            [make(("q_proj",), 2), LoraWeights("other", 1.0, make(("q_proj",), 2).factors)],
-            [1.0, 1.0],
-            "different bases: base and other",
-        ),
-        (
-            [
-                make(("q_proj",), 2, layers=(0,)),
-                LoraWeights(
-                    "base",
-                    1.0,
-                    {"model.layers.0.q_proj": LoraFactors(torch.ones(1, 9), torch.ones(6, 1))},
-                ),
-            ],
-            [1.0, 1.0],
-            r"different sizes \(d_out, d_in\): \[\(6, 8\), \(6, 9\)\]",
-        ),
-        (
-            [
-                LoraWeights(
-                    "base", 1.0, {"lm_head": LoraFactors(torch.ones(1, 9), torch.ones(6, 1))}
-                )
-            ],
-            [1.0],
-            "lm_head lies outside the decoder's layers",
-        ),
+        ([ONE], [1.0, 2.0], "1 adapters and 2 weights"),
+        ([ONE], [float("nan")], "not a finite number"),
+        ([ONE, make_one(QUERY, "other")], [1.0, 1.0], "different bases: base and other"),
+        ([ONE, make_one(QUERY)], [1.0, 1.0], r"different sizes .*: \[\(6, 8\), \(6, 9\)\]"),
+        ([make_one("lm_head")], [1.0], "lm_head lies outside the decoder's layers"),
     ],
 )
 def test_what_cannot_be_added_is_refused(

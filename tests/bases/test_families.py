@@ -9,57 +9,15 @@ from d2l.bases.families import ATTENTION, FAMILIES, MLP, find_family, module_pat
 from d2l.errors import BaseModelError
 from tests import tiny
 
-#: Sizes of public models, by hand from their config.json: hidden, inner, query and key widths.
+#: Sizes of public models, by hand from their config.json, and the widths of queries and keys.
 PUBLIC = {
-    "gemma2": (
-        {
-            "hidden_size": 2304,
-            "intermediate_size": 9216,
-            "num_attention_heads": 8,
-            "num_key_value_heads": 4,
-            "head_dim": 256,
-        },
-        (2304, 9216, 2048, 1024),
-    ),
-    "mistral": (
-        {
-            "hidden_size": 4096,
-            "intermediate_size": 14336,
-            "num_attention_heads": 32,
-            "num_key_value_heads": 8,
-        },
-        (4096, 14336, 4096, 1024),
-    ),
-    "qwen2": (
-        {
-            "hidden_size": 896,
-            "intermediate_size": 4864,
-            "num_attention_heads": 14,
-            "num_key_value_heads": 2,
-        },
-        (896, 4864, 896, 128),
-    ),
-    "qwen3": (
-        {
-            "hidden_size": 2560,
-            "intermediate_size": 9728,
-            "num_attention_heads": 32,
-            "num_key_value_heads": 8,
-            "head_dim": 128,
-        },
-        (2560, 9728, 4096, 1024),
-    ),
-    "llama": (
-        {
-            "hidden_size": 576,
-            "intermediate_size": 1536,
-            "num_attention_heads": 9,
-            "num_key_value_heads": 3,
-            "head_dim": None,
-        },
-        (576, 1536, 576, 192),
-    ),
+    "gemma2": ((2304, 9216, 8, 4, 256), (2048, 1024)),
+    "mistral": ((4096, 14336, 32, 8, None), (4096, 1024)),
+    "qwen2": ((896, 4864, 14, 2, None), (896, 128)),
+    "qwen3": ((2560, 9728, 32, 8, 128), (4096, 1024)),
+    "llama": ((576, 1536, 9, 3, None), (576, 192)),
 }
+SIZES = ("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads")
 
 
 def linear_layers(model: transformers.PreTrainedModel) -> dict[str, tuple[int, int]]:
@@ -85,8 +43,9 @@ def test_module_paths_and_shapes_are_those_of_the_real_model(name: str) -> None:
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_shapes_are_those_of_a_public_model(name: str) -> None:
-    sizes, (hidden, inner, queries, keys) = PUBLIC[name]
-    config = SimpleNamespace(**sizes)
+    sizes, (queries, keys) = PUBLIC[name]
+    hidden, inner = sizes[:2]
+    config = SimpleNamespace(**dict(zip((*SIZES, "head_dim"), sizes, strict=True)))
     shapes = {m: FAMILIES[name].module_shape(config, m) for m in (*ATTENTION, *MLP)}
     assert shapes == {
         "q_proj": (hidden, queries),

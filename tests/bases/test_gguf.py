@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 import tokenizers
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file
 
 from d2l.bases import gguf as gguf_files
@@ -130,21 +129,6 @@ def test_dequantized_weights_are_ggufs_own(gguf_file: Path) -> None:
         rows = got.numpy() if heads is None else interleave(got.numpy(), heads)
         assert got.dtype == torch.float32
         assert np.array_equal(rows, expected)
-
-
-@pytest.mark.slow
-def test_weights_of_the_built_in_base_are_ggufs_own(smollm2_files: BaseFiles) -> None:
-    assert smollm2_files.gguf is not None
-    ensure_weights(smollm2_files.gguf, smollm2_files.folder)
-    tensors = {tensor.name: tensor for tensor in gguf.GGUFReader(smollm2_files.gguf).tensors}
-    with safe_open(smollm2_files.folder / "model.safetensors", "np") as weights:
-        for name in (
-            "model.layers.29.mlp.down_proj.weight",
-            "model.layers.0.self_attn.v_proj.weight",
-        ):
-            tensor = tensors[gguf_name(name)]
-            expected = gguf.dequantize(tensor.data, tensor.tensor_type)
-            assert np.array_equal(weights.get_tensor(name), expected)
 
 
 def test_base_is_the_quantized_model(gguf_file: Path) -> None:

@@ -12,18 +12,11 @@ from d2l.errors import D2LError
 from d2l.files.printable import printable
 from tests import tiny
 from tests.asking import QUESTIONS, ask, expect, one_line
-from tests.command import Command
+from tests.command import Command, Terminal
 from tests.compiled import Compile, Compiled
 from tests.refusals import refuse
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-class Terminal(io.StringIO):
-    """Standard input that a user types into: all that is asked of it here is that it says so."""
-
-    def isatty(self) -> bool:
-        return True
 
 
 # ---- questions ----------------------------------------------------------------------------------

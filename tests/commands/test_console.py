@@ -1,6 +1,5 @@
 """What is printed where: results on stdout, the rest on stderr, nothing moving off a terminal."""
 
-import io
 import json
 import logging
 import math
@@ -11,13 +10,6 @@ import pytest
 from d2l.commands import console
 from d2l.errors import D2LError
 from d2l.progress import log_time
-
-
-class Terminal(io.StringIO):
-    """A stream that says that it is a terminal."""
-
-    def isatty(self) -> bool:
-        return True
 
 
 def test_errors_and_remarks_go_to_stderr_and_results_to_stdout(

@@ -63,18 +63,13 @@ def test_commands_take_it_and_adapters_name_the_network_itself(command: Command)
 
 
 @pytest.mark.usefixtures("place")
-def test_an_option_or_argument_goes_before_it(command: Command) -> None:
+def test_python_takes_it_and_an_option_or_argument_goes_before_it(command: Command) -> None:
     assert command("compile", "note.txt", "-o", "a.lora", "--checkpoint", "public").code == 0
     assert read("a.lora/d2l.json")["checkpoint"]["name"] == "public"
     assert d2l.compile("note.txt", checkpoint="public").provenance.checkpoint.name == "public"
     assert Compiler.from_pretrained("public").network.files.name == "public"
-
-
-@pytest.mark.usefixtures("place")
-def test_python_takes_it() -> None:
     assert d2l.compile("note.txt").provenance.checkpoint.name == "seats"
-    assert Compiler.from_pretrained().network.files.name == "seats"
-    assert Compiler().network.files.name == "seats"
+    assert Compiler.from_pretrained().network.files.name == Compiler().network.files.name == "seats"
 
 
 @pytest.mark.usefixtures("place")

@@ -1,6 +1,5 @@
 """Commands with an adapter that keeps parts: chosen, cited, listed, compared, checked."""
 
-import io
 import json
 import re
 import shutil
@@ -16,7 +15,7 @@ from d2l.commands import console
 from d2l.datasets.silence import NOT_FOUND
 from d2l.files.printable import printable
 from tests.asking import N_TOKENS, QUESTIONS, ask, judge
-from tests.command import Command
+from tests.command import Command, Terminal
 from tests.compiled import Compile, Compiled, compile_tiny
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -58,10 +57,6 @@ def test_an_answer_stands_alone_on_stdout_and_its_place_on_stderr(
 
 
 def test_on_a_terminal_the_passage_stands_below_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
     monkeypatch.setattr("sys.stdout", screen := Terminal())
     monkeypatch.setenv("COLUMNS", "60")
     console.end_answer("", "“Day | Work\n12 | filter” (p. 17, Care\x1b > Filter)")

@@ -15,6 +15,7 @@ import pytest
 from d2l.commands import console
 from d2l.progress import announce, log_time
 from tests import tiny
+from tests.command import Terminal
 from tests.processes import ROOT, make_environment
 from tests.slow import slow_after
 
@@ -80,13 +81,6 @@ def test_a_word_comes_before_torch_is_there(name: str, tmp_path: Path) -> None:
     assert LINE.search(before)
     assert error
     assert b"no torch today" in shown
-
-
-class Terminal(io.StringIO):
-    """A stream that says that it is a terminal."""
-
-    def isatty(self) -> bool:
-        return True
 
 
 def pretend_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:

@@ -19,24 +19,17 @@ from tests.adapters.test_info import HINT_AGAIN, change_header, write_adapter
 from tests.processes import list_imported, run_python
 
 
-@pytest.mark.parametrize("keep", [0, 7, 8, 9, 60])
-def test_a_file_cut_inside_its_header_is_one_clear_error(keep: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("data", [b"<html>404</html>", b"\xff" * 4096, b"PK\3\4" * 99, 0, 7, 9, 60])
+def test_another_file_or_half_a_header_is_one_clear_error(
+    data: bytes | int, tmp_path: Path
+) -> None:
     path = write_adapter(tmp_path / "a") / "adapter_model.safetensors"
-    path.write_bytes(path.read_bytes()[:keep])
+    path.write_bytes(path.read_bytes()[:data] if isinstance(data, int) else data)
     with pytest.raises(AdapterError) as caught:
         read_header(path)
-    assert caught.value.message == f"{path}: not a safetensors file, or cut short ({keep} bytes)"
-    assert caught.value.hint == HINT_AGAIN
-
-
-@pytest.mark.parametrize("data", [b"<html>404 Not Found</html>", b"\xff" * 4096, b"PK\3\4" * 99])
-def test_another_file_under_that_name_is_one_clear_error(data: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "adapter_model.safetensors"
-    path.write_bytes(data)
-    with pytest.raises(AdapterError) as caught:
-        read_header(path)
-    size = f"{len(data):,}"
+    size = f"{path.stat().st_size:,}"
     assert caught.value.message == f"{path}: not a safetensors file, or cut short ({size} bytes)"
+    assert caught.value.hint == HINT_AGAIN
 
 
 @pytest.mark.parametrize("change", [-20, -1, 1, 500])
@@ -55,6 +48,11 @@ def test_a_header_that_is_most_of_a_large_file_is_not_read(tmp_path: Path) -> No
     """In memory it would take some twenty times its size."""
     path = tmp_path / "adapter_model.safetensors"
     save_file({"a": torch.zeros(9)}, path, {f"{n:x}": "" for n in range(200_000)})
+    with pytest.raises(AdapterError, match="not a safetensors file"):
+        read_header(path)
+    with path.open("wb") as file:  # a sparse file: its header would be of 20 MB
+        file.write(struct.pack("<Q", 20_000_000))
+        file.truncate(30_000_000)
     with pytest.raises(AdapterError, match="not a safetensors file"):
         read_header(path)
 
@@ -129,15 +127,6 @@ def test_reading_a_header_imports_no_torch(tmp_path: Path) -> None:
     path = write_one(tmp_path / "a.safetensors", "F32", 32)
     code = "from pathlib import Path\nfrom d2l.files.tensors import read_header\n"
     assert not list_imported(f"{code}read_header(Path({str(path)!r}))", "torch")
-
-
-def test_a_header_of_absurd_length_is_not_read(tmp_path: Path) -> None:
-    path = tmp_path / "adapter_model.safetensors"
-    with path.open("wb") as file:  # a sparse file: its header would be of 20 MB
-        file.write(struct.pack("<Q", 20_000_000))
-        file.truncate(30_000_000)
-    with pytest.raises(AdapterError, match="not a safetensors file"):
-        read_header(path)
 
 
 def test_tensors_are_read_or_one_line_says_why_not(tmp_path: Path) -> None:
