@@ -20,7 +20,7 @@ class Entry(NamedTuple):
     inputs: tuple[str, ...] = ()
     rank: int | None = None
     seats: int | None = None
-    parts: int = 0  # of which questions choose
+    parts: int = 0
     size_bytes: int | None = None
     written: float | None = None
     error: str | None = None

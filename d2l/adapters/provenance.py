@@ -19,7 +19,7 @@ from d2l.errors import AdapterError
 
 #: Raised with every change that older versions of d2l would misread.
 VERSION: Final = 3
-#: Source of chunks of a task's description; those of documents have pages and headings.
+#: Source of the chunks of a task's description; chunks of documents have pages and headings.
 DESCRIPTION: Final = "description"
 #: Largest number of seats: no base distinguishes as many tokens of an opening.
 MOST_SEATS: Final = 2048
@@ -34,7 +34,7 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow")
 
     def to_json(self) -> dict[str, Any]:
-        """Values for JSON: those that were read or given."""
+        """Values for JSON, without defaults."""
         values: dict[str, Any] = _plain(self.model_dump(exclude_unset=True, by_alias=True))
         return values
 
@@ -62,8 +62,8 @@ class Base(Record):
 
 
 class FindingRecord(Record):
-    """A sort of finding in a document, with its count, and pages or lines; it has no text but the
-    first words of what was dropped."""
+    """A sort of finding in a document, with its count, pages or lines, and the first words of
+    dropped text."""
 
     kind: Text
     what: Text
@@ -124,7 +124,7 @@ class Opening(Record):
 
     @property
     def most_seats(self) -> int | None:
-        """Number of its seats; None if nothing hangs in it: parts stand behind it."""
+        """Number of its seats; None if it has none."""
         return len(self.seats) or None
 
 

@@ -57,7 +57,7 @@ Text = Annotated[str, PlainValidator(_check_text), WithJsonSchema({"type": "stri
 Line = Annotated[
     str, PlainValidator(_check_line), WithJsonSchema({"type": "string", "maxLength": _MOST_LINE})
 ]
-#: Values of one type, of which the first fault ends the check: a million faults take gigabytes.
+#: Values of one type. The first fault ends the check: a million faults take gigabytes.
 Rows = Annotated[tuple[T, ...], FailFast()]
 Count = Annotated[
     int,

@@ -2,8 +2,8 @@
 
 In eight bits, a channel of a layer has a scale. In four bits, a channel has a lowest value and a
 step, in fp16: a number is a count of steps. The channels with the widest steps of all layers have
-two bits more, since their errors move attention most. Four bits are enough for a base's own keys
-and values; the memories of trained networks lose too much in four bits (a KL of 2e-3).
+two bits more, since their errors move attention most. Four bits are enough for a base's KV cache;
+the memories of trained networks lose too much in four bits (a KL of 2e-3).
 """
 
 import hashlib
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     #: A part's tensors in the file, by kind.
     Stored = dict[str, Tensor]
 
-#: Of so many channels, one is wide: errors of keys cost more than those of values.
+#: Channels for each wide channel: errors of keys cost more than errors of values.
 _WIDE: Final = {"keys": 4, "values": 12}
 
 
 def count_bytes(n_channels: int, n_seats: int, bits: int) -> int:
-    """Count the bytes of a rounded memory; `n_channels` are those of its keys in all layers."""
+    """Count the bytes of a rounded memory; `n_channels`: channels of the keys, in all layers."""
     if bits == 8:
         return 2 * n_channels * (n_seats + 4)
     fine = sum(_count_wide(n_channels, name) // 4 for name in _WIDE)
@@ -36,7 +36,7 @@ def count_bytes(n_channels: int, n_seats: int, bits: int) -> int:
 def round_memory(memory: "Memory", bits: int) -> "Stored":
     """Round keys and values (layers, seats, heads * dim) to tensors for a file. The rounding moves
     the next token's distribution by a KL of 1e-4 for networks' memories in eight bits, and of 5e-4
-    (1.1e-3 at an answer's first token) for Qwen2.5-Coder-1.5B's own in four."""
+    (1.1e-3 at an answer's first token) for the KV cache of Qwen2.5-Coder-1.5B in four."""
     make = _round if bits == 4 else _round_to_eight
     return make(memory.keys.float(), "keys") | make(memory.values.float(), "values")
 
@@ -77,8 +77,8 @@ def restore_memory(tensors: "Stored", dtype: "torch.dtype") -> "Memory":
 
 
 def _round_to_eight(values: "Tensor", name: str) -> "Stored":
-    """Round to int8, with a scale in fp32 for each channel of a layer, since some channels of keys
-    are much larger than others."""
+    """Round to int8, with a scale in fp32 for each channel of a layer: some channels of keys are
+    much larger than others."""
     import torch
 
     scales = values.abs().amax(dim=1).clamp(min=1e-12) / 127  # (layers, heads * dim)
@@ -116,7 +116,7 @@ def _round(values: "Tensor", name: str) -> "Stored":
 
 
 def _restore(tensors: "Stored", name: str, dtype: "torch.dtype") -> "Tensor":
-    """Restore keys or values, layer by layer, which the processor's cache holds."""
+    """Restore keys or values, layer by layer: a layer fits into the processor's cache."""
     import torch
 
     packed, scales, fine = (tensors[f"{name}{kind}"] for kind in ("", "_scales", "_fine"))
@@ -138,7 +138,7 @@ def _count_wide(n_channels: int, name: str) -> int:
 
 
 def _find_wide(step: "Tensor", name: str) -> "tuple[Tensor, Tensor]":
-    """Find the wide channels, in their order: indices of layers, and of channels in these."""
+    """Find the wide channels, in order: indices of layers, and of channels in a layer."""
     ordered = step.flatten().float().argsort(descending=True, stable=True)
     wide = ordered[: _count_wide(step.numel(), name)].sort().values
     return wide // step.shape[1], wide % step.shape[1]

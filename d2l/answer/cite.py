@@ -15,14 +15,14 @@ from d2l.parts.judging import Choice
 from d2l.parts.kept import Kept
 from d2l.parts.router import find_stop_words, is_like, split_content
 
-#: End of an answer: its own, or the limit of tokens or of a server's time.
+#: End of an answer: an end token, or the limit of tokens or of a server's time.
 Finish = Literal["stop", "length", "timeout"]
 
 
 @dataclass(frozen=True)
 class Citation:
-    """Part that an answer came from, as far as its words show, and how it was chosen: no scores of
-    a text that one memory holds."""
+    """Likely part behind an answer, with the scores of its choice; the text of one memory has no
+    scores."""
 
     index: int
     part: PartRecord
@@ -94,8 +94,8 @@ class Answer(str):
 
 
 def cite(kept: Kept, choice: Choice, question: str, text: str, finish: Finish) -> Answer:
-    """Name the parts behind an answer: first the part that its passage stands in, of those that
-    were read; if no part answered, parts that share words, by score."""
+    """Name the parts behind an answer, first the part with its passage; if no part answered, the
+    parts that share words with the question, by score."""
     if not choice.indices:
         return explain_whole(question, text, kept.records, finish)
     cited = [
@@ -119,8 +119,8 @@ def explain(
     n_read: int,
     named: bool = False,
 ) -> Answer:
-    """Find the passage of an answer in the first `n_read` parts, whose part then comes first. A
-    greeting has none: it shares no word with a part that is not `named`, nor does its answer."""
+    """Find the passage of an answer in the first `n_read` parts; its part then comes first. A
+    greeting has no passage: neither it nor its answer shares a word with a part."""
     texts = [
         (c, find_passage(question, text, c.part.text, c.part.headings)) for c in cited[:n_read]
     ]
@@ -139,8 +139,8 @@ def explain(
 
 
 def refuse(question: str, text: str, near: Sequence[Citation], finish: Finish) -> Answer:
-    """Name the closest parts of a refusal, and the lines of the first that are nearest; none that
-    share no word with the question."""
+    """Name the closest parts of a refusal, and the nearest lines of the first, if it shares a word
+    with the question."""
     if not near or not _shares(question, near[0].part):
         return Answer(text, finish)
     passage = find_passage(question, "", near[0].part.text, near[0].part.headings)
@@ -150,7 +150,7 @@ def refuse(question: str, text: str, near: Sequence[Citation], finish: Finish) -
 def explain_whole(
     question: str, text: str, records: Sequence[PartRecord], finish: Finish = "stop"
 ) -> Answer:
-    """Find the passage of an answer, or the closest, in a text that one memory holds."""
+    """Find the passage of an answer, or the closest passage, in the text of one memory."""
     if not records:
         return Answer(text, finish)
     cited = [Citation(n, record) for n, record in enumerate(records) if not record.is_overview]

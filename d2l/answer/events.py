@@ -10,8 +10,8 @@ from d2l.parts.kept import Context
 
 @dataclass(frozen=True)
 class Start:
-    """Length of the finished prompt, and the number of a document's tokens that did not fit; the
-    judged parts, and what the answer continues: None if no part answers."""
+    """Length of the prompt, the number of a document's tokens that did not fit, the judged parts,
+    and the context that the answer continues: None if no part answers."""
 
     n_prompt: int
     n_left_out: int = 0

@@ -75,8 +75,8 @@ def answer_turns(
 def _write_prompt(
     model: "AdaptedModel", kept: Kept, turns: Turns, choice: Choice, options: AskOptions
 ) -> Prompt:
-    """Write the prompt of a choice. In few words an answer is the refusal or it is not, so these
-    judge the parts. An overview is asked for topics; a chapter alone would be repeated in full."""
+    """Write the prompt of a choice. The prompt for few words judges the parts: its answer is the
+    refusal or not. Overviews are asked for topics: bases repeat a chapter in full."""
     is_overview = any(kept.records[n].is_overview for n in choice.indices)
     is_chapter = choice.together and len(choice.indices) == 1
     wish = TOPICS if is_overview else "" if is_chapter else IN_FULL

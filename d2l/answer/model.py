@@ -35,8 +35,8 @@ from d2l.parts.open import open_kept
 from d2l.progress import log_time
 
 _log = logging.getLogger(__name__)
-#: Tokens of the longest answer by default: with seats, which answer in a few words, and without, in
-#: sentences (as in the evaluation of SakanaAI/doc-to-lora).
+#: Default limit of an answer's tokens: with seats (a few words), and without (sentences, as in the
+#: evaluation of SakanaAI/doc-to-lora).
 FEW_TOKENS, MANY_TOKENS = 64, 256
 
 
@@ -230,7 +230,7 @@ class AdaptedModel(AdapterPrompts):
         return start
 
     def pick(self, turns: Turns, options: AskOptions) -> Kept:
-        """Pick what answers: the parts, the whole adapter, or the base."""
+        """Pick the parts, the whole adapter, or the base for the answer."""
         if options.document is not None:
             told = Told(self)
             told.document, told.question = options.document, turns[-1]["content"]

@@ -18,9 +18,11 @@ from d2l.words import join
 #: Characters and sentences of a passage, at most.
 LONGEST: Final = 300
 _MOST_SENTENCES = 4
-#: Weights of the answer's words against the question's, and of the longest passage.
+#: Weight of the answer's words, where the question's have 1 (higher: nearer to the answer), and
+#: penalty of a passage of `LONGEST` characters (higher: shorter passages).
 _ANSWER, _LENGTH = 2.0, 0.3
-#: Shares of the answer's own words, and of the question's, in a passage that supports the answer.
+#: Least shares of the answer's own words, and of the question's, in a passage that supports the
+#: answer; higher: fewer answers count as supported.
 #: Chosen on two manuals; d2l/hypernets/README.md has the figures of all four.
 _LEAST_OWN, _LEAST_ASKED = 0.8, 0.34
 _CELL = " | "  # between the cells of a row, as readers write tables
@@ -128,7 +130,7 @@ def _write(text: str, units: Sequence[tuple[int, int]], first: int, last: int) -
 
 def is_supported(question: str, answer: str, near: str, text: str) -> bool:
     """True if a stretch of the text has the answer's own words, its numbers exactly, and some of
-    the question's words, if the text is in their language."""
+    the question's words. The last is not asked of a text in another language."""
     stops = find_stop_words(f"{question} {answer}")
     asked, said = split_content(question, stops), WORD.findall(near.casefold())
     given = WORD.findall(question.casefold())

@@ -73,7 +73,7 @@ def check_alone(info: AdapterInfo) -> dict[str, tuple[int, int]]:
 def load_lora(info: AdapterInfo, model: Any) -> Any:
     """Put a folder's adapter on a causal model of transformers, which PEFT changes in place.
 
-    Returns a PeftModel. Raises AdapterError where the adapter is no LoRA that fits the base, or is
+    Returns a PeftModel. Raises AdapterError if the adapter is no LoRA, does not fit the base, or is
     not whole.
     """
     config = _plan_config(info, model)
@@ -103,7 +103,7 @@ def apply_adapter(content: AdapterContent, model: Any, adapter_name: str = "defa
 
     `model` is the base, which PEFT changes in place, or a PeftModel, which gets one adapter more
     and makes it the active one. Returns a PeftModel with nothing trainable. Raises AdapterError
-    where the model's modules and shapes are not those that the adapter is for.
+    if the adapter does not fit the model's modules and shapes.
     """
     config = peft.LoraConfig(**{k: v for k, v in content.config.items() if k != "peft_type"})
     wrapped = isinstance(model, peft.PeftModel)

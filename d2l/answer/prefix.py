@@ -1,4 +1,4 @@
-"""Memories of parts in front of a prompt, as keys and values that the model need not compute.
+"""Memories of parts in front of a prompt: keys and values for the model's cache.
 
 Seats exist so that any runtime can carry a memory. Here a memory's keys and values stand in the
 cache directly: no seating, no opening to read, and no effect of the seats on ordinary text.
@@ -24,8 +24,8 @@ class PrefixMaker:
     """Maker of caches that begin with ids that the model reads, then hold memories.
 
     `opening`: ids, of which the model reads the first `n_lead`. A memory covers the layers from
-    `first_layer` to the last. In the layers below it stands the rest of the opening, a token a
-    seat. All of this is the same for all parts and computed once.
+    `first_layer` to the last. The layers below hold the rest of the opening, a token a seat.
+    These keys and values are the same for all parts and computed once.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class PrefixMaker:
         return joined.view(len(joined), self._heads, -1).transpose(0, 1)[None]
 
     def _rotate(self, layer: int, keys: Tensor, positions: Tensor) -> Tensor:
-        """Turn keys into those that attention keeps: normed (in some bases) and rotated."""
+        """Norm (in some bases) and rotate keys, as attention caches them."""
         attention = self._attention[layer]
         if (norm := getattr(attention, "k_norm", None)) is not None:
             keys = norm(keys)

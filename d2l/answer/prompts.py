@@ -54,8 +54,8 @@ class AdapterPrompts:
         return self.prompt_turns(turns)[len(self.opening) :]
 
     def complete(self, turns: Turns, options: AskOptions, wish: str = IN_FULL) -> Turns:
-        """Add the options' system text to turns without one; where an instruction asks a base for
-        answers, also the wish for a few words, or this `wish` of full answers."""
+        """Add the options' system text to turns without one. A base with an instruction also gets
+        the wish for a few words, or this `wish` for full answers."""
         if options.system is not None and turns[0]["role"] != "system":
             turns = [{"role": "system", "content": options.system}, *turns]
         if self.is_instructed:
@@ -66,7 +66,7 @@ class AdapterPrompts:
 
     @property
     def is_instructed(self) -> bool:
-        """True if an instruction asks the base for answers, which it gives in full."""
+        """True if an instruction asks the base for answers, in full."""
         provenance = self.info.provenance
         return provenance is not None and bool(provenance.prompt.instruction)
 
@@ -127,8 +127,8 @@ class AdapterPrompts:
 
 
 def find_opening(info: AdapterInfo, parts: Parts | None, model: Any) -> tuple[int, ...]:
-    """Ids that prompts to an adapter begin with; none for other networks and other tools. Raises
-    AdapterError if they, or those of its parts, are no ids of the base."""
+    """Ids that prompts to an adapter begin with; none for networks without an opening and for other
+    tools. Raises AdapterError if the base lacks an id of the adapter's or its parts' opening."""
     opening = info.provenance.prompt.opening if info.provenance is not None else None
     behind = parts.index.opening if parts is not None else None
     most = int(model.config.get_text_config().vocab_size)

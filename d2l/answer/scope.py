@@ -76,7 +76,7 @@ def find_scope(question: str, records: Sequence[PartRecord], *, title: str = "")
 
 def find_named(question: str, records: Sequence[PartRecord]) -> tuple[int, ...]:
     """Find the parts that a question names: the overview, if it asks about a document as a whole,
-    or those of a chapter. None if it asks for a fact, or there is no overview."""
+    or the parts of a chapter; empty if it asks for a fact, or there is no overview."""
     wholes = [n for n, record in enumerate(records) if record.is_overview]
     if not wholes:
         return ()
@@ -96,8 +96,8 @@ def read_question(turns: Sequence[Mapping[str, str]]) -> Question:
 
 
 def stands_alone(question: str) -> bool:
-    """True if a question needs no turn before it: it does not go on from one ("And how often?"),
-    and has words of its own, several if it points back ("it"). A greeting needs none, either."""
+    """True if a question needs no turn before it. "And how often?" needs one, and so does a
+    question with few words of content and a pronoun ("it"). A greeting needs none."""
     if _GREETS.fullmatch(question):
         return True
     n_own = len(set(_split(question, find_stop_words(question))))
@@ -110,8 +110,8 @@ def stands_alone(question: str) -> bool:
 
 
 def list_needed(turns: Sequence[Mapping[str, str]]) -> list[int]:
-    """List the indices of the turns that an answer to the last needs: the system text, the last,
-    and the question and the answer before it, unless it stands alone."""
+    """List the indices of the turns that the last answer needs: the system text, the last turn, and
+    the question and answer before it, unless the last turn stands alone."""
     if not turns or turns[-1]["role"] != "user":
         return list(range(len(turns)))
     n_last = 1 if stands_alone(turns[-1]["content"]) else _EXCHANGE
@@ -149,8 +149,8 @@ def _find_numbered(question: str, records: Sequence[PartRecord]) -> list[int]:
 def _weigh(
     path: tuple[str, ...], words: set[str], needed: set[str], known: set[str], stops: frozenset[str]
 ) -> float:
-    """Weigh a heading by its words but stop words and those known of the document's title: 0 unless
-    all are in the question, and the headings above it have the rest of those needed."""
+    """Count a heading's words, without stop words and words of the document's title. 0 unless the
+    question has all of them, and the headings above have all `needed` words."""
     own = _split(_HEADING.sub("", path[-1], count=1), frozenset())
     own = [word for word in own if not word.isdigit()]
     telling = [word for word in own if word not in stops] or (own if len(own) > 1 else [])
@@ -163,8 +163,8 @@ def _weigh(
 def _find_below(
     records: Sequence[PartRecord], weigh: Callable[[tuple[str, ...]], float]
 ) -> list[int]:
-    """Find the parts below the heading that weighs most, if any weighs something; else the parts
-    with such a line, since a heading inside a part stands in its text alone."""
+    """Find the parts below the heading of the highest weight, if any is above 0; else the parts
+    with such a line: a heading inside a part stands only in its text."""
     paths = [r.headings[:n] for r in records for n in range(1, len(r.headings) + 1)]
     best = max(dict.fromkeys(paths), key=weigh, default=())
     if best and weigh(best):

@@ -83,7 +83,7 @@ def prepare(
             n_tokens = sum(_count_tokens(parent, config) for parent in parents)
             dense = not 0 < n_tokens <= config.held_density * config.max_seats
             after = tuple((level_seats if dense else split_seats)(before, config.max_seats))
-        n_seats = max(sum(after), config.min_seats)  # those of the shortest opening
+        n_seats = max(sum(after), config.min_seats)  # of the shortest opening
         rank += n_seats if rest else config.find_rank(n_seats)
         if after != before:
             warnings += _warn_of_fewer(parents, before, after, config)

@@ -21,7 +21,7 @@ def split_parts(
 ) -> Iterator[AdapterContent]:
     """Yield an adapter for each part, in order; its d2l.json names the adapter and the chunk.
 
-    A memory is seated by the network that wrote it; ranks are taken with those of the bias. Raises
+    The network that wrote a memory seats it; ranks are taken with the bias's ranks. Raises
     AdapterError for an adapter without parts, and CheckpointError.
     """
     parts, provenance = parent.content.parts, parent.provenance

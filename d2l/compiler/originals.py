@@ -38,7 +38,7 @@ class Originals:
 def read_originals(info: AdapterInfo, given: str | None = None) -> Originals:
     """Read the adapter's documents from where they were, or the one given in their place.
 
-    Raises AdapterError if the adapter does not know them, and DocumentError if one of them is gone,
+    Raises AdapterError if the adapter does not name them, and DocumentError if any is gone,
     changed or unreadable.
     """
     made = info.provenance

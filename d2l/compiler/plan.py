@@ -38,7 +38,7 @@ class CompilePlan:
 
     network: AnyNetwork
     cut: Cut
-    intake: Intake  # the documents, those that could not be read, and how they were read
+    intake: Intake  # the documents, the unreadable inputs, and the reading options
     options: CompileOptions
     warnings: tuple[str, ...] = ()
 

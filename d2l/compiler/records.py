@@ -129,7 +129,7 @@ def rank_slices(plan: CompilePlan) -> list[tuple[int, int]]:
 
 def describe_lock(plan: CompilePlan, names: Mapping[str, str]) -> dict[str, Any]:
     """Describe a compiled adapter for its lock, without the digests of its files. `names` are the
-    names to pass on, by those that the plan was given."""
+    names to pass on, by the plan's names."""
     more = _describe_models(plan.network, names)
     if isinstance(plan, TaskPlan) and plan.examples is not None:
         more["examples"] = plan.examples.sha256

@@ -145,7 +145,7 @@ class Network(ABC, Generic[Config]):
     def load(self, *, device: str, dtype: torch.dtype | None) -> Loaded:
         """Load network and base onto a device (as in `pick_device`); raises D2LError.
 
-        Of the base no more layers are loaded than the network reads. `dtype`: None for the device's
+        Loads only the base's layers that the network reads. `dtype`: None for the device's
         own.
         """
         return load_reading(self, device=device, dtype=dtype)
@@ -223,7 +223,8 @@ class Network(ABC, Generic[Config]):
     # ---- common methods -------------------------------------------------------------------------
 
     def require(self, reads: str) -> None:
-        """Raise CheckpointError unless the network reads "documents", or "descriptions"."""
+        """Refuse a network that does not read "documents", or "descriptions"; raises
+        CheckpointError."""
         if reads in self.reads:
             return
         name, kind = self.files.name, self.config.kind
@@ -251,7 +252,7 @@ class Network(ABC, Generic[Config]):
 
     def find_base(self, *, need: Need | None = None) -> BaseFiles:
         """Find the base without checking its shapes; raises BaseModelError. `need`: files to
-        download at most; None: those that the network itself needs."""
+        download at most; None: the network's own need."""
         return self.find_model(self.config.base, given=self.given, need=need)
 
     def find_model(

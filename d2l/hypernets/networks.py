@@ -32,7 +32,7 @@ from d2l.hypernets.seats.seated import SeatedNetwork
 from d2l.hypernets.shine.compiling import ShineNetwork
 from d2l.hypernets.text_to_lora.compiling import TextToLoraNetwork
 
-#: Group of the entry points by which other packages bring networks.
+#: Entry points of other packages' networks.
 GROUP = "d2l.networks"
 #: Endings of pickles of tensors, whose outlines are enough for a plan.
 PICKLES = (".bin", ".pt", ".pth")

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 if TYPE_CHECKING:
     from d2l.adapters.weights import LoraWeights, Memory
 
-#: Below it, sampling draws the likeliest token anyway, and logits divided by it overflow.
+#: Lowest temperature of sampling: below, the likeliest token is drawn anyway, and logits overflow.
 LEAST_TEMPERATURE = 1e-3
 #: Handle of token ids and memories that an engine has read, which only that engine reads;
 #: `n_tokens`: their number.
 Cache: TypeAlias = Any
-#: LoRA weights in effect while a cache is read and continued: the whole adapter, the adapter but
-#: for its seats, none, or these weights.
+#: LoRA weights in effect while a cache is read and continued: the whole adapter, the adapter
+#: without its seats, none, or the given weights.
 Effect: TypeAlias = "Literal['whole', 'unseated', 'none'] | LoraWeights"
 
 

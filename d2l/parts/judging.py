@@ -1,14 +1,14 @@
-"""Judging: whether the parts that a question chose answer it, and which of them answers best.
+"""Judging: do the chosen parts answer the question, and which part answers best?
 
-A part is worth, in nats,
+The worth of a part, in nats:
 
     word_weight · score / most  −  entropy  +  refusal_weight · ln(1 − refusal)
 
 `score` is its BM25 score and `most` the highest that the question allows. The model reads the
-question behind the part: `entropy` is that of the first token of its answer, and `refusal` the
-probability that the answer begins as the refusal. The part that is worth most answers, unless it is
-silent: its refusal is more probable than `most_silent`. Before any part is read, a part with less
-than the share `least_overlap` of the highest score cannot answer.
+question behind the part: `entropy` is the entropy of the answer's first token, and `refusal` the
+probability that the answer begins as the refusal. The part of the highest worth answers, unless it
+is silent: its refusal is more probable than `most_silent`. Before any part is read, a part with
+less than the share `least_overlap` of the highest score cannot answer.
 """
 
 import math
@@ -29,7 +29,7 @@ class Judging:
     probability is the refusal's. `word_weight`: the higher, the more words count beside the
     model's certainty. `most_silent`: the lower, the more questions are refused. `refusal_weight`:
     the higher, the more a part with a probable refusal is avoided. `silent_last`: silent parts sort
-    behind all others, whatever they are worth. `joins_two`: the answer is read off the two best
+    behind all others, at any worth. `joins_two`: the answer is read off the two best
     parts, and cannot refuse any more. `least_overlap`: the higher, the more questions are refused
     unread.
     """
@@ -44,8 +44,8 @@ class Judging:
     least_overlap: float = 0.0
 
 
-#: Networks that learned to refuse. Chosen on four manuals (132 questions, of which 32 have no
-#: answer there): the threshold drops 2 of 100 right answers and 13 of 32 invented ones.
+#: Networks that learned to refuse. Chosen on four manuals (100 questions with an answer, 32
+#: without): the threshold drops 2 of 100 right answers and 13 of 32 invented ones.
 TRAINED = Judging(
     n_parts=4,
     n_refusal=1,
@@ -56,7 +56,7 @@ TRAINED = Judging(
 )
 #: Parts that are ranks: public Doc-to-LoRA networks saw eight chunks together in training.
 JOINED = replace(TRAINED, n_parts=8)
-#: Bases that an instruction asks to refuse; chosen on the same questions.
+#: Bases with an instruction to refuse; chosen on the same questions.
 INSTRUCTED = Judging(
     n_parts=8, n_refusal=4, word_weight=10.0, most_silent=0.5, silent_last=True, joins_two=True
 )
@@ -105,7 +105,7 @@ class Choice:
         )
 
     def read_anyway(self) -> "Choice":
-        """The choice whose parts are read, however little they share with the question."""
+        """The choice whose parts are read at any score."""
         return replace(self, judging=replace(self.judging, least_overlap=0.0))
 
     @property
@@ -124,14 +124,14 @@ class Choice:
 
     @property
     def must_answer(self) -> bool:
-        """True if the base may not refuse any more: its refusal was judged for a full answer, or
-        the question is about the parts that it reads."""
+        """True if the base may not refuse any more: the refusal was judged for a full answer, or
+        it reads named parts together."""
         judged = self.judging.joins_two and self.silent is not None
         return self.judging.silent_last and (self.together or judged)
 
     @property
     def is_answered(self) -> bool:
-        """True if the first part answers: judged by the model once it has read, before by words."""
+        """True if the first part answers: by the model's reading, or before it by words."""
         if self.named:
             return True
         if self.silent is not None:
@@ -140,7 +140,7 @@ class Choice:
 
 
 def judge(choice: Choice, readings: Sequence[Judged]) -> Choice:
-    """Judge the parts by what the model read behind each; unread parts keep their order."""
+    """Judge the parts by their readings; unread parts keep their order."""
     if not readings:
         return choice
     return choice.judge([read.entropy for read in readings], [read.refusal for read in readings])

@@ -1,7 +1,6 @@
-"""Parts that an adapter keeps of its document, and the answer to a question by them.
+"""Parts that an adapter keeps of its document: a question chooses, reads and judges them.
 
-Each kind is a class: `ranks`, `seats` and `kv` keep a part of each chunk, of which a question
-chooses. Needs no torch.
+`ranks`, `seats` and `kv` have a class for each kind of parts. Needs no torch.
 """
 
 from abc import ABC, abstractmethod
@@ -23,18 +22,19 @@ from d2l.parts.router import Router, find_stop_words, share_words, split_content
 
 #: A conversation, as chat templates take it.
 Turns = list[dict[str, str]]
-#: Tokens of parts that are read one behind another, at most.
+#: Most tokens of parts that are read one behind another; higher: more context, slower answers.
 MOST_TOGETHER = 2_000
 #: First tokens of the refusal, banned once a part was judged to answer: "The document does".
 N_BANNED = 3
-#: Weight of the turns before, for questions such as "And how often?".
+#: Weight of the turns before a question such as "And how often?": score of the question + weight ·
+#: score of the turns. Higher: earlier words choose more.
 _EARLIER = 0.5
 
 
 @dataclass(frozen=True)
 class PartOptions:
-    """Choice of the parts that are asked: the `count` best, those of a `page` ("p. 12", a heading,
-    "#3"), or with `whole` none: the whole adapter answers."""
+    """Choice of parts: the `count` best, or the parts of a `page` ("p. 12", a heading, "#3"). With
+    `whole` the whole adapter answers."""
 
     count: int | None = None
     page: str | None = None
@@ -42,8 +42,8 @@ class PartOptions:
 
 
 class Question(NamedTuple):
-    """The last question of a conversation; `earlier`: the text of the turns before that it needs,
-    `whole`: the question with the question before it, if it needs that."""
+    """The last question of a conversation. `earlier`: text of the turns that it refers to; `whole`:
+    the question, behind the question that it refers to."""
 
     text: str
     earlier: str
@@ -51,8 +51,8 @@ class Question(NamedTuple):
 
 
 class Prompt(NamedTuple):
-    """Ids of a conversation behind its parts. `judged`: those that judge the parts, which ask for a
-    few words; `full`: those of the answer. `lead`: ids before the parts, None: the parts' own.
+    """Ids of a conversation behind its parts. `judged`: ids that judge the parts, by asking for
+    a few words; `full`: ids of the answer. `lead`: ids before the parts, None: the parts' own.
     `refusal`: ids of the refusal. `n_left_out`: tokens of a document that did not fit."""
 
     judged: list[int]
@@ -63,8 +63,8 @@ class Prompt(NamedTuple):
 
 
 class Context(NamedTuple):
-    """Beginning of an answer: the cache of what was read, the ids to read behind it, and ids that
-    may not stand in the answer one behind another."""
+    """Beginning of an answer: a cache, the ids to read behind it, and a sequence of ids that the
+    answer may not have."""
 
     cache: Cache
     ids: list[int]
@@ -112,7 +112,7 @@ class Kept(Protocol):
     def settle(
         self, engine: Engine, choice: Choice, verdict: Choice, prompt: Prompt, read: list[Judged]
     ) -> Context:
-        """Put what answers into a cache; `choice` before and `verdict` after the judging."""
+        """Put the answering parts into a cache; `choice` before and `verdict` after the judging."""
         ...
 
     def count_read(self, choice: Choice) -> int:
@@ -130,7 +130,7 @@ class Kept(Protocol):
 
 @dataclass(frozen=True)
 class KeptParts(ABC):
-    """Parts of one adapter, whatever they are: the choice of parts by words, which all share."""
+    """Parts of one adapter; all kinds choose parts by the question's words."""
 
     parts: Parts
     chooses: ClassVar[bool] = True
@@ -176,8 +176,8 @@ class KeptParts(ABC):
         return self._spare(choice, question.text)
 
     def _spare(self, choice: Choice, question: str) -> Choice:
-        """Let parts be read after all if the first has half of the question's words: words that no
-        part has weigh most in the highest score."""
+        """Read parts in spite of a low score if the first has half of the question's words: words
+        that no part has weigh most in the highest score."""
         if not choice.indices or choice.is_answered:
             return choice
         content = split_content(question, find_stop_words(question))
@@ -186,7 +186,7 @@ class KeptParts(ABC):
         return choice.read_anyway() if share_words(content, {*words}) >= max(0.5, least) else choice
 
     def _find_page(self, page: str) -> list[int]:
-        """Find the parts below a heading, else those of a selector; raises OptionError."""
+        """Find the parts below a heading, else the parts of a selector; raises OptionError."""
         records = self.records
         heading = page.removeprefix("§").strip().casefold()
         below = [n for n, r in enumerate(records) if heading in map(str.casefold, r.headings)]

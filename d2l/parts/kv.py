@@ -1,4 +1,4 @@
-"""Parts that are pages of the base's own KV cache, as if the page stood in the prompt."""
+"""Parts that are KV caches of the base: each acts as its page in the prompt."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ from d2l.parts.seats import Seats, share_in_order
 
 @dataclass(frozen=True)
 class Kv(Seats):
-    """KV caches of chunks, behind the base's instruction. An answer in few words reads a part with
-    its trained suffix, if it has one; a full answer reads it without, as a page."""
+    """KV caches of chunks, behind the base's instruction. Answers in few words read a part's
+    trained suffix, if it has any; full answers do not."""
 
     n_lead: ClassVar[int | None] = None
 
@@ -42,8 +42,8 @@ class Kv(Seats):
         return self.parts.index.n_suffix
 
     def fill(self, indices: Sequence[int], opening: Opening | None) -> list[int]:
-        """Share the opening's seats, a token each, without the suffix; overviews get none, and the
-        last part that has some may have its beginning there alone."""
+        """Share the opening's seats, a token each, without the suffix; overviews get none, and
+        the last part may be cut."""
         records = [self.records[n] for n in indices]
         sizes = [0 if one.is_overview else one.n_seats - self.n_suffix for one in records]
         return share_in_order(sizes, opening, cuts=True)

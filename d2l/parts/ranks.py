@@ -1,4 +1,4 @@
-"""Parts that are ranks of the adapter's own weights: those of chosen chunks are read together."""
+"""Parts that are ranks of the adapter's own weights: the chosen chunks' ranks act together."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -40,11 +40,11 @@ class Ranks(KeptParts):
     def settle(
         self, engine: Engine, choice: Choice, verdict: Choice, prompt: Prompt, read: list[Judged]
     ) -> Context:
-        """Put the chosen chunks' ranks into effect, and those that all documents share."""
+        """Put the ranks of the chosen chunks and of the learned bias into effect."""
         del choice, read
         assert self.info is not None
         provenance = self.info.provenance
-        assert provenance is not None  # it says that there are parts
+        assert provenance is not None  # it names the parts
         spans = [provenance.chunks[index].ranks for index in verdict.indices]
         if None in spans:
             raise AdapterError(

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from stop_words import AVAILABLE_LANGUAGES, get_stop_words
 
-#: Constants of BM25, as Lucene has them (Robertson and Zaragoza, 2009).
+#: Constants of BM25, as Lucene has them (Robertson and Zaragoza, 2009): k1, higher: repeated words
+#: count more; b, higher: long parts count less.
 _K1, _B = 1.2, 0.75
 #: A word, or a number with its decimals.
 WORD = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+")
@@ -85,7 +86,7 @@ def drop_stop_words(question: str) -> str:
 
 
 def find_stop_words(text: str) -> frozenset[str]:
-    """Find the stop words of the language that has most of a text's words among them."""
+    """Find the stop words of a text's language: the language with most stop words in the text."""
     words = [word.casefold() for word in _WORD.findall(text)]
     return max(_read_stop_words(), key=lambda own: sum(word in own for word in words))
 
@@ -105,7 +106,7 @@ def split_content(text: str, stops: frozenset[str]) -> list[str]:
 
 
 def share_words(words: Sequence[str], others: Collection[str]) -> float:
-    """Share of words that have a form of theirs among others; 0 without words."""
+    """Share of words with a form among others; 0 without words."""
     return sum(any(is_like(word, other) for other in others) for word in words) / (len(words) or 1)
 
 

@@ -11,7 +11,7 @@ from d2l.parts.engine import Cache, Engine, Judged
 from d2l.parts.judging import Choice, Judging
 from d2l.parts.kept import N_BANNED, Context, KeptParts, Prompt, PromptWriter, Turns
 
-#: Number of parts whose caches stay in memory, each some megabytes.
+#: Most parts whose caches stay in memory, each some megabytes.
 _MOST_CACHES = 16
 
 
@@ -54,8 +54,8 @@ class Seats(KeptParts):
     def settle(
         self, engine: Engine, choice: Choice, verdict: Choice, prompt: Prompt, read: list[Judged]
     ) -> Context:
-        """Take the cache of the best part, with the question, if that asks for the answer; else put
-        the parts that answer in front of it."""
+        """Take the judged cache of the best part if its prompt is the answer's prompt; else put the
+        answering parts in front of the prompt."""
         banned = prompt.refusal[:N_BANNED] if verdict.must_answer else ()
         if read and prompt.full == prompt.judged:
             cache = read[choice.indices.index(verdict.indices[0])].take()
@@ -76,7 +76,7 @@ class Seats(KeptParts):
     def _hold(
         self, engine: Engine, group: Sequence[int], prompt: Prompt, *, n_suffix: int = 0
     ) -> Cache:
-        """Hold parts one behind another in a cache, without their last `n_suffix` seats. Another
+        """Hold parts one behind another in a cache, without their last `n_suffix` seats. A new
         lead makes all caches anew."""
         opening, held = self.index_opening if prompt.lead is None else prompt.lead, self.held
         if held.lead != opening:
@@ -112,8 +112,8 @@ class Seats(KeptParts):
 
 
 def share_in_order(sizes: Sequence[int], opening: Opening | None, *, cuts: bool) -> list[int]:
-    """Share an opening's seats in order, until a size does not fit: that gets the rest if seats may
-    be cut off (`cuts`), else none."""
+    """Share an opening's seats in order until a size does not fit. With `cuts` that size gets the
+    rest, else none."""
     free, shares = 0 if opening is None else len(opening.seats), list[int]()
     for size in sizes:
         fits = size <= free

@@ -31,7 +31,8 @@ _RULES = 3
 MOST_SEATS = 256
 #: Tokens of a chunk: a page, or a section of a manual.
 CHUNK_TOKENS = 400
-#: Below this layer the opening's states still look like those of the same words in a text.
+#: First layer of a memory: below, the opening's states look like the same words in a text. Higher:
+#: fewer layers carry the memory.
 _FIRST_LAYER = 3
 _ALIKE = 5  # letters that no two words of an opening begin with together
 #: A network whose words were chosen by their response to ordinary text: the first candidates.

@@ -15,7 +15,7 @@ from d2l.documents.document import Document
 from d2l.errors import TaskError
 from d2l.hypernets.seats.seated_config import SeatedConfig
 
-#: Most examples to read; with more labels than that, one of each. In the prompt eight examples
+#: Most examples to read, but at least one of each label. In the prompt eight examples
 #: helped a base hardly more than three; as a memory they helped less: the more seats, the worse
 #: each is imposed (examples/training/LOG.md).
 MOST = 3
