@@ -14,7 +14,7 @@ from d2l.answer.model import AdaptedModel
 from d2l.datasets.silence import FEW_WORDS, INSTRUCTION, NOT_FOUND, SILENCE
 from d2l.parts.engine import Judged
 from tests import tiny
-from tests.own import compile_own, load
+from tests.kv import compile_own, load
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 KNOWN = "How often is the filter rinsed?"
@@ -23,8 +23,8 @@ N_REFUSAL = 4  # tokens of the refusal that judge a part
 #: By transformers alone, in fp32, for `KNOWN` behind each part: entropy of the first token, in
 #: nats, and log-probability of the refusal's first four tokens. bf16 and parts in four bits move an
 #: entropy by 0.006, a log-probability by 0.1; a token more or less moves it by 6.
-ENTROPIES = (5.3002, 5.3171, 5.3498, 5.3438, 5.3287, 5.2717)
-REFUSALS = (-25.375, -26.176, -26.372, -26.065, -25.219, -25.882)
+ENTROPIES = (5.29, 5.3171, 5.2521, 5.2656, 5.3243, 5.2582)
+REFUSALS = (-26.158, -26.176, -25.926, -26.107, -25.561, -25.571)
 NEAR_ENTROPY, NEAR_REFUSAL = 0.02, 0.3
 
 
@@ -33,9 +33,10 @@ def read_states(asker: AdaptedModel, question: str) -> torch.Tensor:
     transformers alone, from prompts written by hand."""
     causal, rows = asker.model.get_base_model(), []
     for record in asker.kept.records[:-1]:  # the last is the overview
+        above = " > ".join(one for one in record.headings if not record.text.startswith(one))
+        page = f"{above}\n{record.text}" if above else record.text
         told = (
-            f"<|im_start|>system\n{INSTRUCTION}<|im_end|>\n<|im_start|>user\n"
-            f"{' > '.join(record.headings)}\n{record.text}\n\n"
+            f"<|im_start|>system\n{INSTRUCTION}<|im_end|>\n<|im_start|>user\n{page}\n\n"
             f"{question}{FEW_WORDS}<|im_end|>\n<|im_start|>assistant\n"
         )
         ids = tiny.encode(told) + tiny.encode(SILENCE)[: N_REFUSAL - 1]

