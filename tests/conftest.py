@@ -50,11 +50,7 @@ def environment_is_left_as_it_was() -> Iterator[None]:
 
 
 def _list_settings() -> dict[str, str]:
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if name.startswith(("D2L_", "T2L_", "HOME"))
-    }
+    return {n: value for n, value in os.environ.items() if n.startswith(("D2L_", "T2L_", "HOME"))}
 
 
 def find_or_skip(base: str) -> BaseFiles:

@@ -94,11 +94,7 @@ def test_compile_the_goldens(name: str, compare: Compare, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize(("kind", "parts"), [("llama", False), ("gemma2", True), ("seats", True)])
 def test_compile_and_ask(
-    kind: str,
-    parts: bool,
-    dtype: torch.dtype,
-    compare: Compare,
-    tmp_path: Path,
+    kind: str, parts: bool, dtype: torch.dtype, compare: Compare, tmp_path: Path
 ) -> None:
     """Greedily, then by chance; of adapters with parts, some parts alone. Chance differs on cards,
     and words of random weights do in bf16."""
@@ -132,9 +128,7 @@ def test_compile_with_memory_tokens(
     compare(run)
 
 
-def test_compile_with_options(
-    compare: Compare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_compile_in_full(compare: Compare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.get_device_name", str)
 
     def run(device: str) -> Any:
@@ -162,9 +156,8 @@ def test_compile_with_all_that_seat_networks_have(
         network, base = tiny_seats.make_network(config), tiny_seats.make_base()
         statistics = tiny_seats.make_statistics(config)
         seats = Seats(config, network.to(device), statistics, base.to(device))
-        return read(
-            seats.assemble([seats.generate(read_tiny(seats, 20), 6)], MergeOptions()).weights
-        )
+        memory = seats.generate(read_tiny(seats, 20), 6)
+        return read(seats.assemble([memory], MergeOptions()).weights)
 
     compare(run)
 
@@ -174,10 +167,7 @@ def test_compile_with_all_that_seat_networks_have(
     [("encoder", {}), (None, {"autoregressive": True}), (None, {"shared_head": True})],
 )
 def test_make(
-    embedder: str | None,
-    changes: dict[str, Any],
-    compare: Compare,
-    working_folder: Path,
+    embedder: str | None, changes: dict[str, Any], compare: Compare, working_folder: Path
 ) -> None:
     tiny.write_base(working_folder / tiny.base_name("mistral"), "mistral")
     tiny.write_encoder(working_folder / "encoder")

@@ -125,9 +125,8 @@ def send(
 ) -> tuple[int, dict[str, str], Any]:
     """Status, headers and JSON of a raw request."""
     kind = {"Content-Type": "application/json"} if body is not None else {}
-    request = urllib.request.Request(
-        f"{server.address}{path}", body, kind | (headers or {}), method=method
-    )
+    address = f"{server.address}{path}"
+    request = urllib.request.Request(address, body, kind | (headers or {}), method=method)
     try:
         with urllib.request.urlopen(request, timeout=60) as reply:
             return reply.status, dict(reply.headers), json.load(reply)
@@ -137,6 +136,5 @@ def send(
 
 
 def chat_body(**changes: Any) -> bytes:
-    return json.dumps(
-        {"model": "pump", "messages": user("Where?"), "max_tokens": 2} | changes
-    ).encode()
+    values = {"model": "pump", "messages": user("Where?"), "max_tokens": 2} | changes
+    return json.dumps(values).encode()

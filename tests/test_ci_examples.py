@@ -46,9 +46,8 @@ def test_the_script_compiles_checks_and_probes(tmp_path: Path) -> None:
             D2L_CACHE_DIR=str(tmp_path / "cache"),
         )
         words = [str(SCRIPT), "docs", "questions", "adapters", "0.5"]
-        return subprocess.run(
-            words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-        )
+        options = {"capture_output": True, "text": True, "check": False}
+        return subprocess.run(words, cwd=tmp_path, env=environment, **options)
 
     made = run()
     assert (made.returncode, "\ntime " in made.stdout) == (1, True)

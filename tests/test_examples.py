@@ -26,9 +26,7 @@ def run_script(name: str, *arguments: str, folder: Path) -> str:
 
 
 @pytest.mark.slow
-def test_demo_asks_with_and_without_the_adapter_and_counts(
-    tmp_path: Path, qwen_files: BaseFiles
-) -> None:
+def test_demo_asks_with_and_without_and_counts(tmp_path: Path, qwen_files: BaseFiles) -> None:
     assert qwen_files  # only asks for the base
     printed = run_script("demo.py", folder=tmp_path)
     rows = [json.loads(line) for line in read_lines("handbook_questions.jsonl")][:2]
@@ -91,9 +89,8 @@ def test_every_answer_stands_in_the_handbook() -> None:
 def test_manual_is_what_its_source_makes(tmp_path: Path) -> None:
     """Compared as text: another version of the PDF library may write other bytes."""
     write_manual(tmp_path / "manual.pdf")
-    made, committed = (
-        read_document(Source("manual", folder / "manual.pdf")) for folder in (tmp_path, EXAMPLES)
-    )
+    places = (tmp_path, EXAMPLES)
+    made, committed = (read_document(Source("manual", place / "manual.pdf")) for place in places)
     assert committed.sections == made.sections
     assert {finding.kind for finding in committed.findings} == {"furniture"}
 

@@ -26,9 +26,8 @@ RIDDLES = re.compile(
 def test_hooks_are_the_installed_tools_and_need_no_network() -> None:
     assert "://" not in CONFIG
     assert {repo["repo"] for repo in yaml.safe_load(CONFIG)["repos"]} == {"local"}
-    installed = {
-        re.split(r"[\[<>=]", name)[0] for name in PROJECT["project"]["optional-dependencies"]["dev"]
-    }
+    extra = PROJECT["project"]["optional-dependencies"]["dev"]
+    installed = {re.split(r"[\[<>=]", name)[0] for name in extra}
     for hook in HOOKS:
         tool = hook["entry"].split()[0]
         assert hook["language"] == "system"
@@ -55,11 +54,8 @@ def test_make_gets_the_base_of_the_network_that_tests_use() -> None:
 
 def test_make_demo_gets_the_base_of_the_default_network() -> None:
     """A network in the package has the alias of its base."""
-    (code,) = re.findall(
-        r'base BASE="\$\$\(\$\(BIN\)/python -c "(.*)"\)"$',
-        (ROOT / "Makefile").read_text("utf-8"),
-        re.MULTILINE,
-    )
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    (code,) = re.findall(r'base BASE="\$\$\(\$\(BIN\)/python -c "(.*)"\)"$', makefile, re.MULTILINE)
     alias = run_python("-c", code, D2L_CHECKPOINT="").stdout.strip()
     assert BY_ALIAS[alias].name == ALIASES[DEFAULT].base
 

@@ -29,9 +29,7 @@ FLOORS: tuple[dict[str, str], ...] = (
     {"hypernets": "documents datasets adapters bases files"},
     {"parts": "adapters bases", "runtimes": "adapters bases files"},
     {"answer": "documents datasets adapters bases parts"},
-    {
-        "serve": "datasets adapters parts answer",
-    },
+    {"serve": "datasets adapters parts answer"},
     {"compiler": "documents datasets bases adapters hypernets files"},
     {"change": "bases adapters hypernets parts compiler"},
     {"api": "documents datasets bases adapters hypernets answer runtimes compiler change files"},

@@ -67,9 +67,7 @@ def test_golden_document_gives_the_recorded_adapter(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_golden_chunks_have_the_recorded_token_ids(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_golden_chunks_have_their_token_ids(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     root = find_golden(name)
     folder = root / "d2l" / name
     info = json.loads((folder / "info.json").read_text("utf-8"))
@@ -79,12 +77,8 @@ def test_golden_chunks_have_the_recorded_token_ids(
         options = CompileOptions(checkpoint=str(folder), chunk_tokens=limit)
         document = document_of(info["cases"][case]["documents"][0])
         plan = Compiler(options).plan(Intake((document,)))
-        rows = zip(
-            plan.chunks,
-            inputs[f"{case}.ctx_ids"],
-            inputs[f"{case}.ctx_attn_mask"].bool(),
-            strict=True,
-        )
+        read = inputs[f"{case}.ctx_ids"], inputs[f"{case}.ctx_attn_mask"].bool()
+        rows = zip(plan.chunks, *read, strict=True)
         for chunk, ids, mask in rows:
             assert list(chunk.token_ids) == ids[mask].tolist()
 
@@ -127,9 +121,7 @@ def compare_factors(
             if not use_bias:  # the original pads what it does not have with zeros
                 merged = merged[:, : -info["config"]["r"]]
             for layer, wanted in enumerate(merged):
-                name = next(
-                    n for n in weights.factors if f".{layer}." in n and n.endswith(f".{module}")
-                )
+                name = next(n for n in weights.factors if f".{layer}." in n and n.endswith(module))
                 assert (pick(weights.factors[name]) - wanted).abs().max() < EXACT
 
 

@@ -26,9 +26,7 @@ from tests.tools import generated_docs
 
 ROOT = generated_docs.ROOT
 README = (ROOT / "README.md").read_text("utf-8")
-DOCUMENTS = {
-    str(path.relative_to(ROOT)): path.read_text("utf-8") for path in generated_docs.DOCUMENTS
-}
+DOCUMENTS = {str(one.relative_to(ROOT)): one.read_text("utf-8") for one in generated_docs.DOCUMENTS}
 #: What the front page may hold: it is read on a screen or two.
 MAX_README_BYTES = 10_000
 #: Documents whose blocks take more than some ten seconds on a quiet machine.
@@ -278,9 +276,8 @@ def test_the_way_of_a_document_names_functions_that_exist() -> None:
     assert len(names) >= 12
     for file, name in names:
         tree = ast.parse((ROOT / "d2l" / file).read_text("utf-8"))
-        defined = {
-            node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)
-        }
+        kinds = ast.FunctionDef | ast.ClassDef
+        defined = {node.name for node in tree.body if isinstance(node, kinds)}
         assert name in defined | imported(tree), f"{file}: {name}"
 
 

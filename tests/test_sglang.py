@@ -158,9 +158,7 @@ def is_right(sglang: Any, folder: Path, like: Path, config: Any, rank: int | Non
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_compiled_adapters_are_right_there(
-    kind: str, sglang: Any, compiled: Compile, tmp_path: Path
-) -> None:
+def test_compiled_ones_are_right(kind: str, sglang: Any, compiled: Compile, tmp_path: Path) -> None:
     done = compiled(kind)
     config = transformers.AutoConfig.from_pretrained(done.base)
     export.run(done.adapter, tmp_path / "out", ExportOptions("uniform", str(done.base)))
@@ -169,9 +167,7 @@ def test_compiled_adapters_are_right_there(
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_sglangs_own_code_decides_the_same(
-    name: str, sglang: Any, bases: Path, tmp_path: Path
-) -> None:
+def test_sglangs_code_decides_the_same(name: str, sglang: Any, bases: Path, tmp_path: Path) -> None:
     """What is left out beside the LoRA shows in no delta: such findings do not count."""
     case, folder, base = CASES[name], tmp_path / "a", bases / f"{CASES[name].family}-tiny"
     report = run(case, folder, bases, "sglang")

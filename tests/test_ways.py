@@ -114,9 +114,7 @@ def prints(module: str) -> bool:
         (("probe", "both.lora", "--qa", "set.jsonl", "--offline"), "evaluation"),
     ],
 )
-def test_a_command_enters_few_rooms_and_climbs_little(
-    arguments: tuple[str, ...], work: str, command: Command
-) -> None:
+def test_commands_climb_little(arguments: tuple[str, ...], work: str, command: Command) -> None:
     walk = Walk()
     before = sys.getprofile()
     sys.setprofile(walk)

@@ -31,16 +31,8 @@ HIDDEN = 32
 INNER = 64
 
 #: Ids 0 to 7, so that `<|im_end|>` is the end token that the tiny networks expect (2).
-CONTROL = (
-    "<|endoftext|>",
-    "<|im_start|>",
-    "<|im_end|>",
-    "<bos>",
-    "<start_of_turn>",
-    "<end_of_turn>",
-    "<s>",
-    "</s>",
-)
+CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<bos>", "<start_of_turn>")
+CONTROL += ("<end_of_turn>", "<s>", "</s>")
 SYSTEM = "You are kind"
 #: Each is one token with its space, so they can be seats.
 WORDS = ("pump", "valve", "filter", "pressure", "harbor", "lantern", "copper", "meadow")
@@ -187,11 +179,7 @@ def write_base(
 def make_doc_to_lora_config(family: str, **changes: Any) -> DocToLoraConfig:
     """Configuration of a small Doc-to-LoRA network for the tiny base of a family."""
     config = networks.make_config(
-        base=base_name(family),
-        n_layers=N_LAYERS,
-        feature_size=HIDDEN,
-        scale=0.5,
-        chunk_tokens=60,
+        base=base_name(family), n_layers=N_LAYERS, feature_size=HIDDEN, scale=0.5, chunk_tokens=60
     )
     sizes = {"d_in": (INNER,), "d_out": (HIDDEN,)}
     return dataclasses.replace(config, **(sizes | changes))

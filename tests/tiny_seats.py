@@ -71,14 +71,7 @@ def make_shared_config(**changes: object) -> SeatsConfig:
 
 def make_narrow_config(**changes: object) -> SeatsConfig:
     """The same with memory in the first layer and the last."""
-    return make_config(
-        **{
-            "version": 1,
-            "first_layer": 0,
-            "adapted_layers": (0, 2),
-            **changes,
-        }
-    )
+    return make_config(**{"version": 1, "first_layer": 0, "adapted_layers": (0, 2), **changes})
 
 
 def make_yielding_config(**changes: object) -> SeatsConfig:
@@ -95,9 +88,8 @@ def make_addressed_config(**changes: object) -> SeatsConfig:
     for row in strengths:
         neurons.append(int(row.argmax()))
         strengths[:, neurons[-1]] = -1.0
-    return make_config(
-        **{"version": 1, "intermediate": 64, "address_neurons": tuple(neurons), **changes}
-    )
+    own = {"version": 1, "intermediate": 64, "address_neurons": tuple(neurons)}
+    return make_config(**{**own, **changes})
 
 
 def make_causal(vocab_size: int = 64) -> transformers.LlamaForCausalLM:
@@ -176,12 +168,8 @@ def make_network(config: SeatsConfig | None = None) -> SeatNetwork:
 def make_seats(base_model: nn.Module | None = None) -> Seats:
     """The tiny network on its base."""
     config = make_config()
-    return Seats(
-        config,
-        make_network(config),
-        make_statistics(config),
-        make_base() if base_model is None else base_model,
-    )
+    base, network = base_model or make_base(), make_network(config)
+    return Seats(config, network, make_statistics(config), base)
 
 
 def write_checkpoint(folder: Path) -> Path:

@@ -8,18 +8,15 @@ import pytest
 
 import d2l
 from d2l.adapters.info import TEXT, read_info
-from d2l.adapters.parts import PartIndex, PartRecord, Parts, read_text
+from d2l.adapters.parts import PartRecord, read_text
 from d2l.answer.cite import Citation, explain, explain_whole, refuse
 from d2l.answer.events import Ending, Event, TextPiece
 from d2l.answer.model import AdaptedModel
 from d2l.answer.options import AskOptions
-from d2l.answer.scope import list_needed, read_question, stands_alone
+from d2l.answer.scope import list_needed, stands_alone
 from d2l.answer.writing import hold_refusals
 from d2l.datasets.silence import NOT_FOUND, SILENCE
 from d2l.errors import AdapterError, OptionError
-from d2l.parts.judging import Choice
-from d2l.parts.kept import PartOptions
-from d2l.parts.open import open_kept
 from tests.asking import judge
 from tests.compiled import Compile, Compiled, compile_tiny, make_document
 from tests.loaded import load, record_prompts
@@ -127,10 +124,8 @@ def test_a_refusal_shows_the_closest_lines_and_is_no_statement_about_the_documen
 def test_the_learned_refusal_is_not_streamed(pieces: list[str], shown: list[str]) -> None:
     events: list[Event] = [*map(TextPiece, pieces), Ending("stop", 9)]
     *out, ending = hold_refusals(iter(events))
-    assert ([event.text for event in out if isinstance(event, TextPiece)], ending) == (
-        shown,
-        events[-1],
-    )
+    said = [event.text for event in out if isinstance(event, TextPiece)]
+    assert (said, ending) == (shown, events[-1])
 
 
 # ---- the text of one memory ---------------------------------------------------------------------
@@ -177,9 +172,7 @@ def test_dropped_chunks_take_their_text_along_and_merged_ones_bring_it(tmp_path:
     second = compile_tiny(tmp_path / "b", "llama", make_document("b.txt"))
     n_own = len(first.plan.chunks)
     left = d2l.edit(first.adapter, drop=["#0"])
-    assert [record.source for record in left.records] == [
-        chunk.source for chunk in first.plan.chunks[1:]
-    ]
+    assert [one.source for one in left.records] == [c.source for c in first.plan.chunks[1:]]
     both = d2l.merge([first.adapter, second.adapter])
     assert [record.document for record in both.records] == ["a.txt"] * n_own + ["b.txt"] * n_own
     folder = both.save_pretrained(tmp_path / "both.lora")
@@ -260,14 +253,11 @@ def test_questions_that_need_the_turns_before(question: str, alone: bool) -> Non
     assert list_needed([*FOUR, *user(question)]) == ([8] if alone else [6, 7, 8])
 
 
-def test_a_refusal_is_streamed_as_not_found(
-    kept: Compiled, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_refusal_streams_as_not_found(kept: Compiled, monkeypatch: pytest.MonkeyPatch) -> None:
     judge(monkeypatch, most_silent=0.0, least_overlap=2.0)
     pieces: list[str] = []
-    answer = AdaptedModel.load(
-        kept.adapter, AskOptions(str(kept.base), "cpu", 4, offline=True)
-    ).ask(QUESTION, pieces.append)
+    asking = AskOptions(str(kept.base), "cpu", 4, offline=True)
+    answer = AdaptedModel.load(kept.adapter, asking).ask(QUESTION, pieces.append)
     assert (pieces, answer.text, answer.finish) == ([NOT_FOUND], NOT_FOUND, "stop")
     assert answer.passage
 
@@ -279,17 +269,3 @@ def test_turns_without_a_role_and_no_tokens_at_all_are_refused(compiled: Compile
             asker.answer(turns)
     with pytest.raises(OptionError, match="max_new_tokens is 0"):
         asker.ask(QUESTION, max_new_tokens=0)
-
-
-def test_a_part_with_the_questions_words_is_asked() -> None:
-    """A word that no part has weighs most, and one of every part hardly anything."""
-    records = [make_part(f"The Marn 12. Its lamp is near part {n}.", n) for n in range(1, 30)]
-    records.append(make_part("The Marn 12. The lamp of the Marn 12 is green.", 30))
-    kept = open_kept(Parts(PartIndex(parts=tuple(records))))
-
-    def route(question: str) -> Choice:
-        return kept.route(read_question(user(question)), PartOptions(1), (), short=True)
-
-    choice = route("Which color is the lamp of the Marn 12?")
-    assert (choice.indices, choice.is_answered) == ((29,), True)
-    assert not route("Who won the chess cup in Oslo?").is_answered

@@ -66,9 +66,7 @@ def test_a_document_is_cut_at_its_end_until_the_prompt_fits(window: int, kept: s
     assert left_out == 6 - len(kept)
 
 
-def test_an_answer_ends_where_the_bases_chat_template_ends_it(
-    compiled: Compile, tmp_path: Path
-) -> None:
+def test_an_answer_ends_where_the_bases_template_does(compiled: Compile, tmp_path: Path) -> None:
     done = compiled("llama")
     assert load(done).end_token() == tiny.CONTROL.index("<|im_end|>")
     base = shutil.copytree(done.base, tmp_path / "llama-tiny")

@@ -4,7 +4,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import peft
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -19,7 +18,6 @@ from d2l.runtimes.check import CheckOptions, check
 from tests import tiny
 from tests.compiled import (
     KINDS,
-    PEFT_DEPRECATION,
     Compile,
     compile_tiny,
     family_of,
@@ -81,21 +79,6 @@ def test_the_base_alone_answers_without_adapter_and_opening(kind: str, compiled:
     expected = generate(tiny.make_causal(family_of(kind)), write_prompt(QUESTION), N_TOKENS)
     assert asker.ask_alone(QUESTION) == expected
     assert asker.ask(QUESTION) == before != expected  # the adapter is on again
-
-
-def test_the_base_is_found_by_the_name_in_the_adapter(
-    compiled: Compile, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    done = compiled("llama")
-    monkeypatch.chdir(done.root)
-    assert load(done, base=None).ask(QUESTION) == load(done).ask(QUESTION)
-
-
-def test_answers_are_as_long_as_asked_for(compiled: Compile) -> None:
-    done = compiled("llama")
-    for n_tokens in (1, 5):
-        expected = generate(make_dense("llama", done.adapter), write_prompt(QUESTION), n_tokens)
-        assert load(done, max_new_tokens=n_tokens).ask(QUESTION) == expected
 
 
 def test_pieces_of_an_answer_come_as_they_are_made_and_make_the_whole(compiled: Compile) -> None:
@@ -166,10 +149,8 @@ def test_a_prompt_without_the_opening_is_refused(compiled: Compile, tmp_path: Pa
     asker = load(compiled("seats"), adapter)
     error = refuse(lambda: asker.ask(QUESTION))
     assert isinstance(error, AdapterError)
-    assert error.message == (
-        f"{adapter}: the prompt does not begin with the adapter's opening, "
-        "so its memory cannot be read"
-    )
+    said = "the prompt does not begin with the adapter's opening, so its memory cannot be read"
+    assert error.message == f"{adapter}: {said}"
     assert error.hint == ("chat_template.jinja was changed, or the base's tokenizer is another one")
     assert asker.ask_alone(QUESTION) == load(compiled("seats")).ask_alone(QUESTION)
     (adapter / "chat_template.jinja").unlink()
@@ -177,9 +158,7 @@ def test_a_prompt_without_the_opening_is_refused(compiled: Compile, tmp_path: Pa
     assert refuse(lambda: without.ask(QUESTION)).message == error.message
 
 
-def test_an_opening_beyond_the_vocabulary_is_one_clear_error(
-    compiled: Compile, tmp_path: Path
-) -> None:
+def test_an_opening_beyond_the_vocabulary_is_one_error(compiled: Compile, tmp_path: Path) -> None:
     done = compiled("seats")
     adapter = copy_adapter(done, tmp_path)
     values = json.loads((adapter / "d2l.json").read_text("utf-8"))
@@ -205,9 +184,7 @@ def test_patterns_are_tried_before_peft_matches_them(
     adapter = copy_adapter(done, tmp_path)
     change_json(adapter / "adapter_config.json", target_modules="(.*)*x")
     error = refuse(lambda: load(done, adapter))
-    assert error.message == (
-        "adapter_config.json: target_modules has patterns that take more than 1 seconds"
-    )
+    assert error.message.endswith("target_modules has patterns that take more than 1 seconds")
 
 
 def test_code_beside_an_adapter_is_not_run_nor_is_the_user_asked(
@@ -230,26 +207,13 @@ def test_a_base_of_other_shapes_is_refused_before_it_is_asked(compiled: Compile)
     seats, other = compiled("seats"), compiled("gemma2")
     error = refuse(lambda: load(seats, base=str(other.base)))
     assert isinstance(error, AdapterError)
-    assert error.message == (
-        f"{seats.adapter}: model.layers.1.self_attn.k_proj is 16 × 32, the base has 32 × 32"
-    )
+    said = "model.layers.1.self_attn.k_proj is 16 × 32, the base has 32 × 32"
+    assert error.message == f"{seats.adapter}: {said}"
     assert error.hint == "name the base that the adapter was made for with --base"
 
 
-def test_a_base_without_the_module_is_refused(compiled: Compile, tmp_path: Path) -> None:
-    adapter = copy_adapter(compiled("llama"), tmp_path)
-    path = adapter / "adapter_model.safetensors"
-    tensors = {name.replace(".2.mlp", ".7.mlp"): t for name, t in load_file(path).items()}
-    save_file(tensors, path, {"format": "pt"})
-    assert refuse(lambda: load(compiled("llama"), adapter)).message == (
-        f"{adapter}: model.layers.7.mlp.down_proj is 32 × 64, the base has no such module"
-    )
-
-
 @pytest.mark.parametrize("name", [None, ""])
-def test_an_adapter_that_names_no_base_needs_one(
-    name: str | None, compiled: Compile, tmp_path: Path
-) -> None:
+def test_an_unnamed_base_must_be_given(name: str | None, compiled: Compile, tmp_path: Path) -> None:
     done = compiled("llama")
     adapter = copy_adapter(done, tmp_path)
     change_json(adapter / "adapter_config.json", base_model_name_or_path=name)
@@ -272,9 +236,7 @@ def test_a_base_without_a_chat_template_is_refused(compiled: Compile, tmp_path: 
 
 
 @pytest.mark.parametrize("damage", ["missing", "not JSON"])
-def test_a_base_without_a_tokenizer_is_refused(
-    damage: str, compiled: Compile, tmp_path: Path
-) -> None:
+def test_a_base_needs_its_tokenizer(damage: str, compiled: Compile, tmp_path: Path) -> None:
     done = compiled("llama")
     base = shutil.copytree(done.base, tmp_path / "llama-tiny")
     (base / "tokenizer.json").write_text("{")
@@ -286,25 +248,6 @@ def test_a_base_without_a_tokenizer_is_refused(
 
 
 # ---- adapters of other tools, and damaged ones --------------------------------------------------
-
-
-@pytest.mark.filterwarnings(PEFT_DEPRECATION)
-def test_an_adapter_that_peft_itself_wrote_answers(compiled: Compile, tmp_path: Path) -> None:
-    config = peft.LoraConfig(
-        r=4, lora_alpha=6, target_modules=["q_proj", "up_proj"], task_type="CAUSAL_LM"
-    )
-    model = peft.get_peft_model(tiny.make_causal("qwen3"), config)
-    generator = torch.Generator().manual_seed(6)
-    for name, parameter in model.named_parameters():
-        if ".lora_" in name:
-            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.3
-    model.save_pretrained(tmp_path / "foreign")
-    done = compiled("qwen3")
-    asker = load(done, tmp_path / "foreign")
-    merged = model.merge_and_unload()
-    expected = generate(merged, write_prompt(QUESTION), N_TOKENS)
-    assert asker.ask(QUESTION) == expected != asker.ask_alone(QUESTION)
-    assert asker.info.provenance is None
 
 
 @pytest.mark.parametrize("letter", ["A", "B"])
@@ -321,12 +264,9 @@ def test_half_a_pair_of_matrices_is_one_clear_error(
         tensors[name] = tensor[0].contiguous()
     save_file(tensors, path, {"format": "pt"})
     error = refuse(lambda: load(compiled("llama"), adapter))
-    assert error.message == (
-        f"{adapter}: model.layers.1.mlp.down_proj does not have two matrices, lora_A and lora_B"
-    )
-    assert error.hint == (
-        "the adapter is damaged, or was cut short: get it again, or compile the document again"
-    )
+    said = "model.layers.1.mlp.down_proj does not have two matrices, lora_A and lora_B"
+    assert error.message == f"{adapter}: {said}"
+    assert str(error.hint).startswith("the adapter is damaged, or was cut short: get it again")
 
 
 def test_answers_may_be_longer_where_networks_answer_in_sentences(compiled: Compile) -> None:

@@ -47,17 +47,13 @@ def test_a_row_stands_below_the_head_of_its_table() -> None:
 
 
 def test_a_row_that_names_its_columns_stands_alone() -> None:
-    rows = (
-        "Ring | Sound\nRing: steady white | Sound: none\nRing: pulsing amber | Sound: one chime\n"
-    )
+    rows = "Ring | Sound\nRing: steady red | Sound: none\nRing: pulsing amber | Sound: one chime\n"
     assert find("Which sound has amber?", "one chime", rows)[0] == rows.splitlines()[2]
 
 
 def test_a_list_of_all_rows_is_supported_though_they_repeat_their_heads() -> None:
     states = ["ready", "preheating", "waiting", "roasting", "cooling", "faulty", "empty", "locked"]
-    rows = "".join(
-        f"Color of the ring: c{n} | State of the drum: {s}\n" for n, s in enumerate(states)
-    )
+    rows = "".join(f"Color of the ring: c{n} | State of drum: {s}\n" for n, s in enumerate(states))
     answer = "".join(f"- c{n}: {state}\n" for n, state in enumerate(states))
     assert find("What do the colors of the ring mean?", answer, rows)[1]
 

@@ -90,10 +90,8 @@ def make_random(family: str) -> LoraWeights:
 def test_a_memory_in_front_is_read_as_if_projections_had_given_it(
     family: str, n_seats: int, with_peft: Load
 ) -> None:
-    tuned, memory = (
-        with_peft(tiny.make_causal(family), make_random(family)),
-        make_memory(n_seats, len(LAYERS)),
-    )
+    tuned = with_peft(tiny.make_causal(family), make_random(family))
+    memory = make_memory(n_seats, len(LAYERS))
     ids = [*OPENING[: 1 + n_seats], *REST]
     expected = read_imposed(tuned, memory, ids)
     torch.testing.assert_close(read_behind(tuned, memory, OPENING), expected, atol=1e-4, rtol=1e-4)
@@ -139,13 +137,9 @@ def test_seats_are_on_again_behind_a_block_that_fails(with_peft: Load) -> None:
 
 
 @pytest.mark.parametrize(("n_seats", "n_layers"), [(13, 2), (4, 1)])
-def test_a_memory_that_does_not_fit_is_refused(
-    n_seats: int, n_layers: int, with_peft: Load
-) -> None:
-    tuned, memory = (
-        with_peft(tiny.make_causal("llama"), make_random("llama")),
-        make_memory(n_seats, len(LAYERS)),
-    )
+def test_a_memory_must_fit_its_opening(n_seats: int, n_layers: int, with_peft: Load) -> None:
+    tuned = with_peft(tiny.make_causal("llama"), make_random("llama"))
+    memory = make_memory(n_seats, len(LAYERS))
     maker = PrefixMaker(tuned, OPENING, n_lead=1, first_layer=1)
     with pytest.raises(AdapterError, match=f"a part of {n_seats} seats in {n_layers} layers"):
         maker.make_cache([Memory(memory.keys[:n_layers], memory.values[:n_layers])])

@@ -21,10 +21,7 @@ from tests.compiled import PEFT_DEPRECATION, Compile, family_of, read_files
 from tests.files.hub_server import COMMIT, REPO, Hub, serve_hub
 from tests.task_adapters import make_factors, write_task
 
-pytestmark = [
-    pytest.mark.usefixtures("one_thread"),
-    pytest.mark.filterwarnings(PEFT_DEPRECATION),
-]
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings(PEFT_DEPRECATION)]
 
 
 def logits(model: Any) -> torch.Tensor:
@@ -155,13 +152,10 @@ def test_applying_is_what_peft_makes_of_the_folder_and_no_file_is_written(
     assert not model.training
 
 
-def test_two_adapters_stand_on_one_model_and_are_switched_by_name(
-    compiled: Compile, tmp_path: Path
-) -> None:
+def test_two_adapters_on_one_model_are_switched_by_name(compiled: Compile, tmp_path: Path) -> None:
     first = d2l.Adapter.from_pretrained(compiled("llama").adapter)
-    second = d2l.Adapter.from_pretrained(
-        write_task(tmp_path / "task", make_factors("llama"), base=tiny.base_name("llama"))
-    )
+    task = write_task(tmp_path / "task", make_factors("llama"), base=tiny.base_name("llama"))
+    second = d2l.Adapter.from_pretrained(task)
     alone = {a.name: logits(a.apply_to(tiny.make_causal("llama"))) for a in (first, second)}
     model = first.apply_to(tiny.make_causal("llama"))
     assert second.apply_to(model, adapter_name="task") is model
@@ -173,10 +167,8 @@ def test_two_adapters_stand_on_one_model_and_are_switched_by_name(
 
 
 def test_a_model_that_does_not_fit_is_refused_and_stays_as_it_was(compiled: Compile) -> None:
-    adapter, model = (
-        d2l.Adapter.from_pretrained(compiled("llama").adapter),
-        tiny.make_causal("llama"),
-    )
+    adapter = d2l.Adapter.from_pretrained(compiled("llama").adapter)
+    model = tiny.make_causal("llama")
     before, weights = logits(model), adapter.weights
     name, factors = next(iter(weights.factors.items()))
     short = LoraFactors(factors.a[:, 1:], factors.b)
@@ -278,9 +270,8 @@ def test_pushing_uploads_the_folder_named_by_its_repository(
     assert header["value"]["summary"] == "A manual"
     pushed = {file["value"]["path"]: base64.b64decode(file["value"]["content"]) for file in files}
     written = read_files(adapter.save_pretrained(tmp_path / "a.lora"))
-    assert pushed.pop("README.md").decode() == (
-        written.pop("README.md").decode().replace('adapter = "."', f'adapter = "{REPO}"')
-    )
+    card = written.pop("README.md").decode().replace('adapter = "."', f'adapter = "{REPO}"')
+    assert pushed.pop("README.md").decode() == card
     assert pushed == written
     hub.files = {**pushed, "README.md": b"# Card\n"}
     again = d2l.Adapter.from_pretrained(REPO)

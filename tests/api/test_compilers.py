@@ -2,14 +2,12 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 import d2l
-from d2l.adapters.weights import LoraFactors
 from d2l.compiler import run as pipeline
 from d2l.errors import BaseModelError, CheckpointError, DescriptionError, DocumentError, OptionError
 from d2l.hypernets.registry import DEFAULT
@@ -32,15 +30,11 @@ def place(working_folder: Path) -> Path:
     return working_folder
 
 
-def test_one_line_compiles_a_path_and_is_what_the_command_writes(
-    command: Callable[..., object], tmp_path: Path
-) -> None:
+def test_one_line_writes_what_the_command_does(command: Callable[..., object]) -> None:
     command("compile", "note.txt", "-o", "a/note.lora", "--checkpoint", "public", "--max-rank", 3)
     adapter = d2l.compile("note.txt", checkpoint="public", max_rank=3)
     assert adapter.name == "note.lora"
-    assert read_files(adapter.save_pretrained("b/note.lora")) == read_files(
-        tmp_path / "a/note.lora"
-    )
+    assert read_files(adapter.save_pretrained("b/note.lora")) == read_files(Path("a/note.lora"))
 
 
 @pytest.mark.parametrize("checkpoint", ["public", "seats"])
@@ -123,13 +117,9 @@ def test_what_cannot_be_is_told_by_the_first_call_that_can_know() -> None:
 
 @pytest.mark.parametrize("checkpoint", ["public", "seats"])
 def test_the_base_runs_in_the_precision_asked_for(checkpoint: str) -> None:
-    full, half = (
-        d2l.Compiler.from_pretrained(checkpoint, device="cpu", dtype=dtype)("note.txt")
-        for dtype in (None, "bf16")
-    )
-    deltas = [
-        {name: f.b @ f.a for name, f in adapter.weights.factors.items()} for adapter in (full, half)
-    ]
+    made = (d2l.Compiler.from_pretrained(checkpoint, device="cpu", dtype=d) for d in (None, "bf16"))
+    full, half = (compiler("note.txt") for compiler in made)
+    deltas = [{name: f.b @ f.a for name, f in one.weights.factors.items()} for one in (full, half)]
     gaps = [float((delta - deltas[1][name]).abs().max()) for name, delta in deltas[0].items()]
     assert max(gaps) > 0
     for adapter, dtype in ((full, "fp32"), (half, "bf16")):
@@ -204,10 +194,8 @@ def test_the_base_of_an_adapter_is_loaded_for_peft(place: Path) -> None:
     adapter = d2l.compile("note.txt", checkpoint="seats", device="cpu")
     folder = adapter.save_pretrained("note.lora")
     (base,) = (path for path in place.rglob("config.json") if path.parent.name == "llama-tiny")
-    models = [
-        d2l.load_base(name, device="cpu", local_files_only=True)
-        for name in (adapter, folder, "note.lora", base.parent)
-    ]
+    names = (adapter, folder, "note.lora", base.parent)
+    models = [d2l.load_base(name, device="cpu", local_files_only=True) for name in names]
     expected = tiny.make_causal("llama").state_dict()
     for model in models:
         assert all(torch.equal(expected[k], tensor) for k, tensor in model.state_dict().items())
@@ -228,32 +216,3 @@ def test_an_adapter_answers_and_loads_its_base_once(monkeypatch: pytest.MonkeyPa
     expected = asked.ask(question, max_new_tokens=8)
     assert [adapter.ask(question, max_new_tokens=8) for _ in range(2)] == [expected] * 2
     assert loads == [adapter]
-
-
-def test_an_adapter_that_cannot_be_set_leaves_the_one_before(
-    compiled: Callable[[str], Compiled], tmp_path: Path
-) -> None:
-    done = compiled("llama")
-    adapter = d2l.Adapter.from_pretrained(done.adapter)
-    cut = {
-        name: LoraFactors(factors.a[:, 1:], factors.b)
-        for name, factors in adapter.weights.factors.items()
-    }
-    other = replace(adapter, weights=replace(adapter.weights, factors=cut))
-    model = d2l.AdaptedModel.from_pretrained(done.adapter, base=str(done.base), device="cpu")
-    before = model.ask("Where is the pump?", max_new_tokens=8)
-    for wrong in (other, tmp_path / "none"):
-        with pytest.raises(d2l.D2LError):
-            model.set_adapter(wrong)
-        assert model.ask("Where is the pump?", max_new_tokens=8) == before
-        assert len(model.model.peft_config) == 1
-
-
-def test_an_adapter_written_in_another_precision_has_the_lock_of_one_compiled_in_it(
-    tmp_path: Path,
-) -> None:
-    made = d2l.compile("note.txt", checkpoint="public", device="cpu")
-    other = d2l.compile("note.txt", checkpoint="public", device="cpu", dtype="fp32")
-    assert read_files(made.save_pretrained(tmp_path / "a", dtype="fp32")) == read_files(
-        other.save_pretrained(tmp_path / "b")
-    )

@@ -89,9 +89,7 @@ def test_actors_of_a_cluster_with_cards_get_one_each(
     monkeypatch.setitem(sys.modules, "ray.data", ray.data)
     monkeypatch.setitem(sys.modules, "ray._private", ray._private)
     monkeypatch.setitem(sys.modules, "ray._private.worker", ray._private.worker)
-    monkeypatch.setattr(
-        "d2l.batch.work.Worker._pick_device", lambda _: pytest.fail("no row is done")
-    )
+    monkeypatch.setattr("d2l.batch.work.Worker._pick_device", lambda _: pytest.fail("one is done"))
     rows = [BatchRow(f"{n}", error="cannot be used") for n in range(2)]
     results = list(run_on_ray(Job("many", CompileOptions(device=device)), rows, 2))
     assert [result.status for result in results] == ["failed"] * 2

@@ -74,9 +74,8 @@ def kill_one(pid: int, folder: Path, killed: list[int]) -> None:
         if not Path(f"/proc/{pid}").exists():
             return
         time.sleep(0.05)
-    listed = subprocess.run(
-        ["ps", "-eo", "pid=,args="], capture_output=True, text=True, check=False
-    ).stdout
+    words = ["ps", "-eo", "pid=,args="]
+    listed = subprocess.run(words, capture_output=True, text=True, check=False).stdout
     for line in listed.splitlines():
         number, words = line.split(None, 1)
         if words.startswith("ray::") and "MapBatches(RowActor)" in words and descends(number, pid):
@@ -100,12 +99,7 @@ def descends(number: str, ancestor: int) -> bool:
 
 def test_without_ray_its_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
+    rows = [BatchRow("a", "a.lora", ("a.txt",))]
     with pytest.raises(MissingExtraError) as caught:
-        list(
-            run_on_ray(
-                Job("out", CompileOptions("checkpoint")),
-                [BatchRow("a", "a.lora", ("a.txt",))],
-                n_workers=1,
-            )
-        )
+        list(run_on_ray(Job("out", CompileOptions("checkpoint")), rows, n_workers=1))
     assert caught.value.hint == "pip install 'd2l[ray]'"

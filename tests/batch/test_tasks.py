@@ -120,9 +120,8 @@ def test_strict_refuses_a_description_with_a_warning_alone(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_here(monkeypatch)
-    write_manifest(
-        {"id": "long", "description": "Open it. " * 100}, {"id": "task", "description": TASK}
-    )
+    long = {"id": "long", "description": "Open it. " * 100}
+    write_manifest(long, {"id": "task", "description": TASK})
     done = command(*BATCH, "--strict")
     assert "1 made, 0 unchanged, 1 failed" in done.out
     assert "failed: long: --strict: " in done.err
@@ -144,9 +143,7 @@ def test_what_one_row_wants_of_a_network_ends_no_other() -> None:
 
 
 @pytest.mark.parametrize("network", ["seats", "by-words", "by-encoder"])
-def test_a_store_takes_adapters_of_descriptions_and_knows_them_by_their_lock(
-    place: Path, network: str
-) -> None:
+def test_a_store_knows_adapters_of_descriptions_by_their_lock(place: Path, network: str) -> None:
     tiny.write_encoder(place / "tiny-org" / "encoder")
     tiny.write_text_to_lora(place / "by-encoder", "llama", "tiny-org/encoder")
     store, options = f"file://{place}/store", CompileOptions(network, device="cpu", offline=True)

@@ -86,9 +86,7 @@ def test_a_run_that_ends_on_a_full_disk_keeps_the_rows_that_are_done(
     assert [line.split('"')[3] for line in lines] == ["docs/a.txt"]
 
 
-def test_results_that_cannot_be_written_are_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unwritable_results_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("d2l.batch.results.os.fsync", fail_with(errno.ENOSPC))
     results = (Result(row.id, "done") for row in ROWS)
     with (
@@ -99,9 +97,7 @@ def test_results_that_cannot_be_written_are_one_line(
     assert is_disk_full(raised.value)
 
 
-def test_a_disk_that_is_read_only_is_said_to_be(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_read_only_disk_is_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     facts = type("Facts", (), {"f_flag": os.ST_RDONLY})
     monkeypatch.setattr("d2l.files.ownership.os.access", lambda *_: False)
     monkeypatch.setattr("d2l.files.ownership.os.statvfs", lambda _: facts, raising=False)
@@ -196,11 +192,8 @@ def test_a_kill_during_an_upload_leaves_no_lock_or_a_whole_adapter(
     values = {"base": "base", "device": "cpu", "offline": True}
 
     def work(out: str) -> str:
-        return (
-            Worker(Job(f"file://{working_folder}/{out}", CompileOptions("net", **values)))
-            .do(row)
-            .status
-        )
+        job = Job(f"file://{working_folder}/{out}", CompileOptions("net", **values))
+        return Worker(job).do(row).status
 
     document.write_text(f"{tiny.DOCUMENT} " * 3)
     assert work("store") == "done"

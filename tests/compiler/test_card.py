@@ -107,9 +107,7 @@ def test_names_of_any_kind_stand_in_the_lines_as_they_are(name: str, compiled: C
     assert strings.count(name) == 1  # a line of its own names it
 
 
-def test_the_lines_ask_for_what_version_4_of_transformers_does_not_give_by_default(
-    compiled: Compile,
-) -> None:
+def test_the_lines_ask_for_what_transformers_4_does_not_give_itself(compiled: Compile) -> None:
     code = read_code(write_card(compiled("llama").plan, ADAPTER))
     (call,) = [line for line in code.splitlines() if "apply_chat_template" in line]
     assert "return_dict=True" in call
@@ -162,9 +160,7 @@ def test_prompts_of_the_folders_tokenizer_begin_with_the_recorded_opening(
     assert list(ids[: len(opening["ids"])]) == opening["ids"]
     assert opening["ids"] == tiny.encode(f"<|im_start|>system\n{ALL_WORDS}")
     rest = tokenizer.decode(ids[len(opening["ids"]) :])
-    told = "".join(
-        f"<|im_start|>{turn['role']}\n{turn['content']}<|im_end|>\n" for turn in TURNS[:n_turns]
-    )
+    told = "".join(f"<|im_start|>{t['role']}\n{t['content']}<|im_end|>\n" for t in TURNS[:n_turns])
     between = f"\n{system}" if system else ""
     assert rest == f"{between}<|im_end|>\n{told}" + "<|im_start|>assistant\n" * ask
 
@@ -179,9 +175,7 @@ def test_the_folders_tokenizer_is_the_bases(compiled: Compile) -> None:
 
 
 @pytest.mark.parametrize("old", [None, "TokenizersBackend", "LlamaTokenizer"])
-def test_the_folders_tokenizer_loads_whatever_the_bases_class_is(
-    old: str | None, tmp_path: Path
-) -> None:
+def test_the_folders_tokenizer_loads_with_any_base_class(old: str | None, tmp_path: Path) -> None:
     """Version 4 of transformers does not know the class that version 5 writes, and version 5
     builds Llama's anew instead of reading tokenizer.json."""
     done = compile_tiny(tmp_path, "seats")
@@ -226,9 +220,8 @@ def test_the_card_names_what_went_in(kind: str, compiled: Compile) -> None:
         "tags": ["lora", "peft", "d2l"],
     }
     rows = {name[0][1]: "".join(text for _, text in value) for name, value in read_table(card)}
-    network, modules = (
-        ("seats", "k_proj, v_proj") if kind == "seats" else ("doc_to_lora", "down_proj")
-    )
+    own = {"seats": ("seats", "k_proj, v_proj")}
+    network, modules = own.get(kind, ("doc_to_lora", "down_proj"))
     assert rows == {
         "documents": "handbook.txt",
         "base model": base,
@@ -286,9 +279,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize(("name", "shown"), HOSTILE.items())
-def test_the_card_is_valid_markdown_whatever_a_document_is_called(
-    name: str, shown: str, compiled: Compile
-) -> None:
+def test_cards_are_valid_markdown_with_any_name(name: str, shown: str, compiled: Compile) -> None:
     plan = replace(compiled("llama").plan, intake=Intake((make_document(f"folder/{name}"),)))
     card = write_card(plan, ADAPTER)
     table = read_table(card)
@@ -298,21 +289,16 @@ def test_the_card_is_valid_markdown_whatever_a_document_is_called(
     headings = [after for before, after in pairwise(body) if before.type == "heading_open"]
     assert [heading.content for heading in headings[1:]] == ["Load it", "Limits"]
     title: list[Any] = headings[0].children or []
-    assert [(token.type, token.content) for token in title] == [
-        ("code_inline", shown),
-        ("text", ", compiled into a LoRA adapter"),
-    ]
+    shape = [("code_inline", shown), ("text", ", compiled into a LoRA adapter")]
+    assert [(token.type, token.content) for token in title] == shape
 
 
 def test_several_documents_are_counted_in_the_title_and_listed(compiled: Compile) -> None:
     documents = (make_document("a|b.txt"), make_document("folder/c.pdf"))
     card = write_card(replace(compiled("llama").plan, intake=Intake(documents)), ADAPTER)
     assert "# 2 documents, compiled into a LoRA adapter\n" in card
-    assert read_table(card)[0][1] == [
-        ("code_inline", "a|b.txt"),
-        ("text", ", "),
-        ("code_inline", "c.pdf"),
-    ]
+    shown = [("code_inline", "a|b.txt"), ("text", ", "), ("code_inline", "c.pdf")]
+    assert read_table(card)[0][1] == shown
 
 
 def test_a_warning_of_several_lines_stays_one_item(compiled: Compile) -> None:

@@ -32,11 +32,8 @@ PAGES = (tiny.DOCUMENT, "The tower has 96 steps. The bell is cast in bronze.")
 
 def make_compiler(root: Path, kind: str = "seats", **changes: Any) -> Compiler:
     base, checkpoint = write_files(root, kind)
-    return Compiler(
-        CompileOptions(
-            str(checkpoint), str(base), device="cpu", dtype="fp32", offline=True, **changes
-        )
-    )
+    values: dict[str, Any] = {"device": "cpu", "dtype": "fp32", "offline": True}
+    return Compiler(CompileOptions(str(checkpoint), str(base), **(values | changes)))
 
 
 def document(*pages: str) -> Document:
@@ -54,9 +51,7 @@ def saved(compiler: Compiler, plan: CompilePlan, out: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("left", ["all", "parts", "some parts"])
-def test_cached_results_are_byte_for_byte_those_of_an_uncached_run(
-    kind: str, left: str, tmp_path: Path
-) -> None:
+def test_cached_results_are_those_of_an_uncached_run(kind: str, left: str, tmp_path: Path) -> None:
     compiler = make_compiler(tmp_path, kind, chunk_tokens=24)
     plain = saved(compiler, plan_for(compiler, cache=False), tmp_path)
     assert not entries.list_entries()
@@ -162,9 +157,7 @@ def test_another_rank_or_text_is_another_key(changes: dict[str, Any], tmp_path: 
     assert compiler.look_up(plan_for(compiler, **changes)).n_read
 
 
-def test_another_precision_of_the_base_is_another_key(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_precision_is_another_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiler = make_compiler(tmp_path)
     saved(compiler, plan_for(compiler), tmp_path)
     monkeypatch.setenv("D2L_BASE_DTYPE", "bf16")
@@ -249,9 +242,7 @@ def _sign(path: Path, tensors: dict[str, torch.Tensor], said: dict[str, str]) ->
     "harm",
     [truncate, flip_value, flip_header, empty, reshape, fewer_seats, narrower, another_networks],
 )
-def test_a_damaged_part_is_read_anew_and_replaced(
-    harm: Callable[[Path], None], tmp_path: Path
-) -> None:
+def test_a_damaged_part_is_read_and_replaced(harm: Callable[[Path], None], tmp_path: Path) -> None:
     compiler = make_compiler(tmp_path)
     plan = plan_for(compiler)
     plain = saved(compiler, plan, tmp_path)

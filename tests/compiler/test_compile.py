@@ -31,6 +31,7 @@ PAGES = (
     "Open the copper valve before the pressure falls below 3 bar.",
     "The lantern in the meadow is lit at 21:40. Ask the keeper for the key.",
 )
+EARLY_EXIT = {"encoder_type": "early_exit"}
 QUERY = "Where is the pump?"
 
 
@@ -78,9 +79,7 @@ def compile_to(out: str, *documents: Document, **options: Any) -> Written:
 
 def dense(weights: LoraWeights) -> dict[str, torch.Tensor]:
     """The delta of every module in float64."""
-    return {
-        name: weights.scale * f.b.double() @ f.a.double() for name, f in weights.factors.items()
-    }
+    return {n: weights.scale * f.b.double() @ f.a.double() for n, f in weights.factors.items()}
 
 
 def largest_difference(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> float:
@@ -128,26 +127,11 @@ def test_every_family_gives_an_adapter_that_peft_computes_as_the_dense_delta(fam
 def test_the_delta_is_the_sum_of_the_documents_deltas() -> None:
     checkpoint = str(set_up("llama", use_bias=False))
     documents = [make_document(page, name=f"{n}.txt") for n, page in enumerate(PAGES)]
-    alone = [
-        dense(read_adapter(compile_to(f"{n}.lora", d, checkpoint=checkpoint).adapter))
-        for n, d in enumerate(documents)
-    ]
+    adapters = [compile_to(f"{n}.lora", d, checkpoint=checkpoint) for n, d in enumerate(documents)]
+    alone = [dense(read_adapter(done.adapter)) for done in adapters]
     summed = {name: sum(delta[name] for delta in alone) for name in alone[0]}
     done = compile_to("all.lora", *documents, checkpoint=checkpoint)
     assert largest_difference(dense(read_adapter(done.adapter)), summed) < 1e-6
-
-
-def test_strengths_are_linear_in_the_delta() -> None:
-    checkpoint = str(set_up("llama"))
-
-    def compile_with(name: str, scale: float, bias_scale: float) -> dict[str, torch.Tensor]:
-        strengths = {"scale": scale, "bias_scale": bias_scale}
-        done = compile_to(name, make_document(*PAGES), checkpoint=checkpoint, **strengths)
-        return dense(read_adapter(done.adapter))
-
-    document, bias = compile_with("d", 1, 0), compile_with("b", 0, 1)
-    expected = {name: 0.5 * document[name] - 2 * bias[name] for name in bias}
-    assert largest_difference(compile_with("both", 0.5, -2), expected) < 1e-6
 
 
 def test_max_rank_keeps_the_largest_part_and_reports_what_it_cut_off() -> None:
@@ -168,16 +152,6 @@ def test_max_rank_keeps_the_largest_part_and_reports_what_it_cut_off() -> None:
     exact = compile_to("exact.lora", document, checkpoint=checkpoint, max_rank=wide.plan.rank)
     assert exact.merge_error == {}
     assert largest_difference(dense(read_adapter(exact.adapter)), full) < 1e-12
-
-
-def test_max_rank_bounds_the_seats() -> None:
-    checkpoint = str(set_up("llama", "seats"))
-    document = make_document(*PAGES)
-    full = prepare([document], CompileOptions(checkpoint=checkpoint)).rank
-    done = compile_to("a.lora", document, checkpoint=checkpoint, max_rank=full - 1)
-    assert done.plan.rank == read_adapter(done.adapter).rank == full - 1
-    assert sum(chunk.rank for chunk in done.plan.chunks) == full - 1
-    assert done.merge_error == {}
 
 
 def test_fewer_tokens_per_seat_give_a_document_more_seats() -> None:
@@ -215,23 +189,15 @@ def test_a_base_of_another_size_is_refused_before_any_weights_are_read() -> None
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (
-            {"encoder_type": "early_exit", "encoder_layer": 9},
-            "tiny-org/llama-tiny: has 3 layers, the checkpoint reads 9",
-        ),
-        (
-            {"feature_size": 48},
-            "tiny-org/llama-tiny: hidden states are 32 wide, the checkpoint reads 48",
-        ),
+        (EARLY_EXIT | {"encoder_layer": 9}, "has 3 layers, the checkpoint reads 9"),
+        ({"feature_size": 48}, "hidden states are 32 wide, the checkpoint reads 48"),
     ],
 )
-def test_an_encoder_without_what_the_network_reads_is_refused(
-    changes: dict[str, Any], message: str
-) -> None:
+def test_an_encoder_needs_what_the_network_reads(changes: dict[str, Any], message: str) -> None:
     options = CompileOptions(checkpoint=str(set_up("llama", **changes)))
     with pytest.raises(BaseModelError) as refused:
         prepare([make_document(*PAGES)], options)
-    assert refused.value.message == message
+    assert refused.value.message == f"tiny-org/llama-tiny: {message}"
     assert refused.value.hint == "the checkpoint reads documents with tiny-org/llama-tiny"
 
 
@@ -247,19 +213,6 @@ def test_another_encoder_than_the_base_reads_the_document() -> None:
     assert read_adapter(done.adapter).base == "tiny-org/mistral-tiny"
 
 
-def test_another_base_of_the_same_shapes_is_a_warning() -> None:
-    checkpoint = str(set_up("mistral"))
-    tiny.write_base(Path("stranger"), "mistral")
-    options = CompileOptions(checkpoint=checkpoint, base="stranger")
-    (warning,) = prepare([make_document(*PAGES)], options).warnings
-    assert warning == (
-        "the checkpoint was trained for tiny-org/mistral-tiny, and stranger does not look like "
-        "it: the shapes fit, so every runtime will accept the adapter, but answers may be nonsense"
-    )
-    named = CompileOptions(checkpoint=checkpoint, base="tiny-org/mistral-tiny")
-    assert prepare([make_document(*PAGES)], named).warnings == ()
-
-
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
@@ -273,16 +226,9 @@ def test_impossible_plans_are_refused(
     options: dict[str, Any], error: type[D2LError], message: str
 ) -> None:
     checkpoint = str(set_up("llama", "seats"))
+    values = {"checkpoint": checkpoint, "offline": True} | options
     with pytest.raises(error, match=message):
-        prepare(
-            [make_document(*PAGES)],
-            CompileOptions(**({"checkpoint": checkpoint, "offline": True} | options)),
-        )
-
-
-def test_nothing_to_compile_is_refused() -> None:
-    with pytest.raises(DocumentError, match="no document was read"):
-        prepare([], CompileOptions())
+        prepare([make_document(*PAGES)], CompileOptions(**values))
 
 
 @pytest.mark.parametrize("text", ["", " \n "])
@@ -292,20 +238,6 @@ def test_a_document_without_any_token_is_refused(text: str) -> None:
     with pytest.raises(DocumentError) as refused:
         prepare(documents, CompileOptions(checkpoint=checkpoint))
     assert refused.value.message == "empty.txt: no text that the base's tokenizer knows"
-
-
-@pytest.mark.parametrize("scale", [math.nan, math.inf])
-@pytest.mark.parametrize("network", ["doc_to_lora", "seats"])
-def test_strengths_that_are_no_numbers_leave_nothing_behind(scale: float, network: str) -> None:
-    checkpoint = str(set_up("llama", network))
-    with pytest.raises(OptionError, match="finite number"):
-        compile_to(
-            "a.lora",
-            make_document(*PAGES),
-            checkpoint=checkpoint,
-            scale=scale,
-        )
-    assert not [path for path in Path().iterdir() if "a.lora" in path.name]
 
 
 def test_only_the_layers_that_are_read_are_loaded() -> None:

@@ -69,14 +69,7 @@ def test_the_memory_is_the_turns_own_keys_and_values(maker: TaskCompiler) -> Non
 
 def test_labels_take_turns_and_those_without_room_are_warned_of(maker: TaskCompiler) -> None:
     long = " ".join(["pump"] * 200)
-    given = [
-        ("pump", "a"),
-        ("pump pump", "a"),
-        (long, "b"),
-        (long, "b"),
-        ("valve", "c"),
-        ("x", "c"),
-    ]
+    given = [("pump", "a"), ("pump pump", "a"), *[(long, "b")] * 2, ("valve", "c"), ("x", "c")]
     plan = maker.plan(TASK, examples=given)
     assert plan.examples is not None
     assert plan.examples.rows[:2] == (1, 5)

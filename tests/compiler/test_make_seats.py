@@ -93,14 +93,6 @@ def test_a_long_description_has_several_chunks_and_seats_for_all(command: Comman
     assert len(name_task(long)) <= 60
 
 
-def test_more_than_seats_can_hold_is_a_warning(command: Command) -> None:
-    held = read_config(Path("seats", "config.json")).held_tokens
-    done = command.t2l("make", "Open it. " * held, "-o", "x.lora", *CHECKPOINT)
-    assert done.code == 0
-    assert f"this network holds about {held}" in done.err
-    assert "this network holds about" in Path("x.lora", "README.md").read_text("utf-8")
-
-
 def test_a_task_and_a_document_are_merged_and_either_can_be_dropped(command: Command) -> None:
     write_task(command, TASK, "-o", "task.lora", *CHECKPOINT)
     compile_file(command, "note.txt", "note.lora")
@@ -131,21 +123,6 @@ def test_a_task_and_a_document_are_merged_and_either_can_be_dropped(command: Com
             delta, expected = factors.b @ factors.a, other.b @ other.a
             # Both are stored in bf16.
             torch.testing.assert_close(delta, expected, atol=0.05, rtol=0.05)
-
-
-def test_what_is_made_is_asked_exported_checked_and_listed(command: Command) -> None:
-    write_task(command, TASK, "-o", "task.lora", *CHECKPOINT)
-    for arguments in (
-        ("ask", "task.lora", "Where is the pump?", "--max-tokens", 3, "--compare"),
-        ("export", "task.lora", "--to", "gguf", "-o", "task.gguf"),
-        ("check", "task.lora", "--runtime", "peft"),
-        ("inspect", "task.lora"),
-        ("ls", "."),
-        ("edit", "task.lora", "--keep", TASK, "-o", "kept.lora"),
-    ):
-        done = command(*arguments)
-        assert done.code == 0, (arguments, done.err)
-    assert "embedder" not in command("inspect", "task.lora").out
 
 
 def test_the_plan_knows_its_seats_once_there_is_a_description(command: Command) -> None:
@@ -184,15 +161,6 @@ def test_a_task_is_read_in_the_precision_that_is_named(command: Command) -> None
         assert done.code == 0, done.err
         record = json.loads(Path(dtype, "d2l.json").read_text("utf-8"))
         assert record["options"]["base_dtype"] == dtype
-
-
-def test_documents_are_refused_by_a_network_of_descriptions(command: Command) -> None:
-    done = command("compile", "note.txt", "-o", "x", "--checkpoint", "tasks")
-    assert done.code == 1
-    assert done.err == (
-        "error: tasks: is a seats network, which reads task descriptions and no documents\n"
-        "hint: use t2l make, or name another checkpoint\n"
-    )
 
 
 def test_a_long_description_is_warned_of_and_strict_refuses_it(command: Command) -> None:

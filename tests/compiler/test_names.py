@@ -23,9 +23,7 @@ from d2l.compiler.names import name_adapters
         ([], []),
     ],
 )
-def test_names_come_from_the_documents_and_none_stands_twice(
-    documents: list[str], adapters: list[str]
-) -> None:
+def test_names_are_of_the_documents_and_differ(documents: list[str], adapters: list[str]) -> None:
     found = name_adapters(documents)
     assert found == [f"{name}.lora" for name in adapters]
     assert len({name.casefold() for name in found}) == len(found)

@@ -68,10 +68,8 @@ def test_documents_come_back(info: AdapterInfo, tmp_path: Path) -> None:
 def test_a_document_that_is_gone_is_one_clear_line(info: AdapterInfo, tmp_path: Path) -> None:
     (tmp_path / "b.txt").unlink()
     error = refuse(info)
-    assert error.message == (
-        f"{info.folder}: its document cannot be read again "
-        f"({tmp_path}/b.txt: no such file or folder)"
-    )
+    said = f"its document cannot be read again ({tmp_path}/b.txt: no such file or folder)"
+    assert error.message == f"{info.folder}: {said}"
     assert error.hint == "name the document, or a copy of it, with --document FILE"
 
 
@@ -87,9 +85,8 @@ def test_the_same_text_elsewhere_may_have_changed(info: AdapterInfo, tmp_path: P
 def test_a_document_that_changed_is_one_clear_line(info: AdapterInfo, tmp_path: Path) -> None:
     (tmp_path / "b.txt").write_text(tiny.DOCUMENT + " ", "utf-8")
     error = refuse(info)
-    assert error.message == (
-        f"{tmp_path}/b.txt: has changed since {info.folder} was compiled from it"
-    )
+    path = tmp_path / "b.txt"
+    assert error.message == f"{path}: has changed since {info.folder} was compiled from it"
     assert error.hint is not None
     assert "--document FILE" in error.hint
 
@@ -105,9 +102,7 @@ def test_a_pipe_in_the_documents_place_is_not_opened(info: AdapterInfo) -> None:
 
 def test_what_came_from_standard_input_is_not_kept(info: AdapterInfo) -> None:
     changed = change_record(info, lambda record: record["inputs"][0].update(name="-"))
-    assert refuse(changed).message == (
-        f"{info.folder}: was compiled from standard input, which is not kept"
-    )
+    assert refuse(changed).message.endswith(": was compiled from standard input, which is not kept")
 
 
 def test_an_adapter_of_another_tool_does_not_know_its_document(
@@ -164,9 +159,7 @@ def test_hidden_text_that_was_compiled_is_read_again(info: AdapterInfo, tmp_path
 
 
 @pytest.mark.parametrize("name", ["x" * 5000, "\ud800"])
-def test_a_name_that_no_file_can_have_is_one_that_is_not_there(
-    info: AdapterInfo, tmp_path: Path, name: str
-) -> None:
+def test_a_name_no_file_can_have_is_not_there(info: AdapterInfo, tmp_path: Path, name: str) -> None:
     def rename(record: dict) -> None:
         record["inputs"][1]["name"] = name
 

@@ -120,14 +120,10 @@ def test_peft_adds_what_they_say(files: Path, command: Command) -> None:
     for name, delta in find_deltas(weights).items():
         layer: Any = model.base_model.model.get_submodule(name)
         torch.testing.assert_close(layer.get_delta_weight("default"), delta, atol=1e-6, rtol=1e-5)
-    assert weights.ranks == {
-        name: max(ranks) for name, ranks in read_ranks(files / "a.lora").items()
-    }
+    assert weights.ranks == {n: max(ranks) for n, ranks in read_ranks(files / "a.lora").items()}
 
 
-def test_read_and_written_they_are_the_same_bytes_and_with_one_rank_the_same_deltas(
-    files: Path, command: Command
-) -> None:
+def test_read_and_written_they_are_the_same_bytes(files: Path, command: Command) -> None:
     run(command, files, "compile", files / "a.txt", "-o", files / "a.lora")
     content = read_content(read_info(files / "a.lora"), purpose="written again")
     write_adapter(content, files / "again.lora")
@@ -171,9 +167,7 @@ def test_merged_and_edited_adapters_have_them_too(files: Path, command: Command)
     assert float(error) < 0.005  # of bf16
 
 
-def test_a_server_that_needs_one_rank_is_said_to_need_the_export(
-    files: Path, command: Command
-) -> None:
+def test_a_server_that_needs_one_rank_needs_the_export(files: Path, command: Command) -> None:
     run(command, files, "compile", files / "a.txt", "-o", files / "a.lora")
     found = command("check", files / "a.lora", "--json", "--base", files / "base")
     verdicts = {one["runtime"]: one for one in json.loads(found.out)["runtimes"]}

@@ -65,9 +65,8 @@ def test_each_memory_is_that_of_its_chunk_compiled_alone(tmp_path: Path) -> None
     for place, chunk in enumerate(plan.chunks):
         (alone,) = compiler._loaded.write(chunk, *compiler._loaded.read([chunk]), [chunk.part_rank])
         assert chunk.part_rank == parts.records[place].n_seats == alone.n_seats
-        rounded = keep_memories(
-            parts.select([place]).index, [Memory(alone.keys.bfloat16(), alone.values.bfloat16())], 8
-        )
+        rows = Memory(alone.keys.bfloat16(), alone.values.bfloat16())
+        rounded = keep_memories(parts.select([place]).index, [rows], 8)
         assert torch.equal(parts.read(place).keys, rounded.read(0).keys)
         assert torch.equal(parts.read(place).values, rounded.read(0).values)
         assert parts.records[place].text in plan.documents[0].text
@@ -108,18 +107,15 @@ def test_editing_takes_parts_with_their_chunks_and_leaves_the_others_bytes(
     before = parts_of(folder)
     n = len(before.records)
     stays = [0, 2] if "keep" in selectors else [0, *range(2, n)]
-    out = write(
-        edit.run(edit.prepare(folder, **selectors), change(tmp_path)), tmp_path / "out.lora"
-    )
+    made = edit.run(edit.prepare(folder, **selectors), change(tmp_path))
+    out = write(made, tmp_path / "out.lora")
     assert written(parts_of(out), tmp_path / "a") == written(before.select(stays), tmp_path / "b")
     texts = [before.records[place].text for place in stays]
     assert [record.text for record in parts_of(out).records] == texts
 
 
 @pytest.mark.parametrize("kind", ["seats", "llama"])
-def test_merging_joins_parts_and_without_one_parents_parts_there_are_none_and_it_is_said(
-    kind: str, tmp_path: Path
-) -> None:
+def test_merging_joins_parts_and_says_where_a_parent_has_none(kind: str, tmp_path: Path) -> None:
     tiny.write_base(tmp_path / tiny.base_name("llama"), "llama")
     if kind == "seats":
         tiny.write_seats(tmp_path / "checkpoint", repeats=4)

@@ -92,9 +92,7 @@ def compile_papers(secret: Path, out: Path, **changes: bool) -> Path:
     return compiler(replace(intake, skipped=skipped)).save_pretrained(out)
 
 
-def test_no_file_of_an_adapter_names_a_folder_of_who_compiled_it(
-    secret: Path, tmp_path: Path
-) -> None:
+def test_no_file_of_an_adapter_names_its_authors_folder(secret: Path, tmp_path: Path) -> None:
     adapter = compile_papers(secret, tmp_path / "a.lora")
     for path in adapter.iterdir():
         assert b"secret" not in path.read_bytes(), path.name

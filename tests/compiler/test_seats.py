@@ -116,9 +116,7 @@ def test_stable_chunks_have_seats_by_their_own_length_alone() -> None:
 
 
 @pytest.mark.parametrize("split", [split_seats, split_stable])
-def test_splits_add_up_whatever_the_sizes(
-    split: Callable[[Sequence[int], int], list[int]],
-) -> None:
+def test_splits_add_up_whatever_the_sizes(split: Callable[[Sequence[int], int], list[int]]) -> None:
     for sizes in ([1], [5, 5, 5], [1, 2, 2, 31], [240] * 7):
         for n_seats in range(60):
             found = split(sizes, n_seats)

@@ -46,9 +46,7 @@ def test_the_last_five_runs_count(tiny_plan: CompilePlan) -> None:
     assert estimate_seconds(of_length(tiny_plan, 300), "cpu") == (3.0, 3.0)
 
 
-def test_rates_of_other_devices_bases_and_networks_are_kept_apart(
-    tiny_plan: CompilePlan, cache: Path
-) -> None:
+def test_rates_of_devices_and_bases_are_kept_apart(tiny_plan: CompilePlan, cache: Path) -> None:
     plan = of_length(tiny_plan, 300)
     config = replace(plan.config, base="org/other")  # type: ignore[type-var]
     other = replace(plan, network=replace(plan.network, config=config))
@@ -89,9 +87,7 @@ DAMAGED = [
 
 
 @pytest.mark.parametrize("data", DAMAGED, ids=range(len(DAMAGED)))
-def test_a_damaged_memory_is_as_none_and_is_replaced(
-    data: bytes, tiny_plan: CompilePlan, cache: Path
-) -> None:
+def test_a_damaged_memory_is_replaced(data: bytes, tiny_plan: CompilePlan, cache: Path) -> None:
     cache.mkdir()
     (cache / "rates.json").write_bytes(data)
     plan = of_length(tiny_plan, 300)

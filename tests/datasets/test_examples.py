@@ -27,11 +27,7 @@ def write(folder: Path, name: str, text: str) -> Path:
     [
         ("a.csv", 'review,sentiment\n"The soup, cold.",bad\n"He said ""yes""",good\n', None),
         ("a.csv", '\ufeffText;Label\r\nThe soup, cold.;bad\r\n"He said ""yes""";good\r\n', None),
-        (
-            "a.tsv",
-            'id\tquestion\tanswer\n1\tThe soup, cold.\tbad\n2\tHe said "yes"\tgood\n',
-            None,
-        ),
+        ("a.tsv", 'id\tquestion\tanswer\n1\tThe soup, cold.\tbad\n2\tHe said "yes"\tgood\n', None),
         ("a.csv", 'a,b\n"The soup, cold.",bad\n"He said ""yes""",good\n', Columns("a", "b")),
         ("a.csv", 'label,what\nbad,"The soup, cold."\n\ngood,"He said ""yes"""\n', None),
         ("a.jsonl", "\n".join(json.dumps({"input": i, "output": o}) for i, o in PAIRS), None),

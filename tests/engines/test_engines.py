@@ -93,9 +93,7 @@ def test_an_engine_answers_about_a_page_as_peft_does(
     keep(run)
 
 
-def test_the_line_of_check_loads_the_file_that_the_adapter_fits_in_mistral_rs(
-    exported: Make,
-) -> None:
+def test_the_line_of_check_loads_the_file_that_fits_in_mistral_rs(exported: Make) -> None:
     """The weights behind the base's name do not fit, and the file's kernels take their time."""
     need("mistral.rs")
     place = exported("qwen2.5-coder-0.5b", "note").place
@@ -131,9 +129,7 @@ def test_without_kernels_that_round_the_change_of_logits_is_pefts(
     assert same >= len(asked) - 1
 
 
-def test_a_base_in_no_table_answers_in_llama_cpp_as_in_peft(
-    smollm2_files: BaseFiles, tmp_path: Path
-) -> None:
+def test_an_unknown_base_answers_in_llama_cpp_too(smollm2_files: BaseFiles, tmp_path: Path) -> None:
     need("llama.cpp")
     exports = compile_own(smollm2_files, tmp_path)
     peft, other = exports.peft, exports.engine("llama.cpp, fp32")

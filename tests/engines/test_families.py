@@ -46,9 +46,8 @@ def test_task_adapters_load_in_mlx_with_its_own_loader(family: str, tmp_path: Pa
     need("mlx")
     base = tiny.write_base(tmp_path / "base", family)
     factors = make_factors(family, layers=range(1, tiny.N_LAYERS))
-    adapter = write_task(
-        tmp_path / "task", factors, base=tiny.base_name(family), config={"lora_alpha": 6}
-    )
+    config = {"lora_alpha": 6}
+    adapter = write_task(tmp_path / "task", factors, base=tiny.base_name(family), config=config)
     export.run(adapter, tmp_path / "mlx", ExportOptions("mlx", base=str(base), offline=True))
     engine = Mlx.__new__(Mlx)
     engine.names = {"model": mlx_load(base, tmp_path / "mlx")}
@@ -65,12 +64,8 @@ def test_modules_of_other_ranks_and_layers_load_in_mlx_with_its_own_loader(tmp_p
     base = tiny.write_base(tmp_path / "base", "llama")
     factors = make_factors("llama", ("k_proj", "v_proj"), layers=range(1, tiny.N_LAYERS))
     factors |= make_factors("llama", ("gate_proj",), rank=2, layers=[0])
-    config = {
-        "r": 4,
-        "lora_alpha": 4,
-        "rank_pattern": {"gate_proj": 2},
-        "alpha_pattern": {"gate_proj": 2},
-    }
+    config = {"r": 4, "lora_alpha": 4}
+    config |= {"rank_pattern": {"gate_proj": 2}, "alpha_pattern": {"gate_proj": 2}}
     adapter = write_task(tmp_path / "task", factors, base=tiny.base_name("llama"), config=config)
     export.run(adapter, tmp_path / "mlx", ExportOptions("mlx", base=str(base), offline=True))
     engine = Mlx.__new__(Mlx)

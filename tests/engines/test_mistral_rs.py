@@ -49,11 +49,10 @@ def test_ranks_and_scales_of_modules_are_pefts_and_the_base_beside_them_is_as_al
         "rank_pattern": {"layers.0.mlp.gate_proj": 2},
         "alpha_pattern": {"gate_proj": 3, "v_proj": 1.5},
     }
-    base = place / tiny.base_name(family)
+    named = tiny.base_name(family)
+    base = place / named
     config = {"r": 4, "lora_alpha": 5, "use_rslora": True, **patterns}
-    adapter = write_task(
-        tmp_path / "task.lora", factors, base=tiny.base_name(family), config=config
-    )
+    adapter = write_task(tmp_path / "task.lora", factors, base=named, config=config)
     options = CheckOptions(("mistral.rs",), base=str(base), offline=True)
     runner = start(check(adapter, options).verdicts[0].load, place)
     expected = logits_through_peft(base, adapter, tiny.encode(PROMPT))

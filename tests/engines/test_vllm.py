@@ -63,9 +63,7 @@ NOTES = {
 
 
 @pytest.mark.parametrize("network", list(NETWORKS)[:2])  # the third takes 3.5 GB more
-def test_vllm_answers_about_a_note_as_peft_does(
-    network: str, request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
+def test_vllm_answers_as_peft(network: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     need_vllm()
     files: BaseFiles = request.getfixturevalue(NETWORKS[network][0])
     exports = compile_and_export(network, files, NOTE, tmp_path)
@@ -85,9 +83,7 @@ def test_vllm_answers_about_a_note_as_peft_does(
 
 def test_vllm_refuses_what_is_said_that_it_refuses(bases: Path, tmp_path: Path) -> None:
     need_vllm()
-    adapters = {
-        name: write(case, tmp_path / str(n)) for n, (name, case) in enumerate(CASES.items())
-    }
+    adapters = {name: write(one, tmp_path / str(n)) for n, (name, one) in enumerate(CASES.items())}
     ranks = {name: case.max_lora_rank or VLLM_RANKS[-1] for name, case in CASES.items()}
     refused = judge([(str(adapters[name]), ranks[name]) for name in CASES])
     for (name, case), error in zip(CASES.items(), refused, strict=True):
@@ -142,9 +138,7 @@ def ask(place: Path, url: str, model: str) -> list[str]:
     return states
 
 
-def test_the_live_check_tells_what_a_server_of_vllm_does(
-    shelf: Path, smollm2_files: BaseFiles
-) -> None:
+def test_the_live_check_tells_what_vllm_does(shelf: Path, smollm2_files: BaseFiles) -> None:
     base = smollm2_files.name
     exports, line = read_guide(shelf, base)
     with contextlib.chdir(shelf):

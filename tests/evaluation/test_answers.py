@@ -36,10 +36,7 @@ def test_arms_come_in_order_with_the_questions_that_they_were_asked() -> None:
     both = {Arm.BASE: mark(0), Arm.PROMPT: replace(mark(1), n_cut=3)}
     rows = [AnsweredQuestion("?", ("x",), both), AnsweredQuestion("?", ("x",), {Arm.BASE: mark(1)})]
     prompt, base = score_arms(rows)
-    assert [(one.arm, one.n, one.n_cut) for one in (prompt, base)] == [
-        ("prompt", 1, 1),
-        ("base", 2, 0),
-    ]
+    assert [(s.arm, s.n, s.n_cut) for s in (prompt, base)] == [("prompt", 1, 1), ("base", 2, 0)]
 
 
 def test_false_answers_and_false_silences_are_counted() -> None:

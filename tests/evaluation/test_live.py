@@ -82,9 +82,7 @@ CASES: dict[str, Callable[[Path], None]] = {
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("name", ["pump", "harbor"])
-def test_every_state_is_recognized_at_a_server(
-    name: str, case: str, shelf: Shelf, tmp_path: Path
-) -> None:
+def test_every_state_is_recognized(name: str, case: str, shelf: Shelf, tmp_path: Path) -> None:
     if (name, case) == ("harbor", "in effect, but without its template"):
         pytest.skip("it has none of its own")
     adapter = shutil.copytree(shelf.folder / f"{name}.lora", tmp_path / f"{name}.lora")
@@ -184,9 +182,7 @@ def test_answers_that_fit_nothing_are_said_to(shelf: Shelf) -> None:
     assert "fit neither the adapter nor its base" in report["message"]
 
 
-def test_an_adapter_that_changes_nothing_is_not_said_to_be_in_effect(
-    shelf: Shelf, tmp_path: Path
-) -> None:
+def test_an_adapter_that_changes_nothing_is_not_in_effect(shelf: Shelf, tmp_path: Path) -> None:
     adapter = shutil.copytree(shelf.folder / "harbor.lora", tmp_path / "harbor.lora")
     change(adapter, factor=0.0)
     with running(shelf) as server:
@@ -196,9 +192,7 @@ def test_an_adapter_that_changes_nothing_is_not_said_to_be_in_effect(
     assert report["message"] == "the adapter changes too little to tell whether it is in effect"
 
 
-def test_an_opening_that_the_base_has_of_itself_leaves_nothing_open(
-    shelf: Shelf, tmp_path: Path
-) -> None:
+def test_an_opening_the_base_has_itself_leaves_nothing_open(shelf: Shelf, tmp_path: Path) -> None:
     """As of few seats: with its template and without it the prompts are the same."""
     base = shutil.copytree(shelf.base, tmp_path / "base")
     shutil.copy(shelf.folder / "pump.lora" / "chat_template.jinja", base)
@@ -252,10 +246,7 @@ def test_a_redirect_and_a_proxy_get_no_token(monkeypatch: pytest.MonkeyPatch) ->
     assert seen == []
 
 
-def test_time_and_size_of_a_reply_are_bounded(
-    engine: Any,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_time_and_size_of_a_reply_are_bounded(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("d2l.evaluation.endpoint._SECONDS", 0.3)
     engine.script = drip(b"HTTP/1.0 200 OK\r\n\r\n")
     with pytest.raises(ServerError, match="did not answer in 0 s"):

@@ -62,9 +62,7 @@ def test_answers_are_normalized_by_squads_rule(text: str, normalized: str) -> No
         ("anything", ["the"], False),
     ],
 )
-def test_a_reference_counts_where_it_stands_as_whole_words(
-    answer: str, references: list[str], found: bool
-) -> None:
+def test_references_count_as_whole_words(answer: str, references: list[str], found: bool) -> None:
     assert contains_answer(answer, references) is found
 
 

@@ -51,20 +51,16 @@ def probe(done: Compiled, questions: Path, document: str | None = None) -> Quest
 
 def test_all_arms_are_asked_what_the_document_answers(done: Compiled, tmp_path: Path) -> None:
     found = probe(done, write_questions(tmp_path, QUESTIONS))
-    assert [(scores.arm, scores.n) for scores in found.scores] == [
-        ("adapter", 4),
-        ("prompt", 4),
-        ("base", 4),
-    ]
+    arms = [(scores.arm, scores.n) for scores in found.scores]
+    assert arms == [("adapter", 4), ("prompt", 4), ("base", 4)]
     assert (found.document, found.remarks) == (str(done.root / "handbook.txt"), ())
     assert found.tokens == len(tiny.encode(tiny.DOCUMENT))
     assert {row.question: row.reason for row in found.left_out} == {
         "What does it cost?": "its answer is not in the document",
         "When is it lit?": "it is about another document",
     }
-    assert [list(q.wanted) for q in found.questions] == [
-        QUESTIONS[n]["answers"] for n in (0, 1, 2, 5)
-    ]
+    wanted = [QUESTIONS[n]["answers"] for n in (0, 1, 2, 5)]
+    assert [list(q.wanted) for q in found.questions] == wanted
     for row, question in zip(found.to_json()["questions"], found.questions, strict=True):
         own = question.answers[found.own.arm]
         assert list(row["answers"]) == ["adapter", "prompt", "base"]
@@ -104,9 +100,7 @@ def test_without_the_document_the_prompt_is_left_out_and_said_so(
         probe(other, questions, str(tmp_path / "gone.txt"))
 
 
-def test_questions_that_the_document_does_not_answer_are_refused(
-    done: Compiled, tmp_path: Path
-) -> None:
+def test_questions_without_an_answer_there_are_refused(done: Compiled, tmp_path: Path) -> None:
     path = write_questions(tmp_path, QUESTIONS[3:5])
     with pytest.raises(ProbeError) as caught:
         probe(done, path)
@@ -127,9 +121,8 @@ def test_the_document_is_read_once_and_answers_are_those_of_a_prompt_of_ones_own
     monkeypatch.setattr(TorchEngine, "read", watch)
     found = probe(done, write_questions(tmp_path, QUESTIONS))
     assert sum(n > len(tiny.encode(tiny.DOCUMENT)) for n in reads) == 1
-    asker = AdaptedModel.load(
-        done.adapter, AskOptions(base=str(done.base), device="cpu", max_new_tokens=4, offline=True)
-    )
+    asking = AskOptions(base=str(done.base), device="cpu", max_new_tokens=4, offline=True)
+    asker = AdaptedModel.load(done.adapter, asking)
     for question in found.questions:
         answer, _ = asker.ask_with_document(question.question + FEW_WORDS, tiny.DOCUMENT)
         assert question.answers["prompt"].text == answer

@@ -168,9 +168,8 @@ def _change_tree(chance: random.Random, part: bytes) -> bytes:
 
 def make_documents() -> dict[str, tuple[bytes, ...]]:
     """Small valid documents by format, with much of what its readers look at."""
-    chapter, body, page = (
-        (_SEEDS / name).read_text() for name in ("chapter.xhtml", "body.xml", "page.pdf.txt")
-    )
+    names = ("chapter.xhtml", "body.xml", "page.pdf.txt")
+    chapter, body, page = ((_SEEDS / name).read_text() for name in names)
     docx = _take_apart(make_docx())
     document, rows = docx["word/document.xml"], docx["word/_rels/document.xml.rels"]
     note = b'<Relationship Id="n" Target="footnotes.xml" Type="x/footnotes"/></Relationships>'

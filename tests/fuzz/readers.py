@@ -211,9 +211,8 @@ def _make_network_readers(place: Path) -> dict[str, Reader]:
 def _make_table_readers(place: Path) -> dict[str, Reader]:
     rows = b"".join(json.dumps(QUESTION).encode() + b"\n" for _ in range(3))
     tasks = json.dumps(TASK).encode() + b"\n"
-    manifest = (
-        b'{"id": "a", "description": "Say it.", "examples": "a.csv"}\n{"id": "b", "input": "b"}\n'
-    )
+    task = b'{"id": "a", "description": "Say it.", "examples": "a.csv"}\n'
+    manifest = task + b'{"id": "b", "input": "b"}\n'
     readers: dict[str, tuple[Any, tuple[bytes, ...], str]] = {
         "questions": (read_questions, (rows, tasks), "q.jsonl"),
         "manifest": (read_manifest, (manifest,), "m.jsonl"),

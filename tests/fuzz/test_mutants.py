@@ -27,9 +27,7 @@ def test_mutated_parts_are_a_line_or_a_result(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_mutated_adapters_are_a_line_or_a_result(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mutated_adapters_give_lines_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The first mutant has a pattern without end, which every command waits for.
     monkeypatch.setattr(patterns, "LIMITS", patterns.LIMITS._replace(seconds=1.0))
     cases, failures = run(tmp_path, every=1300)
@@ -37,9 +35,7 @@ def test_mutated_adapters_are_a_line_or_a_result(
     assert min(cases.values()) >= 3
 
 
-def test_what_a_command_must_not_do_is_seen(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_commands_must_not_do_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["inspect", str(tmp_path)]
     assert try_command("inspect", words, 20.0) is None  # one line: it is no adapter
     monkeypatch.setattr("d2l.commands.main.console.show_error", lambda _: print("\x1b[2J"))  # noqa: T201

@@ -13,13 +13,7 @@ from torch import nn
 from d2l.bases.models import BaseFiles, load_causal, load_frozen
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.hypernets.seats.network import Seats, load_seats
-from tests.tools.seat_goldens import (
-    BUILTIN,
-    GOLDENS,
-    ORIGINAL,
-    Compiled,
-    compile_case,
-)
+from tests.tools.seat_goldens import BUILTIN, GOLDENS, ORIGINAL, Compiled, compile_case
 
 
 @pytest.fixture(scope="session")

@@ -36,9 +36,8 @@ class Golden:
     def read_chunks(self, case, config) -> list[Activations]:
         """Activations of every chunk of a case."""
         encode = load_encoder(self.root / config.base, config.reading)
-        rows = zip(
-            self.inputs[f"{case}.ctx_ids"], self.inputs[f"{case}.ctx_attn_mask"], strict=True
-        )
+        ids, masks = (self.inputs[f"{case}.ctx_{name}"] for name in ("ids", "attn_mask"))
+        rows = zip(ids, masks, strict=True)
         return [encode(ids[mask.bool()].tolist()) for ids, mask in rows]
 
 

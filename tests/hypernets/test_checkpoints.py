@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from d2l.bases.activations import Activations
 from d2l.errors import CheckpointError
@@ -21,7 +21,7 @@ from tests.hypernets.networks import (
     write_released,
     write_zip,
 )
-from tests.hypernets.programs import DAMAGED, FOREIGN
+from tests.hypernets.programs import FOREIGN
 from tests.refusals import refuse
 
 MISFIT = "are the weights and the configuration of the same checkpoint?"
@@ -31,9 +31,8 @@ MISFIT = "are the weights and the configuration of the same checkpoint?"
 def run(tmp_path):
     """A run folder with one released checkpoint and its arguments."""
     config = make_config()
-    write_released(
-        tmp_path / "run" / "checkpoint-5" / "pytorch_model.bin", config, make_tensors(config)
-    )
+    file = tmp_path / "run" / "checkpoint-5" / "pytorch_model.bin"
+    write_released(file, config, make_tensors(config))
     (tmp_path / "run" / "args.yaml").write_text("max_ctx_chunk_len: 512\n")
     return tmp_path / "run"
 
@@ -105,19 +104,6 @@ def test_every_bit_of_the_originals_file_is_read(tmp_path):
     assert sorted(p.name for p in target.iterdir()) == ["config.json", "model.safetensors"]
 
 
-def test_networks_with_shared_layers_are_read(tmp_path):
-    config = make_config(n_blocks=3, n_self_attention=1, shared_weights=True)
-    write_released(tmp_path / "pytorch_model.bin", config, make_tensors(config))
-    target = write_native(tmp_path / "pytorch_model.bin", tmp_path / "native")
-    assert load_hypernet(target, device="cpu").config == config
-
-
-def test_a_damaged_checkpoint_is_refused(run):
-    file = run / "checkpoint-5" / "pytorch_model.bin"
-    file.write_bytes(file.read_bytes()[:-200])
-    assert refusal(load_hypernet, run, device="cpu")[1] == DAMAGED
-
-
 def test_digest_is_that_of_the_weights_file(run, native):
     for path, file in (
         (run, run / "checkpoint-5" / "pytorch_model.bin"),
@@ -139,24 +125,8 @@ def test_hostile_released_checkpoint_is_refused_by_name(tmp_path):
     path = tmp_path / "pytorch_model.bin"
     write_zip(path, pickle.dumps({"head.weight": Evil()}, protocol=2))
     for read in (read_config, lambda p: load_hypernet(p, device="cpu")):
-        assert refusal(read, tmp_path) == (
-            f"{path}: refuses to run `posix.system`",
-            FOREIGN,
-        )
+        assert refusal(read, tmp_path) == (f"{path}: refuses to run `posix.system`", FOREIGN)
     assert not marker.exists()
-
-
-def test_weights_of_another_checkpoint_are_refused(native):
-    file = native / "model.safetensors"
-    tensors = load_file(file)
-    other = {**tensors, "scaler_A.q_proj": torch.ones(1), "head.weight": torch.ones(3, 6, 8)}
-    del other["bias_B.down_proj"]
-    save_file(other, file)
-    message = (
-        f"{file}: tensors do not fit the configuration: missing bias_B.down_proj; "
-        "unexpected scaler_A.q_proj; shape head.weight is (3, 6, 8), expected (3, 6, 20)"
-    )
-    assert refusal(load_hypernet, native, device="cpu") == (message, MISFIT)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -169,19 +139,3 @@ def test_values_that_are_not_finite_are_named(run, tmp_path, value):
         message = refusal(load_hypernet, folder, device="cpu")[0]
         assert message.startswith(str(folder))
         assert message.endswith(": NaN or infinite values in head.weight")
-
-
-def test_mismatched_configuration_is_refused(native):
-    file = native / "config.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "scale": "4"}))
-    message = f"{file}: field scale is not of type float"
-    assert refusal(load_hypernet, native, device="cpu")[0] == message
-    assert refusal(read_config, native)[0] == message
-
-
-def test_damaged_configuration_is_refused(native):
-    file = native / "config.json"
-    file.write_text(file.read_text()[:40])
-    assert refusal(read_config, native)[0].startswith(f"{file}: is not valid JSON (")
-    file.unlink()
-    assert refusal(read_config, native)[0] == f"{native}: is not a hypernetwork checkpoint"

@@ -27,14 +27,8 @@ QUESTION = "Which pump?"
 
 
 def make_part(text: str, n_tokens: int = 9, *headings: str, source: str = "") -> PartRecord:
-    return PartRecord(
-        document="mill.md",
-        source=source,
-        headings=headings,
-        text=text,
-        n_tokens=n_tokens,
-        n_seats=n_tokens,
-    )
+    sizes = {"n_tokens": n_tokens, "n_seats": n_tokens}
+    return PartRecord(document="mill.md", source=source, headings=headings, text=text, **sizes)
 
 
 def make_kept(kind: str, parts: Sequence[PartRecord]) -> KeptParts:
@@ -48,12 +42,10 @@ def route(kept: KeptParts, turns: Turns, options: PartOptions) -> Choice:
 
 def choose(kind: str, texts: Sequence[str], *questions: str, **options: Any) -> Choice:
     """Parts chosen for the last of several turns, by the user and the assistant in turn."""
-    turns = [
-        {"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(questions)
-    ]
-    return route(
-        make_kept(kind, [make_part(text) for text in texts]), turns, PartOptions(**options)
-    )
+    roles = ("user", "assistant")
+    turns = [{"role": roles[n % 2], "content": text} for n, text in enumerate(questions)]
+    kept = make_kept(kind, [make_part(text) for text in texts])
+    return route(kept, turns, PartOptions(**options))
 
 
 def judge(

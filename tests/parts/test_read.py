@@ -61,9 +61,7 @@ def test_parts_of_doc_to_lora_are_an_adapter_of_these_chunks_and_of_the_learned_
     assert (everything - expected).abs().max() > 1e-2  # and all of it is on again
 
 
-def test_a_long_question_is_read_behind_parts_in_pieces(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_long_question_is_read_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asker, options = load(compile_parts(tmp_path, "seats")), PartOptions(count=3)
     expected, whole = read_logits(asker, options)
     lengths: list[int] = []
@@ -95,9 +93,7 @@ def test_of_memories_that_are_read_side_by_side_the_first_is_read_as_if_alone(
 
 
 @pytest.mark.parametrize("kind", ["llama", "seats"])
-def test_the_answer_cites_and_by_hand_a_page_is_asked_whatever_the_question(
-    kind: str, tmp_path: Path
-) -> None:
+def test_the_answer_cites_and_by_hand_a_page_is_always_asked(kind: str, tmp_path: Path) -> None:
     asker = load(compile_parts(tmp_path, kind))
     first = asker.kept.route(read_question(TURNS), PartOptions(1), (), short=False).indices[0]
     assert any(word in asker.kept.records[first].text for word in ("filter", "rinsed"))

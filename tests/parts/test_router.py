@@ -55,12 +55,7 @@ TEXTS: dict[str, tuple[list[str], list[str]]] = {
             "يضاء المصباح في المرج مساء ويطفأ عند الفجر.",
             "مفتاح البرج محفوظ لدى الحارس وعلى الزوار التسجيل مسبقا.",
         ],
-        [
-            "كم مرة يغسل المرشح؟",
-            "لماذا توقفت المضخة؟",
-            "متى يضاء المصباح؟",
-            "أين مفتاح البرج؟",
-        ],
+        ["كم مرة يغسل المرشح؟", "لماذا توقفت المضخة؟", "متى يضاء المصباح؟", "أين مفتاح البرج؟"],
     ),
     "English": (
         [
@@ -120,9 +115,8 @@ def test_stop_words_of_the_questions_language_are_left_out(question: str, left: 
 @pytest.mark.slow
 def test_ten_thousand_parts_are_searched_in_fifty_milliseconds() -> None:
     draw = random.Random(3)
-    words = [
-        "".join(draw.choices("abcdefghiklmnoprstuvw", k=draw.randint(3, 9))) for _ in range(4000)
-    ]
+    letters = "abcdefghiklmnoprstuvw"
+    words = ["".join(draw.choices(letters, k=draw.randint(3, 9))) for _ in range(4000)]
     texts = [" ".join(draw.choices(words, k=60)) for _ in range(10_000)]
     router, seconds = Router(texts), []
     for _ in range(20):

@@ -21,14 +21,7 @@ from d2l_lab.bench.run import metered
 from tests import tiny
 from tests.compiled import write_files
 from tests.test_pipeline import document_of
-from tests.tools.cuda_machine import (
-    BOUNDS,
-    Machine,
-    Row,
-    free_memory,
-    measure_distance,
-    multiply,
-)
+from tests.tools.cuda_machine import BOUNDS, Machine, Row, free_memory, measure_distance, multiply
 
 #: A peak may exceed the estimate by a tenth, and by the work space of cuBLAS.
 OVER, SLACK = 1.1, 64 << 20

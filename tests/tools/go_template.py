@@ -25,10 +25,8 @@ def render(template: str, data: Mapping[str, Any]) -> str:
 def collate(messages: Sequence[Mapping[str, str]]) -> dict[str, Any]:
     """What Ollama gives a template: system texts joined in System, all messages in Messages."""
     system = "\n\n".join(m["content"] for m in messages if m["role"] == "system")
-    return {
-        "System": system,
-        "Messages": [{"Role": m["role"], "Content": m["content"]} for m in messages],
-    }
+    found = [{"Role": m["role"], "Content": m["content"]} for m in messages]
+    return {"System": system, "Messages": found}
 
 
 @dataclass

@@ -104,9 +104,7 @@ class Soak:
         """Compile all variants, and ask each everything on a quiet server."""
         texts = self.folder / "texts"
         texts.mkdir(parents=True, exist_ok=True)
-        lines = [
-            f"Pump {n} of the harbor is rinsed every {n % 7 + 2} days.\n\n" for n in range(240)
-        ]
+        lines = [f"Pump {n} of the mill is rinsed every {n % 7 + 2} days.\n\n" for n in range(240)]
         # The note comes first: weights hold the beginning alone.
         notes = {name: VARIANTS[name.replace("manual", "note")] for name in MANUALS}
         manuals = {name: "\n".join([note, *lines]) for name, note in notes.items()}

@@ -43,9 +43,8 @@ class Ledger:
         with self._lock:
             states = list(self._states[name])
         ends = [state.since for state in states[1:]] + [end]
-        seen = [
-            s for s, until in zip(states, ends, strict=True) if s.since <= end and until >= start
-        ]
+        pairs = zip(states, ends, strict=True)
+        seen = [s for s, until in pairs if s.since <= end and until >= start]
         variants = frozenset[str]().union(*(state.variants for state in seen))
         return State(start, variants, any(state.may_fail for state in seen))
 

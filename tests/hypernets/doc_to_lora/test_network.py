@@ -17,6 +17,7 @@ from tests.hypernets.reference import compute_factors
 
 PARENTS = {"down_proj": "mlp", "q_proj": "self_attn", "v_proj": "self_attn"}
 EXACT = 2e-5  # float32, sums in another order than the original's
+ENCODERS = "encoder_type is not one of per_layer_activations, early_exit, embed_only"
 LOGITS = 5e-4  # rounding, amplified by a random-weight base
 
 VARIANTS = {
@@ -152,9 +153,7 @@ def test_generated_factors_follow_the_published_formulas(changes):
         (36, 2560, 9728, 9, 421_001_792),  # the released qwen_4b_d2l
     ],
 )
-def test_released_configurations_have_the_published_number_of_parameters(
-    n_layers, hidden, inner, n_blocks, n_values
-):
+def test_released_configurations_have_their_parameters(n_layers, hidden, inner, n_blocks, n_values):
     config = replace(
         make_config(n_layers=n_layers, rank=8, latent_size=512, n_latent_queries=8),
         d_in=(inner,),
@@ -291,10 +290,7 @@ def test_reading_follows_the_encoder_type(changes, reading):
             "target_modules are not a sorted choice of "
             "down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj",
         ),
-        (
-            {"encoder_type": "pooled"},
-            "encoder_type is not one of per_layer_activations, early_exit, embed_only",
-        ),
+        ({"encoder_type": "pooled"}, ENCODERS),
         ({"encoder_layer": 2}, "encoder_layer is for encoder_type early_exit only"),
         ({"chunk_tokens": 0}, "chunk_tokens is out of range, expected 1 to 1073741824"),
         ({"scale": float("nan")}, "scale is not a finite number"),

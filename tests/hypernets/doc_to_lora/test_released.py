@@ -92,9 +92,8 @@ def test_encoder_that_is_the_base_is_no_other_encoder(tmp_path):
 
 def test_compiled_prefix_is_dropped(tmp_path):
     tensors = {f"_orig_mod.{n}": t for n, t in make_tensors(make_config()).items()}
-    assert set(read_released(write(tmp_path, tensors=tensors)).records) == set(
-        make_tensors(make_config())
-    )
+    records = read_released(write(tmp_path, tensors=tensors)).records
+    assert set(records) == set(make_tensors(make_config()))
 
 
 def test_stored_half_precision_is_run_in_float32(tmp_path):
@@ -143,11 +142,7 @@ def test_configurations_that_the_original_cannot_run_are_refused(tmp_path, chang
         ({"feature_sizes": ({}, {})}, SIZES, None),
         ({"entries": {"hypernet_config": None}}, "has no hypernet_config", OTHER),
         ({"entries": {"optimizer": {}}}, 'unknown entry "optimizer"', "name the pytorch_model.bin"),
-        (
-            {"entries": {"state": {}}},
-            'unknown entry "state"',
-            "name the pytorch_model.bin",
-        ),
+        ({"entries": {"state": {}}}, 'unknown entry "state"', "name the pytorch_model.bin"),
         ({"entries": {"base_model_name_or_path": 3}}, BASE, None),
     ],
 )

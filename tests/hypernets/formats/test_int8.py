@@ -91,9 +91,7 @@ STEPS, SCALE = torch.ones(2, 3, dtype=torch.int8), torch.ones(2)
         ({"w": STEPS.long()}, "w holds torch.int64"),
     ],
 )
-def test_files_that_make_no_sense_are_refused(
-    tensors: dict[str, torch.Tensor], message: str
-) -> None:
+def test_files_without_sense_are_refused(tensors: dict[str, torch.Tensor], message: str) -> None:
     with pytest.raises(CheckpointError, match=f"^here: .*{message}"):
         expand_tensors(tensors, source="here")
 

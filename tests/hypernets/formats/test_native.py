@@ -12,6 +12,9 @@ from d2l.hypernets.formats.native import check_shapes, read_fields, read_tensors
 from tests.hypernets.programs import DAMAGED
 from tests.hypernets.programs import refuse_path as refusal
 
+HEADER = {"format": "d2l", "version": 1}
+TINY = HEADER | {"kind": "tiny"}
+
 # ---- config.json --------------------------------------------------------------------------------
 
 
@@ -51,19 +54,11 @@ def test_unreadable_file_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("header", "message", "hint"),
     [
-        ({"format": "d2l", "version": 1}, 'kind is missing, expected "tiny"', None),
-        ({"format": "d2l", "version": 1, "kind": "x"}, 'kind is "x", expected "tiny"', None),
+        (HEADER, 'kind is missing, expected "tiny"', None),
+        (HEADER | {"kind": "x"}, 'kind is "x", expected "tiny"', None),
         ({"version": 1, "kind": "tiny"}, 'format is missing, expected "d2l"', None),
-        (
-            {"format": "d2l", "version": 2, "kind": "tiny"},
-            "version is 2, expected 1",
-            "a newer d2l may read it",
-        ),
-        (
-            {"format": "d2l", "version": True, "kind": "tiny"},
-            "version is True, expected 1",
-            "a newer d2l may read it",
-        ),
+        (TINY | {"version": 2}, "version is 2, expected 1", "a newer d2l may read it"),
+        (TINY | {"version": True}, "version is True, expected 1", "a newer d2l may read it"),
         ({"format": ["d2l"]}, 'format is a value of type list, expected "d2l"', None),
     ],
 )

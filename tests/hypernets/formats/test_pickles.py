@@ -98,10 +98,8 @@ def test_known_objects_become_records(tmp_path):
     lora = network.values["lora_config"]
     assert sorted(lora.values["target_modules"]) == ["down_proj", "q_proj"]
     assert lora.values["peft_type"] == "LORA"
-    assert network.values["feature_sizes"] == (
-        {"down_proj": 12, "q_proj": 8},
-        {"down_proj": 8, "q_proj": 10},
-    )
+    sizes = {"down_proj": 12, "q_proj": 8}, {"down_proj": 8, "q_proj": 10}
+    assert network.values["feature_sizes"] == sizes
     indices = network.values["layer_indices"]
     assert indices == TensorRecord(StorageRecord("48", torch.int64, 3), 0, (3,), (1,))
 
@@ -170,12 +168,8 @@ def test_payload_is_refused_by_name_and_runs_nothing(tmp_path, name, place, prot
     if protocol == 2:  # which spells some names as Python 2 did
         known_as = known_as.replace("builtins.", "__builtin__.").replace("subprocess", "commands")
         known_as = known_as.replace("_pickle", "pickle")
-    nested = {
-        "top": payload,
-        "value": {"head.weight": payload},
-        "deep": {"a": [{"b": (1, {"c": payload})}]},
-        "id": payload,
-    }
+    deep = {"a": [{"b": (1, {"c": payload})}]}
+    nested = {"top": payload, "value": {"head.weight": payload}, "deep": deep, "id": payload}
     program = pickle.dumps(nested[place], protocol=protocol)
     if place == "id":
         program = program[:-1] + b"Q."
@@ -251,29 +245,17 @@ NO_STORAGE = "refers to something that is not a tensor's storage"
         (text("os.system") + b")R", "call a str"),
         (ORDERED + b"NR", "call `collections.OrderedDict`"),
         (ORDERED + b"(" + text("x") + b"tR", "call `collections.OrderedDict` with these arguments"),
-        (
-            glob("__builtin__.set") + b"(" + glob("builtins.set") + b"tR",
-            "call `__builtin__.set`",
-        ),
+        (glob("__builtin__.set") + b"(" + glob("builtins.set") + b"tR", "call `__builtin__.set`"),
         (glob("peft.utils.peft_types.PeftType") + b"(]tR", "call `peft.utils.peft_types.PeftType`"),
         (glob("torch.FloatStorage") + b")R", "call `torch.FloatStorage` with these arguments"),
-        (
-            glob("ctx_to_lora.configs.CtxEncoderArguments") + b")R",
-            "call `ctx_to_lora.configs.Ctx",
-        ),
+        (glob("ctx_to_lora.configs.CtxEncoderArguments") + b")R", "call `ctx_to_lora.configs.Ctx"),
         (REBUILD + b")R", "call `torch._utils._rebuild_tensor_v2` with these arguments"),
         # hooks of a tensor would be called by autograd
-        (
-            tensor(hooks=b"}" + text("k") + glob("builtins.set") + b"s"),
-            "call `torch._utils._rebu",
-        ),
+        (tensor(hooks=b"}" + text("k") + glob("builtins.set") + b"s"), "call `torch._utils._rebu"),
         # objects of foreign classes, or with arguments
         (ORDERED + b")\x81", "make an object of `collections.OrderedDict`"),
         (text("x") + b")\x81", "make an object of a str"),
-        (
-            glob("peft.tuners.lora.config.LoraConfig") + b"(" + text("x") + b"t\x81",
-            "call `peft.t",
-        ),
+        (glob("peft.tuners.lora.config.LoraConfig") + b"(" + text("x") + b"t\x81", "call `peft.t"),
         # state: of functions, classes, tensors and strings; not a dictionary; with magic names
         (REBUILD + b"}b", "set the state of `torch._utils._rebuild_tensor_v2` from a dict"),
         (REBUILD + b"(N}tb", "set the state of `torch._utils._rebuild_tensor_v2` from a tuple"),

@@ -8,15 +8,7 @@ import pytest
 import torch
 
 from tests.hypernets.networks import write_zip
-from tests.hypernets.programs import (
-    DAMAGED,
-    FOREIGN,
-    Call,
-    in_dict,
-    refusal,
-    storage,
-    tensor,
-)
+from tests.hypernets.programs import DAMAGED, FOREIGN, Call, in_dict, refusal, storage, tensor
 
 
 def test_compressed_entries_are_refused(tmp_path):
@@ -24,10 +16,8 @@ def test_compressed_entries_are_refused(tmp_path):
     program = in_dict(tensor(storage(n_values=2**20), shape=(2**20,)))
     write_zip(path, program, {"0": b"\0" * 2**22}, compression=zipfile.ZIP_DEFLATED)
     assert path.stat().st_size < 10_000
-    assert refusal(path) == (
-        'entry "pytorch_model/data.pkl" is compressed, which torch.save never does',
-        FOREIGN,
-    )
+    said = 'entry "pytorch_model/data.pkl" is compressed, which torch.save never does'
+    assert refusal(path) == (said, FOREIGN)
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")

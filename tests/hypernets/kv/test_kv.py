@@ -79,9 +79,7 @@ def test_the_network_follows_from_the_base(family: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("cache")
-def test_an_opening_has_at_most_so_many_seats(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_openings_have_so_many_seats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base = write_base(tmp_path / "base", "qwen2")
     monkeypatch.setattr(describing, "MOST_SEATS", 10)
     assert read_config(find_kv(str(base)).path / "config.json").max_seats == 10
@@ -123,8 +121,7 @@ def of_unknown_family(base: Path) -> None:
 
 
 BAD = pytest.mark.parametrize(
-    ("spoil", "message"),
-    [(without_template, "has no chat template"), (of_unknown_family, "gpt2")],
+    ("spoil", "message"), [(without_template, "has no chat template"), (of_unknown_family, "gpt2")]
 )
 
 
@@ -175,9 +172,7 @@ def test_a_folder_of_an_older_version_is_read_and_others_are_refused(tmp_path: P
 # ---- the names of networks ----------------------------------------------------------------------
 
 
-def test_a_base_alone_is_a_network_and_a_checkpoint_or_the_variable_goes_before(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_base_alone_is_a_network_but_a_checkpoint_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     for options, variable in (
         (CompileOptions, "D2L_CHECKPOINT"),
         (TaskCompileOptions, "T2L_CHECKPOINT"),
@@ -192,10 +187,8 @@ def test_a_base_alone_is_a_network_and_a_checkpoint_or_the_variable_goes_before(
 
 
 def test_own_without_a_base_is_refused() -> None:
-    assert refuse(CheckpointError, find_checkpoint, "own") == (
-        'checkpoint "own" needs a base',
-        "name it with --base",
-    )
+    said = ('checkpoint "own" needs a base', "name it with --base")
+    assert refuse(CheckpointError, find_checkpoint, "own") == said
 
 
 # ---- memories in front of a question ------------------------------------------------------------
@@ -266,9 +259,7 @@ def test_a_part_is_the_page_in_the_prompt(
 
 @pytest.mark.filterwarnings(PEFT_DEPRECATION)
 @pytest.mark.parametrize("family", ["gemma2", "mistral", "qwen2", "qwen3"])
-def test_seats_give_the_openings_tokens_the_beginning_of_the_document(
-    family: str, make: Callable[[str], Compiled]
-) -> None:
+def test_seats_hold_the_beginning_of_the_text(family: str, make: Callable[[str], Compiled]) -> None:
     done = make(family)
     config, base = done.plan.config, load_causal(done.base)
     tuned = peft.PeftModel.from_pretrained(base, done.adapter)
@@ -310,9 +301,7 @@ def test_a_text_shorter_than_the_opening_fills_it(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("cache")
 @pytest.mark.parametrize("family", slow_after(2, *tiny.FAMILIES))
-def test_solved_examples_are_turns_that_the_next_question_follows(
-    family: str, tmp_path: Path
-) -> None:
+def test_solved_examples_are_turns_before_the_next_question(family: str, tmp_path: Path) -> None:
     base = write_base(tmp_path / "base", family)
     network = open_network("kv", base=str(base)).for_tasks()
     config, tokenizer = network.config, network.tokenizer

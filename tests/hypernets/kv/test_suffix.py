@@ -59,9 +59,9 @@ def test_a_trained_end_takes_the_place_of_the_text_that_ends_a_part(
     (chunk, *_) = network.cut(done.plan.documents, CompileOptions(chunk_tokens=CHUNK_TOKENS)).chunks
     loaded, unended = (one.load(device="cpu", dtype=torch.float32) for one in (network, plain))
     n_suffix = loaded.suffix.n_seats
-    (got, cut), (before, _) = (
-        one.write(chunk, *one.read([chunk]), [chunk.part_rank, 7]) for one in (loaded, unended)
-    )
+    ranks = [chunk.part_rank, 7]
+    both = (one.write(chunk, *one.read([chunk]), ranks) for one in (loaded, unended))
+    (got, cut), (before, _) = both
     for name in ("keys", "values"):
         mine, theirs = getattr(got, name), getattr(before, name)
         ended = torch.cat([theirs[:, :-n_suffix], getattr(loaded.suffix, name)], dim=1)
@@ -86,9 +86,8 @@ def test_a_full_answer_is_read_off_parts_without_their_ends(
 ) -> None:
     done = make("qwen2")
     compile_ended(done, tmp_path, done.plan.documents).save_pretrained(tmp_path / "ended.lora")
-    asker = AdaptedModel.load(
-        tmp_path / "ended.lora", AskOptions(str(done.base), "cpu", offline=True)
-    )
+    asking = AskOptions(str(done.base), "cpu", offline=True)
+    asker = AdaptedModel.load(tmp_path / "ended.lora", asking)
     assert isinstance(asker.kept, Kv)
     index = asker.kept.parts.index
     assert index.n_suffix == len(asker.encode("the end"))
@@ -106,9 +105,7 @@ def test_a_full_answer_is_read_off_parts_without_their_ends(
 
 
 @pytest.mark.usefixtures("cache")
-def test_the_one_memory_of_an_adapter_has_no_end(
-    tmp_path: Path, make: Callable[[str], Compiled]
-) -> None:
+def test_the_memory_in_weights_has_no_end(tmp_path: Path, make: Callable[[str], Compiled]) -> None:
     done = make("qwen2")
     made = compile_ended(done, tmp_path, done.plan.documents[:1])
     parts, memory = made.parts, made.memory
@@ -128,9 +125,7 @@ def test_the_one_memory_of_an_adapter_has_no_end(
 
 @pytest.mark.usefixtures("cache")
 @pytest.mark.parametrize("name", ["keys", "values"])
-def test_an_suffix_that_does_not_fit_the_base_is_refused(
-    name: str, tmp_path: Path, make: Callable[[str], Compiled]
-) -> None:
+def test_a_suffix_must_fit_the(name: str, tmp_path: Path, make: Callable[[str], Compiled]) -> None:
     done = make("qwen2")
     folder = write_end(tmp_path / "ended", done.plan.network, **{name: torch.ones(3, 2, 8)})
     network = open_network(str(folder), base=str(done.base))

@@ -41,9 +41,7 @@ def addresses(seats: Seats) -> Addresses:
     return found
 
 
-def test_each_word_of_the_opening_gets_its_direction_and_the_head_none(
-    addresses: Addresses,
-) -> None:
+def test_each_word_of_the_opening_gets_a_direction_and_the_head_none(addresses: Addresses) -> None:
     base: Any = make_base()
     before, bare = read_states(base)
     hooks = addresses.attach(base, n_seats=N_SEATS)

@@ -33,9 +33,7 @@ def forbid(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.linalg, "cholesky_ex", fail)
 
 
-def test_a_second_start_factorizes_nothing_and_has_the_same_bits(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_second_start_factorizes_nothing_for_the_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = make().cholesky
     prepare_factors(make())
     forbid(monkeypatch)
@@ -47,9 +45,7 @@ def test_a_second_start_factorizes_nothing_and_has_the_same_bits(
 
 
 @pytest.mark.parametrize("place", [0, -1, -500])
-def test_a_damaged_file_is_not_used_and_replaced(
-    place: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_damaged_file_is_replaced(place: int, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare_factors(make())
     path = factors_path(make())
     whole = path.read_bytes()
@@ -64,9 +60,7 @@ def test_a_damaged_file_is_not_used_and_replaced(
     prepare_factors(make())
 
 
-def test_a_cache_that_cannot_be_written_costs_time_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unwritable_cache_costs_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("D2L_CACHE_DIR", str(tmp_path / "file"))
     statistics = make()

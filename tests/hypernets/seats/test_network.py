@@ -276,16 +276,6 @@ def test_assembled_memory_is_what_was_joined() -> None:
     assert torch.equal(assembled.memory.keys, torch.cat([p.keys for p in parts], dim=1))
 
 
-def test_scale_is_linear_in_the_delta() -> None:
-    seats, parts = make_seats(), [make_memory(5, 1)]
-    plain = seats.assemble(parts, MergeOptions()).weights
-    half = seats.assemble(parts, MergeOptions(scale=0.5)).weights
-    assert half.scale == plain.scale == 1.0
-    for name, factors in plain.factors.items():
-        torch.testing.assert_close(half.factors[name].a, factors.a, rtol=0, atol=0)
-        torch.testing.assert_close(half.factors[name].b, factors.b * 0.5, rtol=0, atol=0)
-
-
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_agrees_with_the_cpu() -> None:

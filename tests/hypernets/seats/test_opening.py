@@ -33,12 +33,7 @@ def say(role: str, content: str) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("n_words", "text"),
-    [
-        (0, HEAD),
-        (1, HEAD + " pump"),
-        (3, HEAD + " pump valve filter"),
-        (8, HEAD + WORDS),
-    ],
+    [(0, HEAD), (1, HEAD + " pump"), (3, HEAD + " pump valve filter"), (8, HEAD + WORDS)],
 )
 def test_opening_is_the_head_and_one_word_for_each_further_seat(n_words: int, text: str) -> None:
     assert opening_text(CONFIG, FREE + n_words) == text
@@ -55,18 +50,15 @@ def test_openings_text_encodes_to_its_ids(n_seats: int) -> None:
 def test_words_that_are_not_one_a_token_are_refused(words: str) -> None:
     with pytest.raises(CheckpointError) as caught:
         opening_text(replace(CONFIG, opening_words_text=words), FREE + 2)
-    assert caught.value.message == (
-        "opening_words_text does not hold one word for each token of opening_words"
-    )
+    assert "does not hold one word for each token of opening_words" in caught.value.message
 
 
 def test_a_head_that_is_no_chatml_system_turn_is_refused() -> None:
     config = replace(CONFIG, opening_head_text="[INST] <<SYS>>\nYou are kind")
     with pytest.raises(CheckpointError) as caught:
         chat_template(config, FREE)
-    assert caught.value.message == (
-        "the opening does not begin with a ChatML system turn: '[INST] <<SYS>>\\nYou are kind'"
-    )
+    said = "the opening does not begin with a ChatML system turn: '[INST] <<SYS>>\\nYou are kind'"
+    assert caught.value.message == said
 
 
 # ---- the chat template --------------------------------------------------------------------------
@@ -121,15 +113,5 @@ def test_white_space_and_braces_of_a_message_stay_as_they_are() -> None:
 @pytest.mark.parametrize("sentence", ["It's \\n \\' a \"test\"", "Say {{ x }} {% y %} {# z #}"])
 def test_openings_text_is_never_read_as_a_template(sentence: str) -> None:
     config = replace(CONFIG, opening_head_text=f"<|im_start|>system\n{sentence}")
-    assert render([say("system", "")], FREE, ask=False, config=config) == (
-        f"<|im_start|>system\n{sentence}<|im_end|>\n"
-    )
-
-
-@pytest.mark.parametrize("system", [None, "Be brief.", "\n", "meadow"])
-@pytest.mark.parametrize("n_seats", [FREE, FREE + 1, CONFIG.max_seats])
-def test_prompts_begin_with_the_openings_ids(system: str | None, n_seats: int) -> None:
-    turns = [say("user", "How often is the filter rinsed?")]
-    turns = turns if system is None else [say("system", system), *turns]
-    ids = tiny.encode(render(turns, n_seats))
-    assert tuple(ids[: n_seats + 1]) == CONFIG.opening(n_seats)
+    rendered = render([say("system", "")], FREE, ask=False, config=config)
+    assert rendered == f"<|im_start|>system\n{sentence}<|im_end|>\n"

@@ -79,9 +79,7 @@ def test_seats_get_their_keys_and_values_through_peft_and_the_sink_keeps_its_own
     check_projections(model, memory, bare)
 
 
-def test_seats_get_them_beside_a_shared_lora_too(
-    with_peft: Callable[[Any, LoraWeights], Any],
-) -> None:
+def test_seats_get_them_beside_shared_lora(with_peft: Callable[[Any, LoraWeights], Any]) -> None:
     causal, memory = make_causal(), make_memory()
     shared = make_network(make_shared_config()).shared
     assert shared is not None

@@ -5,10 +5,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from d2l.errors import CheckpointError
-from d2l.hypernets.seats.second_moments import (
-    Statistics,
-    read_statistics,
-)
+from d2l.hypernets.seats.second_moments import Statistics, read_statistics
 
 D_IN, LAYERS, FIRST = 5, 2, 3
 ADAPTED = (FIRST, FIRST + 1)
@@ -18,10 +15,8 @@ def make_tensors() -> dict[str, torch.Tensor]:
     """Packed correlations 1 / (1 + |i - j|), which are positive definite, and scales 1, 2, 3 …"""
     triangle = [1 / (1 + j - i) for i in range(D_IN) for j in range(i, D_IN)]
     scale = torch.arange(1.0, D_IN + 1)
-    return {
-        "correlation": torch.tensor([triangle] * LAYERS, dtype=torch.float16),
-        "scale": torch.stack([scale, 2 * scale]),
-    }
+    correlation = torch.tensor([triangle] * LAYERS, dtype=torch.float16)
+    return {"correlation": correlation, "scale": torch.stack([scale, 2 * scale])}
 
 
 def read(path: Path) -> Statistics:
@@ -91,9 +86,7 @@ def test_wrong_names_and_shapes_are_refused_with_what_was_expected(path: Path) -
 
 
 @pytest.mark.parametrize("value", [float("nan"), 8.0])
-def test_second_moments_that_are_not_positive_definite_are_refused(
-    path: Path, value: float
-) -> None:
+def test_moments_that_are_not_positive_definite_are_refused(path: Path, value: float) -> None:
     tensors = make_tensors()
     tensors["correlation"][1, 1] = value  # a correlation above 1 does not exist
     save_file(tensors, path)

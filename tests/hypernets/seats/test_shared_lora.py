@@ -44,9 +44,7 @@ def test_written_factors_do_what_the_training_sees(shared: SharedLora) -> None:
     assert not torch.equal(first.a, second.a)
 
 
-def test_every_adapter_holds_the_shared_part_once_at_the_rank_of_its_seats(
-    seats: Seats, shared: SharedLora
-) -> None:
+def test_adapters_hold_the_shared_part_once_at_their_rank(seats: Seats, shared: SharedLora) -> None:
     weights = seats.assemble([make_memory(5)], MergeOptions()).weights
     assert weights.rank == 5
     names = {name.rsplit(".", 1)[1] for name in weights.factors}

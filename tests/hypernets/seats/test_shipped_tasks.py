@@ -23,16 +23,6 @@ def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def test_a_description_is_all_that_is_needed(command: Command) -> None:
-    done = command.t2l("make", TASK, "-o", "a", "--json")
-    assert (done.code, done.err) == (0, "")
-    values = json.loads(done.out)
-    assert values["checkpoint"] == SMALL
-    assert command.t2l("make", TASK, "-o", "b").code == 0
-    first, second = (Path(f"{name}/adapter_model.safetensors").read_bytes() for name in "ab")
-    assert first == second
-
-
 def test_answers_are_likelier_than_with_the_description_in_the_prompt(command: Command) -> None:
     """And likelier than by the base alone."""
     done = command.t2l("eval", OWN, "--checkpoint", SMALL, "--limit", "1", "--json")

@@ -63,9 +63,8 @@ def test_seats_get_exact_keys_and_softened_values_through_peft(
     """In the lowest layer against the formula as it is written, with a dense inverse of C."""
     causal, memory = make_causal(), make_memory()
     bare = watch_projections(causal, OPENING)
-    seen = watch_projections(
-        with_peft(causal, seat(make_base(), memory, value_ridge=RIDGE)), OPENING
-    )
+    tuned = with_peft(causal, seat(make_base(), memory, value_ridge=RIDGE))
+    seen = watch_projections(tuned, OPENING)
     for layer in (1, 2):
         keys = seen[f"base_model.model.model.layers.{layer}.self_attn.k_proj"]
         torch.testing.assert_close(keys[1:], memory.keys[layer - 1], rtol=0, atol=2e-4)

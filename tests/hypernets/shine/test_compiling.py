@@ -102,16 +102,6 @@ def test_adapter_is_that_of_the_reference(checkpoint: Path, command: Command) ->
         assert measure_error(weights.factors[name].b * weights.scale, b) < EXACT
 
 
-def test_peft_computes_the_dense_delta(checkpoint: Path, command: Command) -> None:
-    compile_note(command, checkpoint)
-    ids = torch.tensor([tiny.encode("How often is the filter rinsed?")])
-    dense = tiny.add_delta(tiny.make_causal("qwen3"), read_adapter(Path("note.lora")))
-    with torch.no_grad():
-        got = load_with_peft(Path(tiny.base_name("qwen3")), Path("note.lora"))(ids).logits
-        assert measure_error(got, dense(ids).logits) < EXACT
-        assert measure_error(got, tiny.make_causal("qwen3")(ids).logits) > 100 * EXACT
-
-
 def test_the_base_is_left_as_it_was(checkpoint: Path) -> None:
     loaded = open_network(str(checkpoint)).load(device="cpu", dtype=torch.float32)
     ids = torch.tensor([tiny.encode(tiny.DOCUMENT)])
