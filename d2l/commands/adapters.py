@@ -2,6 +2,7 @@
 
 import os
 import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -188,7 +189,7 @@ def _describe_making(made: "Provenance") -> list[tuple[str, str]]:
     described = made.description
     if described is None:
         return [("merge", _describe_merge(made)), *_list_tasks(made)]
-    rows = [("task", _shorten(" ".join(described.text.split()), 100))]
+    rows = [("task", textwrap.shorten(described.text, 100, placeholder=" …"))]
     if (read := described.examples) is not None:
         rows.append(("examples", f"rows {', '.join(map(str, read.rows))} of {read.n:,}"))
     if made.options.scaling is None:  # a seat network's, which reads descriptions as documents
@@ -212,7 +213,3 @@ def _describe_merge(made: "Provenance") -> str:
     before = made.rank_before_max_rank  # merged adapters do not say what they were cut from
     cut = "cut to" if before is None else f"rank {before} cut to"
     return f"{text}, {cut} {made.rank}, error at most {max(errors):.2%}"
-
-
-def _shorten(label: str, width: int = 48) -> str:
-    return label if len(label) <= width else label[: width - 1] + "…"

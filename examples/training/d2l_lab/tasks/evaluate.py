@@ -11,7 +11,6 @@ from typing import Any
 
 from d2l import AdaptedModel, TaskCompiler
 from d2l.answer.options import AskOptions
-from d2l.datasets.examples import pair_up
 from d2l.datasets.tasks import Example
 from d2l.errors import TaskError
 from d2l.hypernets.options import TaskCompileOptions
@@ -125,3 +124,8 @@ def eval_network(
             assert chosen is not None
             answered.append((chosen, marks | ask_base(asker, chosen, shots)))
     return make_report(answered, remarks)
+
+
+def pair_up(examples: Sequence[Example]) -> list[tuple[str, str]]:
+    """Pair inputs with their first outputs."""
+    return [(example.input, example.outputs[0]) for example in examples]
