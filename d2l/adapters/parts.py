@@ -34,8 +34,8 @@ OVERVIEW = "overview"
 #: Text between a part and a question, as between a page and a question in a prompt.
 PART_END = "\n\n"
 _N_TURNS, _MOST_TURNS = 7, 4096  # their number, and characters in all
-#: Most tokens of an opening without seats, the base's template with an instruction: it stands in
-#: front of each part. Those of known bases have 39 to 61.
+#: Most tokens of an opening without seats (the base's template with an instruction), which each
+#: part repeats. Known bases need 39 to 61.
 _MOST_LEAD = 512
 #: Class of `d2l.parts` that reads an adapter's parts.
 PartKind = Literal["ranks", "seats", "kv"]
@@ -332,8 +332,8 @@ def _open_values(info: AdapterInfo, parts: Sequence[PartRecord]) -> "Callable[[i
 
 
 def _find_sizes(info: AdapterInfo, keys: TensorInfo | None) -> tuple[int, int]:
-    """Find the layers of all memories, and the channels of each: those of the adapter's own k_proj,
-    and of its layers or all layers up to its last, as the first part has them."""
+    """Find the number of layers of all memories, and the channels of a layer: the adapter's k_proj
+    and its layers, or all layers up to its last, as in the first part."""
     own = {name: i.shape for name, i in info.tensors.items() if name.endswith(_KEYS)}
     layers = list_layers(own) or [-1]
     n_layers = layers[-1] + 1 if keys is None or keys.shape[:1] != (len(layers),) else len(layers)

@@ -44,7 +44,7 @@ class Adapter(AdapterContent):
         are downloaded unless `local_files_only`. Where modules differ in rank or scale they get one
         rank and one scale, the delta staying as it is.
 
-        Raises AdapterError, also for what is more than plain LoRA.
+        Raises AdapterError, also for adapters that are no plain LoRA.
         """
         folder = find_adapter(name, revision=revision, local_files_only=local_files_only)
         return cls.of(read_content(read_info(folder), purpose="taken apart"))

@@ -158,7 +158,7 @@ def check(
 ) -> "CheckReport":
     """Check which runtimes load an adapter folder, by which line, and what is wrong with it.
 
-    runtimes: names to ask about; none: all. max_lora_rank: what a server is started with.
+    runtimes: names to check; none: all. max_lora_rank: the server's option.
     base: where the base lies. The report has `passes`, `faults`, and `runtimes`, the verdicts by
     name: `d2l.check("manual.lora").runtimes["vllm"]`. Works for adapters of any tool. Raises
     AdapterError where the folder cannot be read at all.

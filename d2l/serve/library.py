@@ -116,7 +116,7 @@ def read_stamp(folder: Path) -> Stamp:
 
 
 def _stamp(path: Path) -> Iterator[tuple[str, int, int, int, int, int]]:
-    """Read the stamp of a file or a folder; of a link also that of its target, if it has one."""
+    """Read the stamp of a file or a folder; of a link also its target's stamp."""
     for follow in (False, True):
         with contextlib.suppress(OSError):
             s = path.stat(follow_symlinks=follow)

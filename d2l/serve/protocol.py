@@ -261,7 +261,7 @@ class Reply:
 
 
 def write_source(ending: Ending) -> dict[str, Any]:
-    """Write the field `d2l`: the place and the passage that an answer came from. The base has none
+    """Write the field `d2l`: an answer's place and passage. The base has none
     but for the end of its time, for which OpenAI's interface has no word."""
     if ending.answer is None:
         return {"d2l": {"finish": ending.reason}} if ending.reason == "timeout" else {}

@@ -20,12 +20,12 @@ from d2l.hypernets.network import Network, refuse_shallow
 from d2l.hypernets.options import CompileOptions
 from d2l.hypernets.protocol import Cut
 
-#: Longest chunks unless the user names others: the public evaluation's (SakanaAI/doc-to-lora,
-#: scripts/main_exp/eval/d2l.sh).
+#: Default limit of a chunk's tokens, from the public evaluation (SakanaAI/doc-to-lora,
+#: scripts/main_exp/eval/d2l.sh). Higher: fewer chunks, longer than in training.
 MOST_CHUNK_TOKENS = 8192
-#: Most chunks of a document in the public networks' training; longer sums are new to them.
+#: Most chunks of a document in the public networks' training. Longer documents get longer chunks.
 HELD_CHUNKS = 8
-#: Training of gemma_demo, whose arguments bound no chunk: one, and the longest of 2,344 tokens.
+#: Training of gemma_demo, without a limit in its arguments: one chunk of at most 2,344 tokens.
 ONE_CHUNK = (1, 2344)
 #: Measurements of others (AdapterBench; 24 questions on a novel).
 _MEASURED = (
@@ -56,7 +56,7 @@ class DocToLoraNetwork(Network[DocToLoraConfig]):
 
     @property
     def models(self) -> dict[str, str | None]:
-        """The base, and the other model that reads for it, if one does."""
+        """The base, and another model that reads, if the network has any."""
         other = self.config.encoder
         return super().models | ({} if other is None else {other: None})
 
@@ -89,8 +89,8 @@ class DocToLoraNetwork(Network[DocToLoraConfig]):
         return min(MOST_CHUNK_TOKENS, window) - sum(map(len, self._affixes(self.reader)))
 
     def _pick_limit(self, n_tokens: int) -> int:
-        """Pick the tokens of a chunk: as in training while no more chunks than there come together,
-        else as in the public evaluation."""
+        """Pick the tokens of a chunk: as in training, or for more chunks than in training as in the
+        public evaluation."""
         n_chunks, trained = self._trained
         most = self._most_tokens
         return min(trained, most) if n_tokens <= n_chunks * trained else most
@@ -126,8 +126,7 @@ class DocToLoraNetwork(Network[DocToLoraConfig]):
         return warnings
 
     def _affixes(self, reader: BaseFiles) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Ids before and behind inner chunks: those of the public code's list, or the
-        template's."""
+        """Ids before and behind inner chunks: from the public code's list, or the template."""
         listed = (reader.family.affixes or {}).get(reader.name)
         if listed is not None:
             return listed
@@ -180,8 +179,8 @@ class DocToLoraNetwork(Network[DocToLoraConfig]):
         )
 
     def _keeps_parts(self, n_chunks: int, options: CompileOptions, *, is_cut: bool) -> bool:
-        """True if questions choose parts: a chunk's part are its ranks in the adapter, unless
-        merging mixes these."""
+        """True if questions choose parts. A part is a chunk's ranks in the adapter, so merging must
+        not mix ranks."""
         if options.parts and is_cut:
             raise OptionError(
                 "parts are the ranks of each chunk, which --max-rank mixes",

@@ -269,8 +269,8 @@ class Seats:
         return Memory(keys.cpu(), values.cpu(), claims_seats=rank > 0)
 
     def copy(self, condition: Activations, n_seats: int) -> Memory:
-        """Copy the chunk's own keys and values as a memory: a seat a token; some tokens twice if
-        there are fewer tokens than seats."""
+        """Copy a chunk's KV cache as a memory, a seat a token; some tokens twice if seats are left
+        over."""
         assert condition.keys is not None
         assert condition.values is not None
         places = torch.arange(n_seats) * condition.keys.shape[1] // n_seats
@@ -332,8 +332,8 @@ def read_moments(path: Path, config: SeatedConfig) -> Statistics:
 
 
 def join_memories(parts: Sequence[Memory]) -> Memory:
-    """Join memories seat by seat, in order. Parts that claim no seat are averaged into the seat
-    before, or the first seat: it becomes the plain mean of itself and these parts."""
+    """Join memories seat by seat, in order. Parts without a seat are averaged into the seat
+    before, or the first seat: the plain mean of the seat and these parts."""
     claiming = [part for part in parts if part.claims_seats]
     if not claiming:
         raise MergeError("no memory that claims a seat")

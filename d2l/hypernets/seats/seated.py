@@ -67,8 +67,8 @@ class LoadedSeats(LoadedNetwork):
     def write(
         self, chunk: Chunk, activations: Activations, ranks: Sequence[int]
     ) -> list[ChunkWeights]:
-        """Write the memories of a chunk, of each of these numbers of seats; the own keys and values
-        of turns become theirs, a seat a token."""
+        """Write a memory of a chunk for each number of seats. Turns keep their KV cache, a seat a
+        token."""
         if isinstance(chunk, Turns):
             return [self.hypernet.copy(activations, rank) for rank in ranks]
         return super().write(chunk, activations, ranks)
@@ -165,17 +165,18 @@ class SeatedNetwork(Network[Config]):
         return 0
 
     def keeps_parts(self, n_tokens: int) -> bool:
-        """True if documents of so many tokens keep parts by default: more tokens have no seats."""
+        """True if a document of so many tokens keeps parts by default: it has more than the seats
+        hold."""
         return n_tokens > int(self.config.max_seats * self.config.tokens_per_seat)
 
     def cut_whole(self, document: Document, index: int) -> Sequence[Chunk]:
-        """Cut the chunk, of this index, of a document as a whole, which has no share in the
-        adapter; trained networks have none."""
+        """Cut the overview chunk of a document, which gets no seats of the adapter; trained
+        networks have no such chunk."""
         del document, index
         return ()
 
     def count_part(self, n_tokens: int, options: CompileOptions) -> int:
-        """Count the seats of a part: as many as its text would get alone."""
+        """Count the seats of a part: the seats of its text as a document."""
         config, density = self.config, options.tokens_per_seat
         config = config if density is None else set_density(config, density)
         return count_seats(n_tokens, config=config, max_seats=options.max_rank)
@@ -292,7 +293,7 @@ class SeatedNetwork(Network[Config]):
 
     @property
     def _needs_moments(self) -> bool:
-        """True if the base has other weights than those that the network's moments are of."""
+        """True if the network's moments were measured on other weights than the base's."""
         own, known = self.config.base_digest, (self.files.path / FILE_NAME).is_file()
         return not known or (bool(own) and self.base.digest() != own)
 

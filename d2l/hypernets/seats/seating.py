@@ -101,7 +101,7 @@ class _Solves:
         self._factors.append(factor)
 
     def choose_values(self, name: str, wanted: Tensor, given: Tensor) -> Tensor:
-        """Choose values for the seats, from the memory's and the base's."""
+        """Choose the seats' values, from the memory's values and the base's."""
         if name != "v_proj":
             return wanted
         factor = self._factors[len(self.values)][0]

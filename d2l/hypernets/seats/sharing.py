@@ -51,7 +51,7 @@ def split_seats(sizes: Sequence[int], n_seats: int) -> list[int]:
 
 
 def split_stable(sizes: Sequence[int], n_seats: int) -> list[int]:
-    """Share seats by each part's own size: a change of one leaves nearly all others' seats.
+    """Share seats by each part's own size: a changed part moves few seats of the others.
 
     Every part gets its share rounded down; the rest goes to the largest remainders.
     """
