@@ -224,18 +224,6 @@ def test_options_that_clash_are_wrong_usage(command: Command, arguments: tuple[s
     assert command.t2l("make", *arguments).code == 2
 
 
-def test_damaged_weights_make_no_adapter(place: Path, command: Command) -> None:
-    config = "by-nan"
-    folder = tiny.write_text_to_lora(place / config, "mistral", "tiny-org/gte-tiny")
-    stored = torch.load(folder / "hypermod.pt", weights_only=True)
-    stored["mlp3.4.bias"][:] = torch.nan
-    torch.save(stored, folder / "hypermod.pt")
-    done = command.t2l("make", TASK, "-o", "x", "--checkpoint", config)
-    assert done.code == 1
-    assert f"error: {config}/hypermod.pt: NaN or infinite values in mlp3.4.bias" in done.err
-    assert not Path("x").exists()
-
-
 @pytest.mark.usefixtures("place")
 def test_the_card_says_which_prompt_the_network_for_llama_was_trained_on() -> None:
     network = TaskCompiler(TaskCompileOptions("by-gte", offline=True)).network

@@ -45,14 +45,16 @@ def test_a_word_that_is_a_name_stays_what_else_it_is() -> None:
     assert name_documents([made]) == {"http://host//a": "http://host//a"}
 
 
-def test_what_was_put_in_is_not_replaced_again() -> None:
-    names = {"a/b/c.txt": "b/c.txt", "b/c.txt": "c.txt"}
-    assert redact("a/b/c.txt and b/c.txt", names) == "b/c.txt and c.txt"
-
-
-def test_the_longest_name_is_replaced_first() -> None:
-    names = {"/a": "a", "/a/b.txt": "b.txt"}
-    assert redact("/a/b.txt: no text; --base /a", names) == "b.txt: no text; --base a"
+@pytest.mark.parametrize(
+    ("names", "text", "shown"),
+    [
+        # What was put in is not replaced again, and the longest name goes first.
+        ({"a/b/c.txt": "b/c.txt", "b/c.txt": "c.txt"}, "a/b/c.txt, b/c.txt", "b/c.txt, c.txt"),
+        ({"/a": "a", "/a/b.txt": "b.txt"}, "/a/b.txt: none; --base /a", "b.txt: none; --base a"),
+    ],
+)
+def test_names_are_replaced_once(names: dict[str, str], text: str, shown: str) -> None:
+    assert redact(text, names) == shown
 
 
 def test_every_text_of_a_provenance_is_looked_at() -> None:

@@ -47,14 +47,18 @@ def warn(**documents: tuple[int, int]) -> list[str]:
 # ---- who gets how many --------------------------------------------------------------------------
 
 
-def test_while_they_fit_every_document_has_what_it_would_have_alone() -> None:
-    assert share([200], [40], [20]) == [[120], [40], [20]]
-
-
-def test_what_the_network_still_remembers_is_shared_by_length() -> None:
-    assert share([240], [240, 240]) == [[80], [80, 80]]
-    # All seats are used, though the sum of the lengths alone would be given fewer.
-    assert share(*[[60]] * 5) == [[48]] * 5
+@pytest.mark.parametrize(
+    ("lengths", "shares"),
+    [
+        ([[200], [40], [20]], [[120], [40], [20]]),  # while they fit: as alone
+        ([[240], [240, 240]], [[80], [80, 80]]),  # what the network still remembers, by length
+        # All seats are used, though the sum of the lengths alone would be given fewer.
+        ([[60]] * 5, [[48]] * 5),
+    ],
+)
+def test_seats_are_shared_by_length(lengths: list[list[int]], shares: list[list[int]]) -> None:
+    assert share(*lengths) == shares
+    assert [sum(one) for one in share([240] * 4, [240] * 4, [240] * 9)] == [80, 80, 80]
 
 
 def test_a_long_document_does_not_take_the_seats_of_a_short_one() -> None:
@@ -73,10 +77,6 @@ def test_a_manual_with_parts_gives_its_seats_to_its_first_pages() -> None:
     assert (manual, page) == ([120, *[0] * 19], [120])
     # What the network remembers at fewer seats than tokens keeps them all along.
     assert share_seats([[200, 200]], CONFIG, options, keeps_parts=True) == [[100, 100]]
-
-
-def test_documents_that_all_have_too_much_share_evenly() -> None:
-    assert [sum(one) for one in share([240] * 4, [240] * 4, [240] * 9)] == [80, 80, 80]
 
 
 def test_max_rank_bounds_all_of_them_together() -> None:

@@ -81,6 +81,8 @@ SILENT = (
     "文中未提及价格。",
     "抱歉，我不知道。",
     "没有相关信息。",
+    "Sorry.",
+    "I'm sorry, but",
     "",
     " \n",
     ".",
@@ -154,8 +156,3 @@ def test_the_sentence_of_training_and_refusals_are_silence(answer: str) -> None:
 @pytest.mark.parametrize("answer", ANSWERS)
 def test_answers_are_none_though_they_have_words_of_refusals(answer: str) -> None:
     assert not is_silence(answer)
-
-
-def test_a_bare_apology_says_nothing() -> None:
-    assert is_silence("Sorry.")
-    assert is_silence("I'm sorry, but")

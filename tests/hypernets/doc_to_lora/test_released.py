@@ -153,12 +153,6 @@ def test_unusable_configurations_are_refused(tmp_path, changes, message, hint):
 # ---- the tensors --------------------------------------------------------------------------------
 
 
-def test_plain_state_dict_is_refused(tmp_path):
-    path = tmp_path / "pytorch_model.bin"
-    torch.save({"w": torch.ones(2)}, path)
-    assert refusal(path) == ("has no hypernet_config", OTHER)
-
-
 def test_missing_unexpected_and_misshapen_tensors_are_reported(tmp_path):
     tensors = make_tensors(make_config())
     tensors["extra"] = tensors.pop("bias_A.down_proj")
@@ -168,14 +162,6 @@ def test_missing_unexpected_and_misshapen_tensors_are_reported(tmp_path):
         "shape head.weight is (3, 6, 5), expected (3, 6, 20)"
     )
     assert refusal(write(tmp_path, tensors=tensors)) == (message, MISFIT)
-
-
-def test_configuration_of_another_size_is_refused(tmp_path):
-    message, _ = refusal(write(tmp_path, n_latent_queries=5))
-    assert message == (
-        "tensors do not fit the configuration: "
-        "shape aggregator.perceiver.encoder.latents_q is (4, 6), expected (5, 6)"
-    )
 
 
 def test_two_tensors_of_one_name_and_integers_are_refused(tmp_path):

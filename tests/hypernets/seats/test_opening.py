@@ -10,7 +10,6 @@ from d2l.hypernets.seats.opening import chat_template, opening_text
 from tests import tiny
 
 CONFIG = tiny.make_seats_config()
-HEAD = "<|im_start|>system\nYou are kind"
 WORDS = " pump valve filter pressure harbor lantern copper meadow"
 FREE = CONFIG.min_seats  # seats on the head's own tokens
 
@@ -29,14 +28,6 @@ def say(role: str, content: str) -> dict[str, str]:
 
 
 # ---- the opening's text -------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("n_words", "text"),
-    [(0, HEAD), (1, HEAD + " pump"), (3, HEAD + " pump valve filter"), (8, HEAD + WORDS)],
-)
-def test_opening_is_the_head_and_one_word_for_each_further_seat(n_words: int, text: str) -> None:
-    assert opening_text(CONFIG, FREE + n_words) == text
 
 
 @pytest.mark.parametrize("n_seats", range(FREE, CONFIG.max_seats + 1))
@@ -64,12 +55,6 @@ def test_a_head_that_is_no_chatml_system_turn_is_refused() -> None:
 # ---- the chat template --------------------------------------------------------------------------
 
 
-def test_one_question_follows_the_opening() -> None:
-    assert render([say("user", "How?")], FREE + 2) == (
-        f"{HEAD} pump valve<|im_end|>\n<|im_start|>user\nHow?<|im_end|>\n<|im_start|>assistant\n"
-    )
-
-
 def test_with_the_free_seats_only_the_prompt_is_the_bases_own() -> None:
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=tiny.load_tokenizer())
     tokenizer.chat_template = tiny.CHAT_TEMPLATE
@@ -78,29 +63,11 @@ def test_with_the_free_seats_only_the_prompt_is_the_bases_own() -> None:
     assert render(turns, FREE) == own
 
 
-def test_a_system_message_follows_the_opening_inside_its_turn() -> None:
-    turns = [say("system", "Be brief."), say("user", "How?")]
-    assert render(turns, FREE + 1) == (
-        f"{HEAD} pump\nBe brief.<|im_end|>\n"
-        "<|im_start|>user\nHow?<|im_end|>\n<|im_start|>assistant\n"
-    )
-
-
 @pytest.mark.parametrize("system", ["", "You are kind pump"])
 def test_an_empty_system_message_or_the_openings_own_adds_nothing(system: str) -> None:
     question = say("user", "How?")
     with_system = render([say("system", system), question], FREE + 1)
     assert with_system == render([question], FREE + 1)
-
-
-def test_several_turns_keep_their_order_and_the_answer_is_asked_for_only_if_wanted() -> None:
-    turns = [say("user", "A"), say("assistant", "B"), say("user", "C"), say("assistant", "D")]
-    told = (
-        f"{HEAD}<|im_end|>\n<|im_start|>user\nA<|im_end|>\n<|im_start|>assistant\nB<|im_end|>\n"
-        "<|im_start|>user\nC<|im_end|>\n<|im_start|>assistant\nD<|im_end|>\n"
-    )
-    assert render(turns, FREE, ask=False) == told
-    assert render(turns, FREE) == told + "<|im_start|>assistant\n"
 
 
 def test_white_space_and_braces_of_a_message_stay_as_they_are() -> None:
