@@ -67,7 +67,7 @@ def test_a_manifest_has_inputs_folders_and_options(tmp_path: Path) -> None:
         ({"id": "x", "input": "a", "options": {"scalé": 1}}, "is no option"),
         ({"id": "x", "input": "a", "options": {"max_rank": True}}, "of the wrong type"),
         ({"id": "x", "input": "a", "options": {"max_rank": 0}}, "of the wrong type"),
-        ({"id": "x", "input": "a", "options": {"merge": None}}, "of the wrong type"),
+        ({"id": "x", "input": "a", "options": {"scale": None}}, "of the wrong type"),
         ({"id": "good", "input": "b"}, "the id 'good' stands there twice"),
         ({"id": "x", "input": "b", "out": "GOOD.lora"}, "is where 'good' goes, too"),
     ],
