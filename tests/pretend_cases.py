@@ -15,14 +15,13 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_leaves
 
-from d2l.adapters.merge_methods import concat
+from d2l.adapters.merge_methods import METHODS
 from d2l.adapters.peft_folder import read_adapter
 from d2l.adapters.weights import LoraFactors, LoraWeights
 from d2l.api.compiler import Compiler, TaskCompiler
 from d2l.bases import devices
 from d2l.bases.activations import ActivationEncoder
 from d2l.errors import D2LError
-from d2l.hypernets.doc_to_lora import network as doc_to_lora
 from d2l.hypernets.doc_to_lora.network import DocToLora
 from d2l.hypernets.options import CompileOptions, MergeOptions, TaskCompileOptions
 from d2l.hypernets.seats.config import SeatsConfig
@@ -212,14 +211,14 @@ def copy_late(factors: Any) -> Any:
     return {n: [f.to("cpu", non_blocking=True) for f in pair] for n, pair in factors.items()}
 
 
-NAME_FACTORS = DocToLora._name_factors
+CONCAT, NAME_FACTORS = METHODS["concat"], DocToLora._name_factors
 BUGS: dict[str, tuple[object, str, Any]] = {
     "token ids stay on the CPU": (ActivationEncoder, "_run", read_ids_of_the_cpu),
     "the learned bias stays on the device": (
-        doc_to_lora, "concat", lambda chunks, bias: concat(chunks, to_device(bias))
+        METHODS, "concat", lambda chunks, bias: CONCAT(chunks, to_device(bias))
     ),
     "factors of the chunks stay on the device": (
-        doc_to_lora, "concat", lambda chunks, bias: concat(list(map(to_device, chunks)), bias)
+        METHODS, "concat", lambda chunks, bias: CONCAT(list(map(to_device, chunks)), bias)
     ),
     "a tensor of the device is read by NumPy": (
         DocToLora, "project", lambda _, latents: latents.numpy()
@@ -237,6 +236,6 @@ if IS_REAL:  # a copy may have come by chance
 @pytest.mark.parametrize("bug", BUGS)
 def test_a_planted_bug_fails(bug: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     owner, name, planted = BUGS[bug]
-    monkeypatch.setattr(owner, name, planted)
+    (monkeypatch.setitem if owner is METHODS else monkeypatch.setattr)(owner, name, planted)
     with pytest.raises((RuntimeError, TypeError, D2LError), match=f"{NAME}|not finite"):
         compile_tiny(tmp_path, "llama", device=NAME)

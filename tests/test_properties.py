@@ -7,7 +7,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from d2l.adapters.merge_methods import concat, scaled
+from d2l.adapters.merge_methods import average, concat, scaled
 from d2l.adapters.provenance import ChunkRecord
 from d2l.adapters.selectors import select
 from d2l.adapters.weights import LoraFactors, LoraWeights
@@ -81,6 +81,7 @@ def test_merging_is_linear_and_does_not_know_the_order(
 ) -> None:
     whole = sum(map(delta, parts), torch.zeros(SHAPE, dtype=torch.float64))
     assert torch.equal(delta(concat(parts)), whole)
+    torch.testing.assert_close(delta(average(parts)), whole / len(parts))
     mixed = list(parts)
     chance.shuffle(mixed)
     assert torch.equal(delta(concat(mixed)), whole)

@@ -1,10 +1,11 @@
 """Merge the LoRA weights of many chunks into one adapter, and lower an adapter's rank.
 
-LoraWeights in, LoraWeights out. `shared` is the LoRA that a network adds to every adapter once.
+LoraWeights in, LoraWeights out. `METHODS` at the foot lists the ways to merge; `shared` is the LoRA
+that a network adds to every adapter once.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, Generic, TypeVar
@@ -32,6 +33,7 @@ class Counted(Generic[Item]):
 
 
 Parts = Sequence[LoraWeights] | Counted[LoraWeights]
+Method = Callable[[Parts, LoraWeights | None], LoraWeights]
 
 
 def concat(parts: Parts, shared: LoraWeights | None = None) -> LoraWeights:
@@ -66,6 +68,14 @@ def concat(parts: Parts, shared: LoraWeights | None = None) -> LoraWeights:
         raise MergeError("there is nothing to merge", hint="give at least one part")
     whole = {name: LoraFactors(f.a[:start], f.b[:, :start]) for name, f in whole.items()}
     return replace(first, scale=scale, factors=whole)
+
+
+def average(parts: Parts, shared: LoraWeights | None = None) -> LoraWeights:
+    """Stack parts so that the result's delta is the mean of theirs; `shared` counts in full.
+
+    The rank is that of `concat`: a mean of products has the sum of their ranks.
+    """
+    return concat(scaled_parts(parts, 1 / max(len(parts), 1)), shared)
 
 
 def scaled_parts(parts: Sequence[Any] | Counted[Any], factor: float) -> Parts:
@@ -147,3 +157,6 @@ def _check_alike(first: LoraWeights, part: LoraWeights) -> None:
             raise MergeError(
                 f"parts differ in size at {name}: {other} and {size} (d_out, d_in)", hint=hint
             )
+
+
+METHODS: Mapping[str, Method] = {"concat": concat, "average": average}

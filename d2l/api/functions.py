@@ -57,6 +57,7 @@ def plan_merge(
     adapters: Sequence[AdapterLike],
     *,
     weights: Sequence[float] | None = None,
+    method: str = "concat",
     max_rank: int | None = None,
     checkpoint: str | None = None,
     local_files_only: bool = False,
@@ -72,6 +73,7 @@ def plan_merge(
     return prepare(
         [find_content(adapter) for adapter in adapters],
         shares=weights,
+        method=method,
         max_rank=max_rank,
         checkpoint=checkpoint,
         offline=local_files_only,
@@ -83,14 +85,16 @@ def merge(
     adapters: "Sequence[AdapterLike] | MergePlan",
     *,
     weights: Sequence[float] | None = None,
+    method: str = "concat",
     max_rank: int | None = None,
     **options: Any,
 ) -> "Adapter":
     """Merge adapters of one base into a new one, in memory; or do what `plan_merge` planned.
 
     adapters: in memory, or folders, or names on the hub. weights: a factor for each delta, in their
-    order; default: 1. max_rank: the sum is cut to the nearest delta of that rank. Further keywords:
-    fields of `ChangeOptions`.
+    order; default: 1. method: "concat", the weighted sum, or "average", with weights that sum to 1.
+    max_rank: the sum is cut to the nearest delta of that rank. Further keywords: fields of
+    `ChangeOptions`.
 
     Adapters with seats are not added up, since they claim the same tokens. Their memories are
     joined and seated again, as if the documents had been compiled together. If the opening has too
@@ -107,6 +111,7 @@ def merge(
         adapters = plan_merge(
             adapters,
             weights=weights,
+            method=method,
             max_rank=max_rank,
             checkpoint=wanted.checkpoint,
             local_files_only=wanted.offline,

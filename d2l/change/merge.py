@@ -46,7 +46,7 @@ def run(plan: MergePlan, options: ChangeOptions) -> AdapterContent:
         parts = None  # they are these ranks, or memories for one kind of prompt alone
     change = Change(
         verb="merge",
-        values={"weights": list(plan.shares), "max_rank": plan.max_rank},
+        values={"method": plan.method, "weights": list(plan.shares), "max_rank": plan.max_rank},
         title=f"{len(portions)} adapters, merged into one",
         made=Changed(weights, chunks, None if rest else memory, seats),
         warnings=plan.warnings,

@@ -27,6 +27,9 @@ from d2l.hypernets.seats.sharing import (
 if TYPE_CHECKING:
     from d2l.adapters.peft_folder import AdapterContent
 
+#: Keys of `merge_methods.METHODS`, which needs torch; a test compares them.
+METHODS = ("concat", "average")
+
 
 @dataclass(frozen=True)
 class MergePlan:
@@ -39,6 +42,7 @@ class MergePlan:
 
     parents: tuple[AnyParent, ...]
     shares: tuple[float, ...]
+    method: str
     max_rank: int | None
     rank: int
     before: tuple[int, ...]
@@ -52,13 +56,15 @@ def prepare(
     adapters: "Sequence[AdapterContent | Path]",
     *,
     shares: Sequence[float] | None = None,
+    method: str = "concat",
     max_rank: int | None = None,
     checkpoint: str | None = None,
     offline: bool = False,
 ) -> MergePlan:
     """Plan the merging of adapters of one base, in memory or in folders; raises D2LError.
 
-    The delta is Σ share · delta, exact in fp32; `max_rank` cuts it to the nearest of that rank.
+    "concat": the delta is Σ share · delta, "average": the same with shares that sum to 1. Exact in
+    fp32; `max_rank` cuts the sum to the nearest delta of that rank.
 
     While all seats fit into one opening, each adapter keeps its own. Otherwise they get fewer, as
     documents that are compiled together: in proportion, or, if that would leave more tokens a seat
@@ -66,10 +72,12 @@ def prepare(
     """
     if not adapters:
         raise MergeError("there is nothing to merge", hint="name at least one adapter")
+    if method not in METHODS:
+        raise MergeError(f"cannot merge by {method!r}", hint=f"choose from {', '.join(METHODS)}")
     if max_rank is not None and max_rank < 1:
         raise OptionError(f"the rank is bounded by {max_rank}, expected 1 or more")
     parents = tuple(map(read_parent, adapters))
-    checked = _check_shares(parents, shares)
+    checked = _check_shares(parents, shares, method)
     before = tuple(parent.count_seats() for parent in parents)
     after, heads, warnings = before, 0, list[str]()
     seated, rest = sort_parents(parents)
@@ -95,7 +103,7 @@ def prepare(
     rank = rank if max_rank is None else min(rank, max_rank)
     warnings += _warn(parents)
     return MergePlan(
-        parents, tuple(checked), max_rank, rank, before, after, heads, tuple(warnings),
+        parents, tuple(checked), method, max_rank, rank, before, after, heads, tuple(warnings),
         checkpoint,
     )  # fmt: skip
 
@@ -114,7 +122,9 @@ def _read_config(parent: Parent, checkpoint: str | None, offline: bool) -> Seate
     return read_seated(path / "config.json")
 
 
-def _check_shares(parents: Sequence[Parent], shares: Sequence[float] | None) -> list[float]:
+def _check_shares(
+    parents: Sequence[Parent], shares: Sequence[float] | None, method: str
+) -> list[float]:
     given = list(shares) if shares is not None else [1.0] * len(parents)
     if len(given) != len(parents):
         raise MergeError(
@@ -123,6 +133,11 @@ def _check_shares(parents: Sequence[Parent], shares: Sequence[float] | None) -> 
         )
     if any(not math.isfinite(share) for share in given):
         raise MergeError("a weight is not a finite number")
+    if method == "average":
+        total = sum(given)
+        if total == 0:
+            raise MergeError("weights that sum to 0 have no average")
+        return [share / total for share in given]
     return given
 
 

@@ -177,6 +177,7 @@ def _common(plan: "CompilePlan") -> dict[str, Any]:
             }
             for chunk in plan.chunks
         ],
+        "merge": plan.options.merge,
         "rank": plan.file_rank,
         "rank_before_max_rank": plan.cut.full_rank if plan.is_compressed else plan.file_rank,
         "adapter_bytes": plan.adapter_bytes,

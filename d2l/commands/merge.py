@@ -18,6 +18,7 @@ from d2l.commands.options import (
     Out,
     adapter_argument,
 )
+from d2l.hypernets.options import Merge
 
 if TYPE_CHECKING:
     from d2l.change.merge_plan import MergePlan
@@ -30,6 +31,9 @@ def merge(
         list[float] | None,
         typer.Option(help="Strength of each adapter, in their order; repeatable; default: 1."),
     ] = None,
+    method: Annotated[
+        Merge, typer.Option(help="concat: the weighted sum; average: weights that sum to 1.")
+    ] = "concat",
     max_rank: Annotated[
         int | None, typer.Option(min=1, help="Highest rank: smaller files recall less.")
     ] = None,
@@ -48,6 +52,7 @@ def merge(
     plan = d2l.plan_merge(
         adapters,
         weights=weight or None,
+        method=method,
         max_rank=max_rank,
         checkpoint=checkpoint,
         local_files_only=offline,
@@ -85,6 +90,7 @@ def _describe_plan(plan: "MergePlan") -> dict[str, Any]:
     return {
         "adapters": [parent.name for parent in plan.parents],
         "weights": list(plan.shares),
+        "method": plan.method,
         "rank": plan.rank,
         "seats": list(plan.after),
         "seats_before": list(plan.before),
@@ -102,7 +108,7 @@ def _show_plan(plan: "MergePlan") -> str:
     ]
     n_seats = sum(plan.after)
     rank = f"{plan.rank} ({n_seats} seats)" if plan.rank < n_seats else str(plan.rank)
-    return "\n".join([*rows, f"rank        {rank}"])
+    return "\n".join([*rows, f"method      {plan.method}", f"rank        {rank}"])
 
 
 def _describe_seats(before: int, after: int) -> str:

@@ -76,7 +76,7 @@ def _describe_documents(plan: CompilePlan) -> _Text:
         "about it without the text in its prompt. `d2l.json` says exactly what went in.",
         ("documents", ", ".join(map(quote, names))),
         ("tokens", plan.describe_tokens()),
-        ("merge", "concat, then SVD" if plan.is_compressed else "concat"),
+        ("merge", f"{plan.options.merge}, then SVD" if plan.is_compressed else plan.options.merge),
         "Ask something that the document answers.",
         f"{limits}"
         "- Answers can be wrong with confidence: check what matters against the document.\n"

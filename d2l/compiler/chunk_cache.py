@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from d2l.adapters import module_names
-from d2l.adapters.merge_methods import concat, scaled_parts
+from d2l.adapters.merge_methods import METHODS, scaled_parts
 from d2l.adapters.peft_folder import pick_torch_dtype
 from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
 from d2l.bases import devices
@@ -161,7 +161,7 @@ def _join(plan: CompilePlan, chunks: Sequence[Entry], learned: object) -> Assemb
     shares, merge = [e.share for e in chunks if e.share is not None], plan.options.merging
     if len(shares) < len(chunks):
         return None
-    return Assembled(concat(scaled_parts(shares, merge.scale), learned.weights))
+    return Assembled(METHODS[merge.method](scaled_parts(shares, merge.scale), learned.weights))
 
 
 def _describe_chunk(run: Mapping[str, str], chunk: Chunk, rank: int) -> str:
@@ -213,6 +213,7 @@ def _describe_whole(plan: CompilePlan, keys: Sequence[str]) -> str:
     return _to_json(
         {
             "parts": join_digests(list(map(_digest, keys))),
+            "merge": merge.method,
             "scale": repr(merge.scale),
             "bias_scale": repr(merge.bias_scale),
             "moments": "none" if moments is None else file_digest(moments),

@@ -130,9 +130,11 @@ class CompilePlan:
     @cached_property
     def ranks(self) -> Counter[str]:
         """Ranks, or seats, of each document, by its name."""
+        shared = self.network.averages_share and self.options.merge == "average"
         held = Counter[str]()
         for chunk in self.chunks:
-            held[chunk.document] += chunk.rank
+            before = held[chunk.document]
+            held[chunk.document] = max(before, chunk.rank) if shared else before + chunk.rank
         return held
 
     @property

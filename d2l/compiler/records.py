@@ -30,7 +30,7 @@ from d2l.hypernets.network import AnyNetwork
 from d2l.version import __version__
 
 #: Options of d2l.json.
-_OPTIONS = ["scale", "bias_scale", "max_rank", "chunk_tokens", "tokens_per_seat", "dtype"]
+_OPTIONS = ["merge", "scale", "bias_scale", "max_rank", "chunk_tokens", "tokens_per_seat", "dtype"]
 TOOL = Tool(name="d2l", version=__version__)
 
 
@@ -43,7 +43,7 @@ def describe_compile(
     with documents and dropped again.
     """
     given = dict[str, Any]()
-    options = {"merge": "concat"} | {name: getattr(plan.options, name) for name in _OPTIONS}
+    options = {name: getattr(plan.options, name) for name in _OPTIONS}
     options["base_dtype"] = plan.base_dtype
     if isinstance(plan, TaskPlan):
         given["description"] = plan.description
@@ -119,7 +119,10 @@ def _describe_chunks(plan: CompilePlan, ranks: Sequence[Span | None]) -> tuple[C
 
 
 def rank_slices(plan: CompilePlan) -> list[tuple[int, int]]:
-    """List [start, stop) of every chunk's ranks (or seats) before compression."""
+    """List [start, stop) of every chunk's ranks (or seats) before compression; averaged seats
+    belong to all chunks."""
+    if plan.network.averages_share and plan.options.merge == "average":
+        return [(0, plan.cut.full_rank)] * len(plan.chunks)
     spans, start = [], 0
     for chunk in plan.chunks:
         spans.append((start, start + chunk.rank))

@@ -111,6 +111,8 @@ class Network(ABC, Generic[Config]):
     reads_examples: ClassVar[bool] = False
     #: The network imposes values on the base: it reads with the weights that answer.
     imposes_on_base: ClassVar[bool] = False
+    #: Averaged chunks have all ranks in common.
+    averages_share: ClassVar[bool] = False
     #: The adapter folder holds its own tokenizer and chat template.
     own_tokenizer: ClassVar[bool] = False
     #: d2l.json lists the chunks with their ranks, so that they can be taken out again.

@@ -13,6 +13,7 @@ from d2l.errors import OptionError
 from d2l.hypernets.registry import DEFAULT, DEFAULT_VARIABLE, KV, TEXT_VARIABLE
 from d2l.spelling import list_choices, list_spellings, option, refuse_other_types, refuse_unknown
 
+Merge = Literal["concat", "average"]
 Chunking = Literal["usual", "stable"]
 Dtype = Literal["bf16", "fp16", "fp32"]
 Scaling = Literal["standard", "config"]
@@ -24,10 +25,11 @@ _MANY = ("batch",)  # commands that make many adapters
 class MergeOptions:
     """Options of joining chunks to one adapter; both strengths are linear in the delta.
 
-    `scale` multiplies the document's weights, `bias_scale` the learned bias that is the same for
-    every document, if the network has any.
+    `method`: "concat" or "average". `scale` multiplies the document's weights, `bias_scale` the
+    learned bias that is the same for every document, if the network has any.
     """
 
+    method: str = "concat"
     scale: float = 1.0
     bias_scale: float = 1.0
 
@@ -99,10 +101,11 @@ class NetworkOptions:
 class CompileOptions(NetworkOptions):
     """Options of a compilation of documents, with the defaults of the command line.
 
-    `chunking` and `dtype` take the choices of their types. `cache`: parts are
+    `merge`, `chunking` and `dtype` take the choices of their types. `cache`: parts are
     looked up and kept in the cache folder. Raises OptionError for values that no network can use.
     """
 
+    merge: Merge = option("concat", "How chunks become one adapter.", expert=True)
     max_rank: int | None = option(
         None, "Highest rank: smaller files recall less.", also=("batch",), minimum=1
     )
@@ -148,7 +151,7 @@ class CompileOptions(NetworkOptions):
     @property
     def merging(self) -> MergeOptions:
         """Options of joining chunks to one adapter."""
-        return MergeOptions(self.scale, self.bias_scale)
+        return MergeOptions(self.merge, self.scale, self.bias_scale)
 
     def record(self, names: Mapping[str, str]) -> dict[str, Any]:
         """Record the options that change a document's adapter, by name, as JSON values.
@@ -159,7 +162,7 @@ class CompileOptions(NetworkOptions):
         if not self.no_text:  # older locks lack this key
             del values["no_text"]
         name = names.get(self.checkpoint, self.checkpoint)
-        return {"checkpoint": name, "merge": "concat", **values}  # as in locks of all versions
+        return {"checkpoint": name, **values}
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from d2l.adapters.merge_methods import Counted, compress, concat, scaled
+from d2l.adapters.merge_methods import METHODS, Counted, average, compress, concat, scaled
 from d2l.adapters.weights import LoraFactors, LoraWeights
 from d2l.errors import MergeError, OptionError
 
@@ -34,13 +34,14 @@ def assert_delta(weights, wanted, **tolerance):
         torch.testing.assert_close(delta(weights, name), wanted(name), **tolerance)
 
 
-# ---- concat --------------------------------------------------------------------------------------
+# ---- every method -------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_one_part_is_itself(dtype):
+def test_one_part_is_itself(method, dtype):
     part = make(0, dtype=dtype)
-    merged = concat([part], None)
+    merged = method([part], None)
     assert (merged.base, merged.scale, merged.rank) == (part.base, part.scale, part.rank)
     assert list(merged.factors) == list(part.factors)
     for name, f in part.factors.items():
@@ -49,17 +50,19 @@ def test_one_part_is_itself(dtype):
         assert torch.equal(merged.factors[name].b, f.b)
 
 
-def test_parts_keep_their_order_and_are_not_changed():
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+def test_parts_keep_their_order_and_are_not_changed(method):
     parts = [make(0), make(1)]
     before = [f.b.clone() for part in parts for f in part.factors.values()]
-    merged = concat(parts, make(2))
+    merged = method(parts, make(2))
     for name, f in merged.factors.items():
         assert torch.equal(f.a, torch.cat([p.factors[name].a for p in [*parts, make(2)]]))
     after = [f.b for part in parts for f in part.factors.values()]
     assert all(torch.equal(x, y) for x, y in zip(before, after, strict=True))
 
 
-def test_parts_that_do_not_match_are_refused():
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+def test_parts_that_do_not_match_are_refused(method):
     part = make(0)
     fewer = dict(list(SHAPES.items())[:1])
     wider = {name: (d_in, d_out + 1) for name, (d_in, d_out) in SHAPES.items()}
@@ -73,31 +76,37 @@ def test_parts_that_do_not_match_are_refused():
     ]
     for parts, message in cases:
         with pytest.raises(MergeError) as raised:
-            concat(parts, None)
+            method(parts, None)
         assert raised.value.message.startswith(message)
         assert raised.value.hint == HINT
 
 
-def test_nothing_is_refused_and_the_shared_part_alone_is_itself():
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+def test_nothing_is_refused_and_the_shared_part_alone_is_itself(method):
     with pytest.raises(MergeError, match="there is nothing to merge"):
-        concat([], None)
+        method([], None)
     shared = make(0)
-    assert_delta(concat([], shared), lambda name: delta(shared, name))
+    assert_delta(method([], shared), lambda name: delta(shared, name))
 
 
-def test_delta_is_the_sum_of_the_parts_and_the_shared_one():
+# ---- concat, average, scaled --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("method", "share"), [(concat, 1), (average, 1 / 3)])
+def test_delta_is_that_of_the_parts_by_their_share_and_of_the_shared_one(method, share):
     parts, shared = [make(0), make(1, rank=1, scale=-0.5), make(2, scale=7.0)], make(3, scale=0.1)
-    merged = concat(parts, shared)
+    merged = method(parts, shared)
     assert merged.rank == 3 + 1 + 3 + 3
     assert_delta(
         merged,
-        lambda name: sum(delta(part, name) for part in parts) + delta(shared, name),
+        lambda name: share * sum(delta(part, name) for part in parts) + delta(shared, name),
         atol=1e-4,  # scales are folded in float32
         rtol=1e-5,
     )
 
 
-def test_of_parts_that_come_one_by_one_one_is_held():
+@pytest.mark.parametrize(("method", "share"), [(concat, 1), (average, 1 / 4)])
+def test_of_parts_that_come_one_by_one_one_is_held(method, share):
     given = []
 
     def give():
@@ -107,10 +116,10 @@ def test_of_parts_that_come_one_by_one_one_is_held():
             given.append(weakref.ref(part))
             yield part
 
-    merged = concat(Counted(give(), 4))
+    merged = method(Counted(give(), 4))
     assert_delta(
         merged,
-        lambda name: sum(delta(make(seed), name) for seed in range(4)),
+        lambda name: share * sum(delta(make(seed), name) for seed in range(4)),
         atol=1e-4,
         rtol=1e-5,
     )

@@ -186,7 +186,7 @@ def test_ranks_that_cannot_be_told_apart_are_refused_with_the_reason(tmp_path: P
 
 
 @pytest.mark.parametrize("kind", ["llama", "seats"])
-def test_averages_of_older_versions_are_refused(kind: str, tmp_path: Path) -> None:
+def test_averages_are_refused(kind: str, tmp_path: Path) -> None:
     done = compile_roomy(tmp_path, kind, *make_notes(0, 1))
     record = read_record(done.adapter)
     record["options"]["merge"] = "average"

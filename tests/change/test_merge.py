@@ -87,8 +87,18 @@ def compile_apart(root: Path, kind: str, *, dtype: str = "fp32") -> tuple[Compil
 # ---- LoRA ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("weights", "factors"), [(None, (1.0, 1.0)), ((0.3, -1.7), (0.3, -1.7))])
+@pytest.mark.parametrize(
+    ("method", "weights", "factors"),
+    [
+        ("concat", None, (1.0, 1.0)),
+        ("concat", (1.0, 0.5), (1.0, 0.5)),
+        ("concat", (0.3, -1.7), (0.3, -1.7)),
+        ("average", None, (0.5, 0.5)),
+        ("average", (3.0, 1.0), (0.75, 0.25)),
+    ],
+)
 def test_the_delta_is_the_weighted_sum_of_different_modules_and_ranks(
+    method: str,
     weights: tuple[float, float] | None,
     factors: tuple[float, float],
     tmp_path: Path,
@@ -100,7 +110,7 @@ def test_the_delta_is_the_weighted_sum_of_different_modules_and_ranks(
         base="b",
         config={"use_rslora": True, "lora_alpha": 5},
     )
-    done = merge([one, other], tmp_path / "both", shares=weights, options=OFFLINE)
+    done = merge([one, other], tmp_path / "both", shares=weights, method=method, options=OFFLINE)
     expected: dict[str, torch.Tensor] = {}
     for folder, factor in zip((one, other), factors, strict=True):
         for name, delta in dense(folder).items():
@@ -243,6 +253,7 @@ def test_seats_with_a_task_are_a_mixture_that_is_warned_of(tmp_path: Path) -> No
         (lambda _: {"max_rank": 3}, "seats need rank .* and cannot be cut to 3"),
         (lambda _: {"shares": (1.0,)}, "2 adapters and 1 weights"),
         (lambda _: {"shares": (1.0, float("inf"))}, "not a finite number"),
+        (lambda _: {"shares": (1.0, -1.0), "method": "average"}, "have no average"),
     ],
 )
 def test_what_cannot_be_done_to_seats_is_refused(

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from d2l.adapters.merge_methods import METHODS
+from d2l.change import merge_plan
 from d2l.change.merge_plan import prepare
 from d2l.errors import AdapterError, MergeError
 from tests.change.test_merge import compile_apart
@@ -85,6 +87,10 @@ def test_different_strengths_of_the_learned_part_are_refused_before_weights(
     change_record(folders[1], options=record["options"] | {"bias_scale": 0.5})
     with pytest.raises(MergeError, match="the learned part has different strengths"):
         prepare(folders, checkpoint=str(done.checkpoint), offline=True)
+
+
+def test_methods_are_those_that_there_are() -> None:
+    assert list(merge_plan.METHODS) == list(METHODS)
 
 
 def test_nothing_heavy_is_imported_for_it(tmp_path: Path) -> None:

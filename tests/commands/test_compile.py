@@ -91,6 +91,7 @@ def test_a_plans_values_are_json_and_agree_with_the_adapter_that_is_written(
             }
             for chunk in record["chunks"]
         ],
+        "merge": "concat",
         "rank": 6,
         "rank_before_max_rank": 6,
         "warnings": [],

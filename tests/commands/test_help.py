@@ -12,12 +12,14 @@ from typing import get_args
 import pytest
 
 from d2l import __version__
+from d2l.adapters.merge_methods import METHODS
 from d2l.adapters.peft_folder import DTYPES
 from d2l.commands import main as cli
 from d2l.commands.lazy import Groups, Row
 from d2l.documents.intake import Format
 from d2l.hypernets.options import CompileOptions
 from d2l.hypernets.registry import DEFAULT
+from d2l.hypernets.seats.network import JOINS
 from d2l.readers.formats import FORMATS
 from d2l.spelling import list_choices, list_spellings
 from tests.command import Command
@@ -25,6 +27,8 @@ from tests.processes import make_environment, run_python
 
 
 def test_choices_and_defaults_in_help_are_those_of_the_dictionaries() -> None:
+    assert list(list_choices(CompileOptions)["merge"]) == list(METHODS)
+    assert set(list_choices(CompileOptions)["merge"]) == set(JOINS)
     assert list(list_choices(CompileOptions)["dtype"]) == list(DTYPES)
     assert set(get_args(Format)) == set(FORMATS)
     assert list_spellings(CompileOptions)["checkpoint"].usual == DEFAULT

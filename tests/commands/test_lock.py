@@ -136,6 +136,7 @@ def test_locked_finds_each_drift_and_writes_nothing(
     ("words", "said"),
     [
         (("--scale", "0.5"), "option scale 1.0 → 0.5"),
+        (("--merge", "average"), "option merge concat → average"),
         (("--dtype", "fp32"), "option dtype bf16 → fp32"),
         (("--tokens-per-seat", "2"), "option tokens_per_seat None → 2"),
         (("--chunking", "stable"), "option chunking usual → stable"),

@@ -104,7 +104,7 @@ SEE = "see `d2l compile --help`"
     ("words", "message", "hint"),
     [
         (("merge", "."), "missing option '-o' / '--out'", "see `d2l merge --help`"),
-        ((*COMPILE, "--dtype", "int4"), "'int4' is not one of 'bf16', 'fp16', 'fp32'", SEE),
+        ((*COMPILE, "--merge", "svd"), "'svd' is not one of 'concat', 'average'", SEE),
         ((*COMPILE, "--max-rank", "0"), "invalid value for '--max-rank': ", SEE),
         ((*COMPILE, "--scale", "much"), "invalid value for '--scale': ", SEE),
         ((*COMPILE, "--forse"), "no such option: --forse", "did you mean --force?"),
@@ -175,7 +175,7 @@ def test_dry_run_loads_no_weights_and_promises_what_is_written(
     assert not (place / "notes.lora").exists()
     assert promised["adapter_bytes"] == len(tensors) - header
     assert promised["estimated_seconds"] is None
-    same = ("rank", "n_tokens", "n_chunks", "chunks", "inputs", "base", "warnings")
+    same = ("rank", "n_tokens", "n_chunks", "chunks", "inputs", "base", "merge", "warnings")
     assert {name: promised[name] for name in same} == {name: done[name] for name in same}
 
 

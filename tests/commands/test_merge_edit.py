@@ -58,6 +58,7 @@ def test_dry_runs_tell_what_would_be_and_write_nothing(place: Path, command: Com
     assert planned.out.splitlines() == [
         f"adapter     a.lora (rank {ranks[0]}, seats, strength 1)",
         f"adapter     b.lora (rank {ranks[1]}, seats, strength 0.5)",
+        "method      concat",
         f"rank        16 ({sum(ranks)} seats)",  # k_proj has 16 outputs
     ]
     assert not (place / "both.lora").exists()

@@ -276,12 +276,13 @@ def test_a_damaged_joined_adapter_is_made_anew_of_its_parts(
     assert compiler.look_up(plan).assembled is not None
 
 
-def test_another_strength_takes_no_joined_adapter(tmp_path: Path) -> None:
+@pytest.mark.parametrize("wish", [{"scale": 0.5}, {"merge": "average"}])
+def test_other_merge_options_take_no_joined_adapter(wish: dict[str, Any], tmp_path: Path) -> None:
     compiler = make_compiler(tmp_path)
     saved(compiler, plan_for(compiler), tmp_path)
-    plan = plan_for(compiler, scale=0.5)
+    plan = plan_for(compiler, **wish)
     assert compiler.look_up(plan).assembled is None
-    plain = saved(compiler, plan_for(compiler, cache=False, scale=0.5), tmp_path)
+    plain = saved(compiler, plan_for(compiler, cache=False, **wish), tmp_path)
     assert saved(compiler, plan, tmp_path) == plain
 
 

@@ -124,14 +124,16 @@ def test_every_family_gives_an_adapter_that_peft_computes_as_the_dense_delta(fam
     assert (got - alone).abs().max() > 1e-2 * alone.abs().max()  # the adapter does something
 
 
-def test_the_delta_is_the_sum_of_the_documents_deltas() -> None:
+def test_concat_is_the_sum_and_average_the_mean_of_the_documents_deltas() -> None:
     checkpoint = str(set_up("llama", use_bias=False))
     documents = [make_document(page, name=f"{n}.txt") for n, page in enumerate(PAGES)]
     adapters = [compile_to(f"{n}.lora", d, checkpoint=checkpoint) for n, d in enumerate(documents)]
     alone = [dense(read_adapter(done.adapter)) for done in adapters]
     summed = {name: sum(delta[name] for delta in alone) for name in alone[0]}
-    done = compile_to("all.lora", *documents, checkpoint=checkpoint)
-    assert largest_difference(dense(read_adapter(done.adapter)), summed) < 1e-6
+    mean = {name: delta / len(alone) for name, delta in summed.items()}
+    for method, expected in (("concat", summed), ("average", mean)):
+        done = compile_to(f"{method}.lora", *documents, checkpoint=checkpoint, merge=method)
+        assert largest_difference(dense(read_adapter(done.adapter)), expected) < 1e-6
 
 
 def test_max_rank_keeps_the_largest_part_and_reports_what_it_cut_off() -> None:

@@ -90,6 +90,7 @@ def test_options_and_skipped_are_recorded(tmp_path: Path, monkeypatch: pytest.Mo
         checkpoint=str(checkpoint),
         base=str(base),
         device="cpu",
+        merge="average",
         scale=0.5,
         bias_scale=2.0,
         chunk_tokens=40,
@@ -102,7 +103,7 @@ def test_options_and_skipped_are_recorded(tmp_path: Path, monkeypatch: pytest.Mo
     out = adapter.save_pretrained(tmp_path / "a.lora")
     record = json.loads((out / "d2l.json").read_text("utf-8"))
     assert record["options"] == {
-        "merge": "concat",
+        "merge": "average",
         "scale": 0.5,
         "bias_scale": 2.0,
         "max_rank": 4,
@@ -190,6 +191,11 @@ def test_ranks_of_several_documents_run_on(tmp_path: Path) -> None:
     rows = [(chunk["document"], chunk["ranks"]) for chunk in record["chunks"]]
     assert rows == [("a.txt", [0, 2]), ("a.txt", [2, 4]), ("b.txt", [4, 6]), ("b.txt", [6, 8])]
     assert record["bias_ranks"] == [8, 10]
+
+
+def test_averaged_seats_belong_to_all_chunks(tmp_path: Path) -> None:
+    record = read_record(compile_tiny(tmp_path, "seats", merge="average"))
+    assert [chunk["ranks"] for chunk in record["chunks"]] == [[0, record["rank"]]] * 4
 
 
 def test_a_chunk_without_a_seat_of_its_own_has_an_empty_slice(tmp_path: Path) -> None:

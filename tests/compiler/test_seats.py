@@ -85,6 +85,10 @@ def test_max_rank_bounds_all_of_them_together() -> None:
         share([200], [200], max_rank=5)
 
 
+def test_averaged_documents_all_have_the_same_seats() -> None:
+    assert share([200], [40], merge="average") == [[120], [120]]
+
+
 @pytest.mark.parametrize(
     ("wanted", "n_seats", "granted"),
     [

@@ -181,12 +181,13 @@ class DocToLoraNetwork(Network[DocToLoraConfig]):
     def _keeps_parts(self, n_chunks: int, options: CompileOptions, *, is_cut: bool) -> bool:
         """True if questions choose parts. A part is a chunk's ranks in the adapter, so merging must
         not mix ranks."""
-        if options.parts and is_cut:
+        mixed = options.merge != "concat" or is_cut
+        if options.parts and mixed:
             raise OptionError(
-                "parts are the ranks of each chunk, which --max-rank mixes",
+                "parts are the ranks of each chunk, which averaging and --max-rank mix",
                 hint="leave --parts out, or the other option",
             )
-        return not is_cut and (n_chunks > HELD_CHUNKS if options.parts is None else options.parts)
+        return not mixed and (n_chunks > HELD_CHUNKS if options.parts is None else options.parts)
 
     @property
     def chunk_lengths(self) -> tuple[int, ...]:

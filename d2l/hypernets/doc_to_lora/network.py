@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from d2l.adapters.merge_methods import Counted, compress, concat, scaled, scaled_parts
+from d2l.adapters.merge_methods import METHODS, Counted, compress, scaled, scaled_parts
 from d2l.adapters.weights import LoraFactors, LoraWeights
 from d2l.bases import devices
 from d2l.bases.activations import Activations
@@ -224,6 +224,10 @@ class DocToLora(nn.Module):
         self, written: Sequence[ChunkWeights] | Counted[ChunkWeights], options: MergeOptions
     ) -> Assembled:
         """Merge the chunks' weights and add the learned part once."""
+        method = METHODS.get(options.method)
+        if method is None:
+            known = ", ".join(METHODS)
+            raise OptionError(f"unknown merge method {options.method!r}", hint=f"choose {known}")
         if not self.config.use_bias and options.bias_scale != 1.0:
             raise OptionError(
                 "this network has no learned bias to scale", hint="leave the bias scale at 1"
@@ -232,7 +236,7 @@ class DocToLora(nn.Module):
         if self.config.use_bias:
             learned = {m: (self.bias_A[m], self.bias_B[m]) for m in self.config.target_modules}
             shared = scaled(self._name_factors(learned), options.bias_scale)
-        return Assembled(concat(scaled_parts(written, options.scale), shared))
+        return Assembled(method(scaled_parts(written, options.scale), shared))
 
     def _name_factors(self, generated: Mapping[str, tuple[Tensor, Tensor]]) -> LoraWeights:
         """Split A and B (layers, rank, d) by layer, in PEFT's orientation, on the CPU; raises

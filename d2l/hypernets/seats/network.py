@@ -6,7 +6,7 @@ position and corrects them. `seating` turns memories into LoRA.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -281,6 +281,11 @@ class Seats:
         """Join the memories, then seat them once. Adapters seated alone can't be added up:
         they claim the same seats.
         """
+        if options.method not in JOINS:
+            raise OptionError(
+                f"seats cannot be merged by {options.method!r}",
+                hint=f"choose one of {', '.join(sorted(JOINS))}",
+            )
         shared, statistics = self.shared, self.statistics
         assert statistics is not None  # `SeatsNetwork.load` measures them
         if not isinstance(shared, SharedLora) and options.bias_scale != 1.0:
@@ -291,7 +296,7 @@ class Seats:
         memories = [one for one in given if isinstance(one, Memory)]
         if len(memories) != len(given):
             raise MergeError("LoRA weights among memories: seats are merged before the seating")
-        memory = join_memories(memories)
+        memory = JOINS[options.method](memories)
         if shared is not None and options.bias_scale != 1.0:
             shared = shared.scaled(options.bias_scale)
         seated = seat_memory(
@@ -353,9 +358,27 @@ def join_memories(parts: Sequence[Memory]) -> Memory:
     return Memory(keys, values)
 
 
+def average_memories(parts: Sequence[Memory]) -> Memory:
+    """Average memories for the same seats: far less recall than `concat`."""
+    _check_sizes([tuple(part.keys.shape) for part in parts])
+    if not parts or not all(part.claims_seats for part in parts):
+        raise MergeError("averaging needs memories that all claim their seats")
+    return Memory(
+        torch.stack([part.keys for part in parts]).mean(0),
+        torch.stack([part.values for part in parts]).mean(0),
+    )
+
+
+#: Ways to merge memories before they are seated.
+JOINS: dict[str, Callable[[Sequence[Memory]], Memory]] = {
+    "average": average_memories,
+    "concat": join_memories,
+}
+
+
 def _check_sizes(sizes: Sequence[tuple[int, ...]]) -> None:
     if len(set(sizes)) > 1:
         raise MergeError(
             f"memories of different sizes: {sorted(set(sizes))}",
-            hint="merge only what one checkpoint wrote",
+            hint="merge only what one checkpoint wrote; for average, with equally many seats",
         )

@@ -79,6 +79,7 @@ class SeatedNetwork(Network[Config]):
 
     unit: ClassVar[str] = "seats"
     imposes_on_base: ClassVar[bool] = True
+    averages_share: ClassVar[bool] = True
     own_tokenizer: ClassVar[bool] = True
     reads_examples: ClassVar[bool] = True
 
@@ -141,7 +142,7 @@ class SeatedNetwork(Network[Config]):
                 chunks.append(chunk)
             chunks += self.cut_whole(document, len(chunks)) if keeps else ()
         ranks = [chunk.rank for chunk in chunks]  # --max-rank has bounded their sharing
-        rank = sum(ranks)
+        rank = max(ranks) if options.merge == "average" else sum(ranks)
         warnings = () if keeps else self._warn(chunks, n_tokens)
         return Cut(tuple(chunks), n_tokens, rank, rank, keeps, held, tuple(warnings))
 

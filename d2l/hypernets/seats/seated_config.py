@@ -203,6 +203,6 @@ class SeatedConfig:
         if not self.min_seats <= n_seats <= self.max_seats:
             raise MergeError(
                 f"{n_seats} seats, but openings have {self.min_seats} to {self.max_seats}",
-                hint="compile the documents together instead",
+                hint="compile the documents together instead, or merge with average",
             )
         return self.opening_head + self.opening_words[: n_seats - self.min_seats]

@@ -104,6 +104,9 @@ def share_seats(
     if options.tokens_per_seat is not None:
         config = set_density(config, options.tokens_per_seat)
     flat = [length for document in lengths for length in document]
+    if options.merge == "average":
+        each = count_seats(max(flat), config=config, max_seats=options.max_rank)
+        return [[each] * len(document) for document in lengths]
     most = min(options.max_rank or config.max_seats, config.max_seats)
     spread = split_stable if options.chunking == "stable" else split_seats
 

@@ -215,18 +215,25 @@ def test_generate_refuses_to_write_values_that_are_not_numbers():
 # ---- assemble -----------------------------------------------------------------------------------
 
 
-def test_assemble_adds_the_learned_part_once_and_in_full():
+@pytest.mark.parametrize(
+    ("options", "of_chunks", "of_learned"),
+    [
+        (MergeOptions(scale=-0.5, bias_scale=3.0), -0.5, 3.0),
+        (MergeOptions(method="average"), 0.5, 1.0),
+    ],
+)
+def test_assemble_adds_the_learned_part_once_and_in_full(options, of_chunks, of_learned):
     config = make_config()
     tensors = make_tensors(config)
     network = build(config, tensors, device="cpu")
     parts = [network.generate(Activations(make_hidden(config, seed=s)), 2) for s in (1, 2)]
-    merged = network.assemble(parts, MergeOptions(scale=-0.5, bias_scale=3.0)).weights
+    merged = network.assemble(parts, options).weights
     assert merged.rank == 6
     for layer in range(3):
         name = f"model.layers.{layer}.mlp.down_proj"
         learned = tensors["bias_B.down_proj"][layer].T @ tensors["bias_A.down_proj"][layer]
         chunks = sum(delta(part, name) for part in parts)
-        wanted = -0.5 * chunks + 3.0 * config.scale * learned
+        wanted = of_chunks * chunks + of_learned * config.scale * learned
         torch.testing.assert_close(delta(merged, name), wanted, atol=1e-4, rtol=1e-4)
 
 
@@ -240,8 +247,12 @@ def test_assemble_without_a_learned_part_is_the_chunks_alone():
     assert all(torch.equal(merged.factors[n].b, part.factors[n].b) for n in part.factors)
 
 
-def test_assemble_refuses_a_bias_that_is_not_there_and_memories():
+def test_assemble_refuses_unknown_methods_and_memories():
     network = make_network(make_config())
+    with pytest.raises(OptionError) as raised:
+        network.assemble([], MergeOptions(method="svd"))
+    assert raised.value.message == "unknown merge method 'svd'"
+    assert raised.value.hint == "choose concat, average"
     plain = make_network(make_config(use_bias=False))
     with pytest.raises(OptionError, match="this network has no learned bias to scale"):
         plain.assemble([], MergeOptions(bias_scale=0.5))

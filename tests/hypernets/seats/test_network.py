@@ -13,7 +13,14 @@ from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
 from d2l.bases.activations import ActivationEncoder, Activations
 from d2l.errors import BaseModelError, CheckpointError, MergeError, OptionError
 from d2l.hypernets.options import MergeOptions
-from d2l.hypernets.seats.network import SeatNetwork, Seats, build_network, join_memories, load_seats
+from d2l.hypernets.seats.network import (
+    SeatNetwork,
+    Seats,
+    average_memories,
+    build_network,
+    join_memories,
+    load_seats,
+)
 from tests.tiny_seats import (
     make_base,
     make_config,
@@ -233,9 +240,21 @@ def test_concat_keeps_order_and_averages_parts_without_seats_into_the_one_before
     assert torch.equal(parts[1].keys, make_memory(3, 2).keys)  # nothing is changed in place
 
 
+def test_average_is_the_plain_mean() -> None:
+    parts = [make_memory(4, seed) for seed in range(3)]
+    mean = average_memories(parts)
+    torch.testing.assert_close(
+        mean.keys, (parts[0].keys + parts[1].keys + parts[2].keys) / 3, rtol=1e-6, atol=1e-6
+    )
+
+
 def test_memories_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(MergeError, match="different sizes"):
+        average_memories([make_memory(4, 1), make_memory(5, 1)])
     with pytest.raises(MergeError, match="no memory that claims a seat"):
         join_memories([make_memory(1, 1, claims_seats=False)])
+    with pytest.raises(MergeError, match="all claim"):
+        average_memories([make_memory(1, 1, claims_seats=False)])
     other = Memory(torch.zeros(3, 4, 16), torch.zeros(3, 4, 16))
     with pytest.raises(MergeError, match="different sizes"):
         join_memories([make_memory(4, 1), other])
@@ -244,6 +263,7 @@ def test_memories_that_do_not_fit_are_refused() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (MergeOptions("svd"), "cannot be merged by 'svd'"),
         (MergeOptions(bias_scale=0.5), "no learned bias"),
         (MergeOptions(scale=float("inf")), "is inf, expected a finite number"),
     ],
@@ -267,3 +287,5 @@ def test_assembled_memory_is_what_was_joined() -> None:
     assert assembled.weights.rank == 7
     assert assembled.memory is not None
     assert torch.equal(assembled.memory.keys, torch.cat([p.keys for p in parts], dim=1))
+    averaged = make_seats().assemble([make_memory(4, 1)] * 2, MergeOptions("average"))
+    assert averaged.weights.rank == 4
