@@ -5,16 +5,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from d2l.commands import console
-from d2l.commands.options import taking
+from d2l.commands.options import Offline, taking
 
 if TYPE_CHECKING:
     from d2l.hypernets.options import NetworkOptions
 
 
-def list_checkpoints() -> None:
-    """List the networks that have a short name."""
-    rows = describe_aliases()
-    console.emit({"checkpoints": rows}, lambda: _show_aliases(rows))
+def list_checkpoints(
+    name: Annotated[
+        str | None, typer.Argument(help="Show this one: alias, folder, file or hub name.")
+    ] = None,
+    offline: Offline = False,
+) -> None:
+    """List the networks that have a short name, or show one."""
+    if name is None:
+        rows = describe_aliases()
+        console.emit({"checkpoints": rows}, lambda: _show_aliases(rows))
+    else:
+        values = describe_checkpoint(name, offline=offline)
+        console.emit(values, lambda: _show_checkpoint(values))
 
 
 @taking("d2l.hypernets.options:NetworkOptions")
@@ -52,6 +61,19 @@ def _show_aliases(rows: list[dict[str, Any]]) -> None:
     )
 
 
+def _show_checkpoint(values: dict[str, Any]) -> None:
+    """Print a checkpoint's facts; of a long list its length."""
+    keys = ("name", "path", "commit", "format", "network", "sha256")
+    rows = [(key, values[key]) for key in keys if values[key] is not None]
+    for key, value in values["config"].items():
+        if key == "network":
+            continue  # the kind, shown above
+        long = isinstance(value, list | tuple) and len(value) > 8
+        text = str(f"{len(value)} values" if long else value)
+        rows.append((key, text if len(text) <= 100 else f"{text[:97]}…"))
+    console.show_rows(rows)
+
+
 def describe_aliases() -> list[dict[str, Any]]:
     """Describe the checkpoints that have a short name; opens no socket."""
     from d2l.hypernets.networks import list_aliases
@@ -68,3 +90,26 @@ def describe_aliases() -> list[dict[str, Any]]:
         }
         for alias, path in list_aliases()
     ]
+
+
+def describe_checkpoint(name: str, *, offline: bool) -> dict[str, Any]:
+    """Describe a checkpoint's place and configuration; raises CheckpointError. Weights that are on
+    the hub stay there."""
+    from dataclasses import asdict
+
+    from d2l.files.hub import find_commit
+    from d2l.hypernets.networks import ask_checkpoint, find_checkpoint, find_format
+
+    missing = None if offline else ask_checkpoint(name)
+    files = find_checkpoint(name, offline=offline, weights=False)
+    _, entry = find_format(files.path)
+    config: Any = entry.read_config(files.path)
+    return {
+        "name": files.name,
+        "path": str(files.path) if missing is None else None,
+        "commit": find_commit(files.path) if missing is None else missing.commit,
+        "format": entry.name,
+        "network": config.kind,
+        "sha256": entry.digest(files.path) if missing is None else None,
+        "config": asdict(config),
+    }

@@ -69,7 +69,7 @@ COMMANDS: Groups = {
                 "qwen2.5-coder-1.5b", "bases:fetch_base"),
         )),
         Row("checkpoints", "List and check networks.", below=(
-            Row("ls", "List the networks that have a short name.", "",
+            Row("ls", "List the networks that have a short name, or show one.", "smollm2-135m",
                 "checkpoints:list_checkpoints"),
             Row("check", "Check access, disk and GPU memory for a network.",
                 "sakana/gemma-2-2b --device cuda", "checkpoints:check_checkpoint"),

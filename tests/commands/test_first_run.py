@@ -80,6 +80,8 @@ def test_a_plan_fetches_no_weights(hub: Hub, command: Command) -> None:
     assert 0 < hub.n_ranged < len(hub.files[WEIGHTS])
     row = f"needs       {NAME}         3.6 MB  commit {COMMIT[:12]}  access: yes"
     assert planned.err.splitlines()[0] == row
+    shown = json.loads(command("checkpoints", "ls", NAME, "--json").out)
+    assert (shown["path"], shown["sha256"], shown["commit"]) == (None, None, COMMIT)
 
 
 def test_of_a_text_network_the_embedder_is_asked_and_the_bases_config_fetched(
@@ -115,6 +117,7 @@ def test_all_is_fetched_once_and_then_nothing_is_asked(hub: Hub, command: Comman
     assert (made["rank"], made["adapter_bytes"]) == (planned["rank"], planned["adapter_bytes"])
     weights = {WEIGHTS, f"{BASE}:model-00001-of-00001.safetensors"}
     assert {name for name in hub.asked if not name.endswith((".json", ".yaml"))} == weights
+    assert json.loads(command("checkpoints", "ls", NAME, "--json").out)["commit"] == COMMIT
     hub.asked.clear()
     hub.broken = "drop"
     Path("note.txt").write_text("The valve is copper.")

@@ -1,4 +1,4 @@
-"""`inspect`: facts as values, and the picture in the terminal."""
+"""`inspect` and `checkpoints ls`: facts as values, and the picture in the terminal."""
 
 import json
 from pathlib import Path
@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from d2l.adapters.info import describe_adapter, read_info
+from d2l.commands.checkpoints import describe_checkpoint
 from tests import tiny
 from tests.command import Command
 from tests.compiled import compile_tiny, make_document
@@ -89,3 +90,14 @@ def test_mixtures_are_shown_without_what_they_do_not_know(tmp_path: Path, comman
     assert (shown.code, shown.err) == (0, "")
     assert "checkpoint merge\n" in shown.out
     assert "cut to 2, error at most" in shown.out
+
+
+def test_checkpoint_is_described_without_its_weights(tmp_path: Path, command: Command) -> None:
+    checkpoint = tiny.write_seats(tmp_path / "seats")
+    values = describe_checkpoint(str(checkpoint), offline=True)
+    assert (values["network"], values["format"]) == ("seats", "seats")
+    assert values["config"]["base"] == "tiny-org/llama-tiny"
+    lines = lines_of(command, "checkpoints", "ls", checkpoint)
+    names = [line.split()[0] for line in lines]
+    assert names[:5] == ["name", "path", "format", "network", "sha256"]
+    assert len(names) == len(set(names))

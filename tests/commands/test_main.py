@@ -302,13 +302,19 @@ def test_offline_opens_no_socket(command: Command, monkeypatch: pytest.MonkeyPat
     assert command(*COMPILE, "--offline").code == 0
     asked = command("ask", "notes.lora", "Where?", "--offline", "--json", "--max-tokens", 2)
     assert (asked.code, asked.err) == (0, "")
+    for name in ("sakana/gemma-2-2b", "org/repo"):
+        done = command("checkpoints", "ls", name, "--offline")
+        assert done.code == 1
+        assert "and the hub was not asked (--offline)" in done.err
     assert command("checkpoints", "ls").code == 0
 
 
-def test_checkpoints_are_listed(command: Command) -> None:
+def test_checkpoints_are_listed_and_shown(command: Command) -> None:
     rows = json.loads(command("checkpoints", "ls", "--json").out)["checkpoints"]
     assert [row["name"] for row in rows] == list(ALIASES)
     assert {row["source"] for row in rows if row["name"] == DEFAULT} == {"built in"}
+    shown = json.loads(command("checkpoints", "ls", "public", "--json").out)
+    assert (shown["network"], shown["config"]["base"]) == ("doc_to_lora", "tiny-org/llama-tiny")
     table = command("checkpoints", "ls").out.splitlines()
     assert len(table) == len(rows) + 2
     assert [DEFAULT, ALIASES[DEFAULT].base] in [line.split()[:2] for line in table]
