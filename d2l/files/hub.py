@@ -248,6 +248,13 @@ def open_remote(listing: Listing, path: str, error_type: type[D2LError]) -> Iter
             yield file
 
 
+def find_commit(path: Path) -> str | None:
+    """Find the commit of a file or folder in the cache of the hub's library; None elsewhere."""
+    parts = path.parts
+    at = parts.index("snapshots") + 1 if "snapshots" in parts else 0
+    return parts[at] if at and re.fullmatch("[0-9a-f]{40}", parts[at]) else None
+
+
 def fetch_file(repo: str, file: str, *, revision: str | None) -> Path:
     """Download (or find) one file of a model repository; raises BaseModelError.
 
