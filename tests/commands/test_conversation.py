@@ -90,7 +90,7 @@ def test_old_turns_are_forgotten_where_the_window_is_full(
     parts: bool, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = compile_tiny(tmp_path, "seats", parts=parts)
-    outcome = talk(command, done, monkeypatch, *["How often? " * 80] * 6)
+    outcome = talk(command, done, monkeypatch, *["How often? " * 30] * 6)
     assert outcome.code == 0
     assert "the first turns are left out" in outcome.err
 

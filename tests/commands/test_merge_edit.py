@@ -73,7 +73,13 @@ def test_dry_runs_tell_what_would_be_and_write_nothing(place: Path, command: Com
         "seats": ranks[0], "n_chunks": 1, "n_left_out": 1, "kept": ["a.txt: #0"],
         "left_out": ["b.txt: #1"], "warnings": [],
     }  # fmt: skip
-    assert not (place / "back.lora").exists()
+    words = ("export", "both.lora", "--to", "gguf", "-o", "both.gguf", "--offline", "--dry-run")
+    exported = command(*words)
+    assert (exported.code, exported.err) == (0, "")
+    assert exported.out.splitlines()[2] == "writes      both.gguf (a GGUF adapter, for llama.cpp)"
+    assert json.loads(command(*words, "--json").out)["rank"] == 16 < sum(ranks)
+    left = {path.name for path in place.iterdir()}
+    assert not left & {"back.lora", "both.gguf"}
     refused = command("edit", "a.lora", "--drop", "c.txt", "-o", "x", "--dry-run")
     assert (refused.code, refused.out) == (1, "")
 

@@ -54,7 +54,7 @@ def test_a_first_row_without_a_look_of_its_own_is_no_head(style: str | None) -> 
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("a.md", "```\nPin | Signal\n--- | ---\n15 | out\n```"),
+        ("a.txt", "Pin | Signal\n15 | out"),
         ("a.md", "a | b\n\nc --- | d"),
         ("a.csv", "one line of words\nanother"),
     ],
