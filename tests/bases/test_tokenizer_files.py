@@ -13,24 +13,9 @@ from d2l.bases.tokenizer_files import compact_tokenizer, read_compact
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.errors import BaseModelError
 from tests import tiny
+from tests.bases.hard_texts import HARD
 from tests.slow import slow_after
 
-#: Texts on which tokenizers are known to differ.
-HARD = (
-    "",
-    "It's John's, they'll've, we'd, I'm, 'tis; don't, DON'T, 's2's",
-    "in 1871, 14 days; 3.14159 and 1e-9; 0x7f; 2²; ½; Ⅻ; ٣٤٥; 一二三",
-    " \n 7  a  7\t7  \n\n  8 x\xa07 tail   ",
-    "a\r\nb\r\n\r\nc\rd line\u2028sep\u2029x\x85y\x0b\x0cz",
-    "a\x00b\x04 b\x06\x13\x14\x16 \x7f\x80\x9f \ufeffBOM",
-    "👩\u200d👩\u200d👧\u200d👦 family 🇩🇪🇫🇷 👍🏽 7 ❤️ a😀 😀",
-    "日本語の文章。「かぎ」を、開ける！ 中文文本，没有空格。第3章 한국어 𠀀𠀁",
-    "e\u0301 ẛ\u0323 A\u030a ﬁ Å नमस\u094dते ก็ ที\u0e48 مرحبا، ١٢٣ שלום № 7",
-    "<|im_start|>system\nYou are<|im_end|><|endoftext|><repo_name>x",
-    "𝔘𝔫𝔦 𝟙𝟚𝟛 a\U00011de01 \U0010ffff\uffff\U00050000",
-    *(piece * 3000 for piece in ("a", " ", "é", "7", "ab", "\n ", "-=")),
-    "def f(x):\n    return {'a': [1, 2]}  # …\n\tpass",
-)
 BASES = ("tiny", "HuggingFaceTB/SmolLM2-135M-Instruct", "Qwen/Qwen2.5-Coder-0.5B-Instruct")
 
 
@@ -68,7 +53,7 @@ def test_it_encodes_as_the_original_and_is_much_shorter(base: str, tmp_path: Pat
     settings = {"tokenizer_class": "PreTrainedTokenizerFast"}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
     loaded = transformers.AutoTokenizer.from_pretrained(tmp_path)
-    own = BaseTokenizer(tmp_path)
+    own = BaseTokenizer(tmp_path)  # takes merges apart itself, for its counterpart in tiktoken
     for text in HARD:
         ids = before.encode(text, add_special_tokens=False).ids
         assert loaded(text, add_special_tokens=False)["input_ids"] == ids, text
