@@ -35,7 +35,7 @@ def describe_config(config: type) -> object:
 
 #: File: version, digest, and what is digested. A seat network says 0 or 1 for itself (its config).
 FORMATS: dict[str, tuple[int, str, Callable[[], object]]] = {
-    "d2l.json": (3, "4939108861885090", read_schema),
+    "d2l.json": (3, "20e2d309210f7489", read_schema),
     "config.json of seats": (1, "01d1bdea21960f27", lambda: describe_config(SeatsConfig)),
     "config.json of kv": (1, "c0aa16fb66d84f57", lambda: describe_config(KvConfig)),
     "config.json of doc_to_lora": (1, "634373ab7b7dd4e9", lambda: describe_config(DocToLoraConfig)),

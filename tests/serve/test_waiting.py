@@ -110,7 +110,7 @@ def test_a_panic_of_tokenizers_is_a_failure_and_the_server_lives(
 
     with running(shelf) as server, server.client(timeout=20) as client:
         with monkeypatch.context() as patch:
-            patch.setattr("d2l.serve.engine.generate", fail)
+            patch.setattr("d2l.answer.torch_engine.decode", fail)
             with pytest.raises(openai.InternalServerError, match="RuntimeError"):
                 say(client, "pump", "?")
         assert say(client, "pump", QUESTIONS[0]) == shelf.load("pump").ask(QUESTIONS[0])
@@ -124,7 +124,7 @@ def test_the_cause_of_a_failure_stands_in_the_log(
         raise ZeroDivisionError("the cause")
 
     with running(shelf) as server:
-        monkeypatch.setattr("d2l.serve.engine.generate", fail)
+        monkeypatch.setattr("d2l.answer.torch_engine.decode", fail)
         monkeypatch.setattr(logging.getLogger("uvicorn"), "propagate", True)
         caplog.set_level(logging.INFO, "d2l")
         connection = start_long(server, stream=stream)

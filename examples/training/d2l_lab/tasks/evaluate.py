@@ -61,11 +61,8 @@ def eval_adapter(
 
 
 def _find_shots(adapter: Path, description: Any, examples: Path | None) -> list[Example]:
-    """Find the examples that an adapter read, in its d2l.json or in their file; raises TaskError
-    for another file."""
+    """Find the examples that an adapter read, in their file; raises TaskError for another file."""
     record = None if description is None else description.examples
-    if record is not None and record.texts is not None:
-        return [Example(source, (target,)) for source, target in record.texts]
     if examples is None:
         return []
     if record is None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command import Command
+from examples.training.tests.toy import Lab
 from tests.conftest import SMALL
 
 pytestmark = [
@@ -15,7 +15,7 @@ pytestmark = [
 ]
 TASK = "Translate the sentence into French."
 #: Four tasks, their descriptions and examples written for these tests.
-OWN = Path(__file__).parents[2] / "data" / "tasks" / "own.jsonl"
+OWN = Path(__file__).parents[1] / "data" / "own.jsonl"
 
 
 @pytest.fixture(autouse=True)
@@ -23,9 +23,9 @@ def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def test_answers_are_likelier_than_with_the_description_in_the_prompt(command: Command) -> None:
+def test_answers_are_likelier_than_with_the_description_in_the_prompt(lab: Lab) -> None:
     """And likelier than by the base alone."""
-    done = command.t2l("eval", OWN, "--checkpoint", SMALL, "--limit", "1", "--json")
+    done = lab("eval", OWN, "--checkpoint", SMALL, "--limit", "1", "--json")
     assert done.code == 0, done.err
     means = {row["arm"]: row["nll"] for row in json.loads(done.out)["means"]}
     assert means["adapter"] < means["prompt"]
