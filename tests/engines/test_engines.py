@@ -78,7 +78,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         ("llama.cpp", 0.9, 0),
         ("mistral.rs", 0.999, 9),
         ("ollama", 0.9, 0),
-        ("mlx", 0.99, 9),
+        ("mlx", 0.95, 9),  # 1.0 or .97, by the processor
         ("openvino", 0, 7),
     ],
 )
