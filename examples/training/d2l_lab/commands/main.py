@@ -24,7 +24,7 @@ COMMANDS: Groups = {
     "Train": [
         Row("train", "Train a network by a recipe.", "recipes/seats-cpu.toml --out runs/one",
             f"{_HERE}.train:train"),
-        Row("suffix", "Train the suffix of a base's own keys and values.",
+        Row("suffix", "Train the suffix of a base's KV cache.",
             "recipes/suffix.toml -o my-kv", f"{_HERE}.suffix:suffix"),
         Row("export", "Write a run's network as a checkpoint folder.",
             "runs/one -o my-network", f"{_HERE}.train:export"),

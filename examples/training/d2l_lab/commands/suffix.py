@@ -1,4 +1,4 @@
-"""The command `suffix`: a recipe in, the base's own keys and values with a trained suffix out."""
+"""The command `suffix`: a recipe in, the base's KV cache with a trained suffix out."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +14,7 @@ def suffix(
     out: Out,
     force: Force = False,
 ) -> None:
-    """Train the suffix of a base's own keys and values."""
+    """Train the suffix of a base's KV cache."""
     from d2l_lab.suffix.recipe import read_suffix_recipe
     from d2l_lab.suffix.train import train_suffix
 

@@ -1,1 +1,1 @@
-"""Trained suffix of a base's own keys and values: its pages and its training."""
+"""Trained suffix of a base's KV cache: its pages and its training."""

@@ -27,6 +27,8 @@ from tests.command import Command
 from tests.processes import make_environment, run_python
 from tests.refusals import refuse
 
+#: Program of a process that runs d2l-lab.
+RUN = "from d2l_lab.commands.main import main; main()"
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -82,7 +84,7 @@ def test_the_folder_of_a_run_is_a_checkpoint(place: Path, command: Command, lab:
 def start_training(place: Path, recipe: Path, out: str) -> "subprocess.Popen[str]":
     """`d2l-lab train` as a process of its own, which can be killed."""
     return subprocess.Popen(
-        [sys.executable, "-m", "d2l", "train", str(recipe), "--out", out],
+        [sys.executable, "-c", RUN, "train", str(recipe), "--out", out],
         cwd=place,
         env=make_environment(),
         text=True,
