@@ -2,6 +2,7 @@
 
 import json
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,15 @@ def test_a_run_shows_the_limit_that_ends_it(
     assert capsys.readouterr().err.splitlines()[-1].startswith(f"{shown}, about ")
 
 
+@pytest.fixture
+def python_interrupts() -> Iterator[None]:
+    """Ctrl-C raises KeyboardInterrupt, whatever a test before this one or the shell has set."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("python_interrupts")
 def test_an_interruption_is_kept_during_steps_and_ends_at_once_before(tmp_path: Path) -> None:
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     recipe = read_recipe(write_recipe(tmp_path / "a.toml"))
