@@ -135,6 +135,7 @@ def _ask_with_document(
     and the tokens of the document that did not fit."""
     engine, most = asker.engine, asker.options.max_new_tokens
     prompts = [asker.prompt_about(text, q.text + FEW_WORDS, n_answer=most) for q in questions]
+    # What all share ends with the shortest prompt.
     columns = zip(*(ids[:-1] for ids, _ in prompts), strict=False)
     shared = [same[0] for same in takewhile(lambda column: len(set(column)) == 1, columns)]
     read = engine.read(shared, "none")
