@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from d2l import interrupts
 from d2l.commands import console
 from d2l_lab.commands.train import TrainingView
 from d2l_lab.training.recipe_files import read_recipe
@@ -95,27 +96,43 @@ def test_a_run_shows_the_limit_that_ends_it(
 
 
 @pytest.fixture
-def python_interrupts() -> Iterator[None]:
-    """Ctrl-C raises KeyboardInterrupt, whatever a test before this one or the shell has set."""
+def command_interrupts() -> Iterator[None]:
+    """Signals are handled as in a command, whatever the shell or a test before this one has set."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
+    with interrupts.listening():
+        yield
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.usefixtures("python_interrupts")
-def test_an_interruption_is_kept_during_steps_and_ends_at_once_before(tmp_path: Path) -> None:
-    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    recipe = read_recipe(write_recipe(tmp_path / "a.toml"))
-    view = TrainingView(recipe, console.ProgressBar("training"))
+@pytest.fixture
+def view(tmp_path: Path) -> TrainingView:
+    """The view of a run that did no step yet."""
+    return TrainingView(
+        read_recipe(write_recipe(tmp_path / "a.toml")), console.ProgressBar("training")
+    )
+
+
+@pytest.mark.usefixtures("command_interrupts")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_before_the_first_step_ends_at_once(
+    view: TrainingView, number: signal.Signals
+) -> None:
+    with view.listening(), pytest.raises((KeyboardInterrupt, SystemExit)):
+        signal.raise_signal(number)
+    assert view.stopped_by is None
+
+
+@pytest.mark.usefixtures("command_interrupts")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_during_steps_is_kept_and_a_second_ends_at_once(
+    view: TrainingView, number: signal.Signals
+) -> None:
+    handlers = [signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)]
     with view.listening():
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-        with pytest.raises(SystemExit, match="143"):
-            signal.raise_signal(signal.SIGTERM)
         assert not view.stopping()
-        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(number)
         assert view.stopping()
-        assert view.stopped_by == signal.SIGTERM
-        with pytest.raises(KeyboardInterrupt):
+        assert view.stopped_by == number
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
             signal.raise_signal(signal.SIGINT)
-    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert [signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)] == handlers
