@@ -12,6 +12,7 @@ import typer
 
 from d2l.commands import console
 from d2l.commands.cache import describe_cache
+from d2l.commands.main import WAITING
 from d2l.errors import D2LError
 from d2l.version import __version__
 
@@ -27,6 +28,7 @@ _VARIABLES = (
     "HF_HOME",
     "HF_HUB_OFFLINE",
     "OMP_NUM_THREADS",
+    *WAITING,
     "CUDA_VISIBLE_DEVICES",
 )
 #: These are secrets or may hold one: doctor prints that they are set.

@@ -20,6 +20,8 @@ from d2l.memory import memory_errors
 from d2l.version import __version__
 
 _INTERRUPTED = 128 + signal.SIGINT
+#: Variables that say how idle threads of OpenMP wait: of all of its libraries, GNU's and Intel's.
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 
 def version_option(name: str) -> Any:
@@ -122,6 +124,10 @@ def _run_and_exit(commands: typer.Typer, name: str) -> None:
     console.listen()
     console.begin_spinner()
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    if not any(name in os.environ for name in WAITING):
+        # Idle threads sleep: spinning ones take the cores of other programs. OpenMP reads it when
+        # torch is imported, and child processes inherit it.
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     try:
         with memory_errors():
             _call(commands, name)

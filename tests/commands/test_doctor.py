@@ -10,10 +10,12 @@ import pytest
 from d2l import __version__
 from d2l.bases.catalog import KNOWN
 from d2l.commands import doctor
+from d2l.commands.main import WAITING
 from d2l.hypernets.registry import ALIASES, DEFAULT
 from tests import tiny
 from tests.command import Command
 from tests.compiled import write_files
+from tests.processes import run_python
 
 SECRET = "not to be printed"
 
@@ -129,3 +131,28 @@ def test_tokens_are_not_printed(
     done = command("doctor", *form)
     assert SECRET not in done.out + done.err
     assert "D2L_SERVE_TOKEN" in done.out
+
+
+@pytest.mark.parametrize("chosen", [{}, {"GOMP_SPINCOUNT": "7"}, {"OMP_WAIT_POLICY": "ACTIVE"}])
+def test_idle_threads_of_a_command_sleep_unless_the_user_chose(
+    place: Path, monkeypatch: pytest.MonkeyPatch, chosen: dict[str, str]
+) -> None:
+    for name in WAITING:
+        monkeypatch.delenv(name, raising=False)
+    write_files(place, "llama")
+    done = run_python("-m", "d2l", "doctor", "--json", OMP_DISPLAY_ENV="verbose", **chosen)
+    shown = json.loads(done.stdout)["variables"]
+    wanted = chosen or {"OMP_WAIT_POLICY": "PASSIVE"}
+    assert {name: shown[name] for name in WAITING if name in shown} == wanted
+    if "GOMP_SPINCOUNT" in done.stderr:  # GNU's library tells what it has read
+        count = chosen.get("GOMP_SPINCOUNT", "0") if "OMP_WAIT_POLICY" not in chosen else "[1-9]"
+        assert re.search(rf"GOMP_SPINCOUNT = '{count}", done.stderr)
+
+
+def test_a_library_leaves_the_threads_of_its_program_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in WAITING:
+        monkeypatch.delenv(name, raising=False)
+    code = f"import os, d2l; d2l.compile; print([n for n in {WAITING} if n in os.environ])"
+    assert run_python("-c", code).stdout == "[]\n"

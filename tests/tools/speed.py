@@ -8,8 +8,9 @@ transformers, loads the same base and reads the note, and `d2l ask` against one 
 adapter on with PEFT and generates as many tokens, in processes that take turns.
 The network is the default: `D2L_CHECKPOINT` names another. `SPEED=all` measures long texts, too,
 and each length three times; without it two quiet cores take less than five minutes.
-Usage: python tests/tools/speed.py [--tiny | --start]   (--tiny: a few hundred tokens, for a test;
---start: the second table alone)
+Usage: python tests/tools/speed.py [--tiny | --start | --busy]   (--tiny: a few hundred tokens, for
+a test; --start: the second table alone; --busy: tokens a second on all cores of a quiet machine and
+beside a busy process, where idle threads of OpenMP spin and where they sleep)
 """
 
 import math
@@ -28,6 +29,7 @@ import torch
 from d2l.api.compiler import Compiler
 from d2l.bases.models import load_frozen
 from d2l.commands import console
+from d2l.commands.main import WAITING
 from d2l.compiler import run as pipeline
 from d2l.documents.document import Document
 from d2l.hypernets.options import CompileOptions
@@ -62,6 +64,23 @@ turns = [{"role": "user", "content": question}]
 options = {"add_generation_prompt": True, "return_tensors": "pt", "return_dict": True}
 prompt = tokenizer.apply_chat_template(turns, **options)
 model.generate(**prompt, max_new_tokens=int(n_tokens), do_sample=False)
+"""
+#: Tokens a second through four layers in the sizes of the default's base, in bf16: 400 tokens in a
+#: pass, then one.
+LAYERS = """
+import time, torch
+sizes = [(1536, 1536), (256, 1536), (256, 1536), (1536, 1536), (8960, 1536), (8960, 1536)]
+layers = [[torch.randn(size).bfloat16() for size in sizes] for _ in range(4)]
+down = [torch.randn(1536, 8960).bfloat16() for _ in layers]
+for n_tokens in (400, 1):
+    rows, n_passes, start = torch.randn(n_tokens, 1536).bfloat16(), 0, None
+    while start is None or time.perf_counter() - start < 5:
+        for layer, last in zip(layers, down):
+            wide = [torch.nn.functional.linear(rows, weight) for weight in layer][-1]
+            torch.nn.functional.linear(wide, last)
+        n_passes += start is not None
+        start = start or time.perf_counter()
+    print(n_tokens * n_passes / (time.perf_counter() - start))
 """
 QUESTION, ANSWER_TOKENS = "How much does the Orvane 40 weigh?", "4"
 _VOCABULARY = """
@@ -199,6 +218,30 @@ def compare_starts(
     show_row(["ratio", *(f"{ratio:.2f}" for ratio in ratios)])
 
 
+def measure_waiting() -> None:
+    """Print the tokens a second of `LAYERS`, on a quiet and on a busy machine."""
+    show_header(("machine", "read: spinning", "read: asleep", "write: spinning", "write: asleep"))
+    for name, n_busy in (("quiet", 0), ("busy", 1)):
+        others = [subprocess.Popen([sys.executable, "-c", "while 1: 0"]) for _ in range(n_busy)]
+        try:
+            turns = [({}, {"OMP_WAIT_POLICY": "PASSIVE"})[n % 2] for n in range(2 * REPEATS)]
+            rates = list(map(_run_layers, turns))
+        finally:
+            for other in others:
+                other.kill()
+                other.wait()
+        best = [max(rate[at] for rate in rates[n::2]) for at in (0, 1) for n in (0, 1)]
+        show_row([name, *(f"{rate:,.1f}" for rate in best)])
+
+
+def _run_layers(waiting: dict[str, str]) -> list[float]:
+    chosen = {name: text for name, text in os.environ.items() if name not in WAITING}
+    done = subprocess.run(
+        [sys.executable, "-c", LAYERS], env=chosen | waiting, check=True, stdout=subprocess.PIPE
+    )
+    return [float(rate) for rate in done.stdout.split()]
+
+
 def measure(
     n_tokens: int, model: torch.nn.Module, folder: Path, repeats: int, left: Left
 ) -> list[str]:
@@ -222,6 +265,9 @@ def measure(
 
 def main() -> None:
     """Print the tables."""
+    if "--busy" in sys.argv:
+        measure_waiting()
+        return
     options = CompileOptions(device="cpu")
     document = Document("speed.txt", "text", (Section(write_text(64)),), "0" * 64, 64)
     plan = Compiler(options).plan(document)
