@@ -30,6 +30,10 @@ _ASKS_NUMBER = re.compile(rf"\b(?:{join('asks_number')})\b", re.IGNORECASE)
 _NUMBER = re.compile(rf"\d|\b(?:{join('number')})\b", re.IGNORECASE)
 _MARK = re.compile(r"^\s*\d+[.)]\s", re.MULTILINE)  # of an item
 _LEAD = re.compile(join("states"))
+#: Addresses and badges of Markdown, which are no passage where nothing was found.
+_ADDRESSES = re.compile(
+    r"(?:[\s*•-]|<?(?:https?://|www\.)\S++|\[?!\[[^]\n]*+\][(\[][^)\]\n]*+[)\]](?:\]\([^)\n]*+\))?+)++"
+)
 
 Grams = NDArray[np.uint64]
 
@@ -48,8 +52,10 @@ def find_passage(
     question: str, answer: str, text: str, headings: Sequence[str] = ()
 ) -> Passage | None:
     """Find the passage of a text below `headings` that carries an answer to a question; None if
-    the text has no sentence. Without an answer: the nearest to the question."""
+    the text has no sentence. Without an answer: the nearest to the question, but no addresses."""
     units = _list_units(text, headings)
+    if not answer:
+        units = [unit for unit in units if not _ADDRESSES.fullmatch(text[slice(*unit)])]
     own = [np.unique(split_grams(text[start:stop])) for start, stop in units]
     known, counts = np.unique(np.concatenate([*own, np.empty(0, np.uint64)]), return_counts=True)
 
