@@ -2,8 +2,9 @@
 cite."""
 
 import contextlib
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from d2l.answer.cite import cite
@@ -16,7 +17,7 @@ from d2l.datasets.silence import IN_FULL, TOPICS
 from d2l.errors import AdapterError
 from d2l.parts.engine import Decoding
 from d2l.parts.judging import Choice, judge
-from d2l.parts.kept import Kept, Prompt, Turns
+from d2l.parts.kept import Context, Kept, Prompt, Turns
 
 if TYPE_CHECKING:
     from d2l.answer.model import AdaptedModel
@@ -47,6 +48,7 @@ def answer_turns(
     named = find_named(question.text, kept.records)
     choice = kept.route(question, options.parts, named, short=options.short)
     prompt = _write_prompt(model, kept, asked, choice, options)
+    few = None
     with engine.stoppable(is_due), contextlib.ExitStack() as block:
         readings = kept.read(engine, choice, prompt) if choice.is_answered else []
         verdict = judge(choice, readings)
@@ -55,15 +57,22 @@ def answer_turns(
             n_prompt = context.cache.n_tokens + len(context.ids)
             decoding = _limit(options.decoding, model.window - n_prompt, n_prompt)
             yield Start(n_prompt, prompt.n_left_out, verdict, context)
-            decoding = replace(decoding, banned=context.banned)
-            tokens = engine.generate(context.cache, context.ids, decoding)
-            block.enter_context(contextlib.closing(tokens))
-            written = write(tokens, model.decode, options.stop, is_due)
+
+            def begin(beginning: Context) -> Iterator[Event]:
+                """Write the answer of a beginning, when the answer before it is closed."""
+                block.pop_all().close()
+                own = replace(decoding, banned=beginning.banned)
+                tokens = engine.generate(beginning.cache, beginning.ids, own)
+                block.enter_context(contextlib.closing(tokens))
+                return write(tokens, model.decode, options.stop, is_due)
+
+            written = begin(context)
+            few = None if context.few is None else partial(begin, context.few)
         else:
             yield Start(len(prompt.judged), verdict=verdict)
             written = iter((TextPiece(REFUSAL), Ending("stop", 0)))
         text = ""
-        for event in hold_refusals(written):
+        for event in hold_refusals(written, few):
             if isinstance(event, Ending):
                 cited = cite(kept, verdict, question.whole, text, event.reason)
                 event = replace(event, answer=cited)

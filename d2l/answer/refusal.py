@@ -3,10 +3,13 @@
 A refusal is no statement about the document, so people and programs never see that sentence.
 """
 
-from d2l.datasets.silence import NOT_FOUND, SILENCE
+from d2l.datasets.silence import NOT_FOUND, SILENCE, is_silence
 
 #: Text of a refusal, before it is shown.
 REFUSAL = SILENCE
+#: Characters after which a sentence that is no refusal yet becomes none: bases write "The text does
+#: not say." and the like. Higher: more are found, and an answer's first words come later.
+_LONGEST = 40
 
 
 def show(text: str) -> str:
@@ -17,3 +20,8 @@ def show(text: str) -> str:
 def may_refuse(text: str) -> bool:
     """True if more text could make an answer the learned refusal."""
     return bool(text) and REFUSAL.startswith(text.strip())
+
+
+def may_refuse_otherwise(text: str) -> bool:
+    """True if a text is a refusal in any wording, or its beginning may be one."""
+    return bool(text) and (len(text) < _LONGEST or is_silence(text))

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from d2l.answer.events import Ending, Event, TextPiece
-from d2l.answer.refusal import may_refuse, show
+from d2l.answer.refusal import may_refuse, may_refuse_otherwise, show
+from d2l.datasets.silence import is_silence
 from d2l.parts.engine import Token
 
 #: Decoders' sign for bytes that are not a whole character yet.
@@ -67,15 +68,23 @@ def write(
     yield Ending("stop" if ended else "timeout" if late else "length", len(ids))
 
 
-def hold_refusals(events: Iterator[Event]) -> Iterator[Event]:
-    """Hold pieces back while they may be the learned refusal, and replace them if they are."""
+def hold_refusals(
+    events: Iterator[Event], few: Callable[[], Iterator[Event]] | None = None
+) -> Iterator[Event]:
+    """Hold pieces back while they may be a refusal, and replace them if they are: the learned
+    refusal by what people see, and with `few` a refusal in any wording by the answer in few words.
+    """
+    may_be = may_refuse if few is None else may_refuse_otherwise
     waiting, text = list[Event](), ""
     for event in events:
         if isinstance(event, TextPiece):
             text += event.text
             waiting.append(event)
-            if may_refuse(text):
+            if may_be(text):
                 continue
+        elif few is not None and waiting and is_silence(text):
+            yield from hold_refusals(few())
+            return
         elif waiting and show(text) != text:
             waiting = [TextPiece(show(text))]
         yield from waiting

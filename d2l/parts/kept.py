@@ -64,11 +64,13 @@ class Prompt(NamedTuple):
 
 class Context(NamedTuple):
     """Beginning of an answer: a cache, the ids to read behind it, and a sequence of ids that the
-    answer may not have."""
+    answer may not have. `few`: beginning of the same answer in few words, if a part was judged to
+    answer and the full answer could still refuse."""
 
     cache: Cache
     ids: list[int]
     banned: tuple[int, ...] = ()
+    few: "Context | None" = None
 
 
 class PromptWriter(Protocol):

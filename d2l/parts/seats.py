@@ -56,13 +56,15 @@ class Seats(KeptParts):
     ) -> Context:
         """Take the judged cache of the best part if its prompt is the answer's prompt; else put the
         answering parts in front of the prompt."""
-        banned = prompt.refusal[:N_BANNED] if verdict.must_answer else ()
-        if read and prompt.full == prompt.judged:
-            cache = read[choice.indices.index(verdict.indices[0])].take()
-            return Context(cache, prompt.full[-1:], banned)
+        banned, few = prompt.refusal[:N_BANNED] if verdict.must_answer else (), None
         is_short = prompt.full == prompt.judged
+        if read:
+            cache = read[choice.indices.index(verdict.indices[0])].take()
+            few = Context(cache, prompt.judged[-1:], banned if is_short else ())
+            if is_short:
+                return few
         held = self._hold(engine, verdict.best, prompt, n_suffix=0 if is_short else self.n_suffix)
-        return Context(engine.copy(held), prompt.full, banned)
+        return Context(engine.copy(held), prompt.full, banned, few)
 
     def forget(self) -> None:
         """Drop the caches of parts."""

@@ -1,5 +1,6 @@
 """Answers in Python: a text with place, passage and end; and what a conversation leaves of it."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,28 @@ def test_the_learned_refusal_is_not_streamed(pieces: list[str], shown: list[str]
     *out, ending = hold_refusals(iter(events))
     said = [event.text for event in out if isinstance(event, TextPiece)]
     assert (said, ending) == (shown, events[-1])
+
+
+@pytest.mark.parametrize(
+    ("pieces", "few", "shown"),
+    [
+        (["The text does", " not say."], ["44", " cards"], ["44", " cards"]),
+        (["The text", " doesn't mention the cards."], [SILENCE], [NOT_FOUND]),
+        (["The pack", " has 44", " cards."], ["no"], ["The pack", " has 44", " cards."]),
+        (["The text does not say", " why the lamp is red, and it is lit."], ["red"], ["red"]),
+        (["The pack has 44 cards. " * 2, "The text ends."], ["no"], None),
+    ],
+)
+def test_a_full_answer_that_refuses_in_any_wording_gives_way_to_few_words(
+    pieces: list[str], few: list[str], shown: list[str] | None
+) -> None:
+    def write(texts: list[str]) -> Iterator[Event]:
+        return iter([*map(TextPiece, texts), Ending("stop", len(texts))])
+
+    *out, ending = hold_refusals(write(pieces), lambda: write(few))
+    said = [event.text for event in out if isinstance(event, TextPiece)]
+    assert said == (pieces if shown is None else shown)
+    assert isinstance(ending, Ending)
 
 
 # ---- the text of one memory ---------------------------------------------------------------------
