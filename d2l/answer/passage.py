@@ -30,10 +30,7 @@ _ASKS_NUMBER = re.compile(rf"\b(?:{join('asks_number')})\b", re.IGNORECASE)
 _NUMBER = re.compile(rf"\d|\b(?:{join('number')})\b", re.IGNORECASE)
 _MARK = re.compile(r"^\s*\d+[.)]\s", re.MULTILINE)  # of an item
 _LEAD = re.compile(join("states"))
-#: Addresses and badges of Markdown, which are no passage where nothing was found.
-_ADDRESSES = re.compile(
-    r"(?:[\s*•-]|<?(?:https?://|www\.)\S++|\[?!\[[^]\n]*+\][(\[][^)\]\n]*+[)\]](?:\]\([^)\n]*+\))?+)++"
-)
+_ADDRESSES = re.compile(r"(?:[\s*•-]|<?(?:https?://|www\.)\S++)++")  # of a whole line
 
 Grams = NDArray[np.uint64]
 

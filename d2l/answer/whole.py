@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from d2l.adapters.parts import PartRecord
 from d2l.parts.engine import Cache, Engine, Judged
 from d2l.parts.judging import Choice
-from d2l.parts.kept import N_BANNED, Context, Prompt, PromptWriter, Question, Turns
+from d2l.parts.kept import N_BANNED, Context, Kept, Prompt, PromptWriter, Question, Turns
 
 if TYPE_CHECKING:
     from d2l.answer.prompts import AdapterPrompts
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Whole:
+class Whole(Kept):
     """The whole adapter; the model reads its opening for the first question only."""
 
     prompts: "AdapterPrompts"
@@ -35,11 +35,6 @@ class Whole:
         del judged, short
         return Prompt([], writer.write_behind(full))
 
-    def read(self, engine: Engine, choice: Choice, prompt: Prompt) -> list[Judged]:
-        """Compare nothing."""
-        del engine, choice, prompt
-        return []
-
     def settle(
         self, engine: Engine, choice: Choice, verdict: Choice, prompt: Prompt, read: list[Judged]
     ) -> Context:
@@ -53,14 +48,6 @@ class Whole:
     def count_read(self, choice: Choice) -> int:
         """Count no part."""
         del choice
-        return 0
-
-    def forget(self) -> None:
-        """Drop nothing: there are no parts."""
-
-    def count_before(self, opening: Sequence[int]) -> int:
-        """Count the tokens in front of a question beyond those of the opening: none."""
-        del opening
         return 0
 
 

@@ -85,53 +85,54 @@ class PromptWriter(Protocol):
         ...
 
 
-class Kept(Protocol):
+class Kept(ABC):
     """Parts that an adapter keeps, for questions; `chooses`: a question chooses among parts."""
 
     chooses: ClassVar[bool]
 
     @property
+    @abstractmethod
     def records(self) -> tuple[PartRecord, ...]:
         """Places and texts of the chunks; none if the adapter keeps no text."""
-        ...
 
+    @abstractmethod
     def route(
         self, question: Question, options: PartOptions, named: Sequence[int], *, short: bool
     ) -> Choice:
         """Choose parts for a question: the `named`, else by words. Raises OptionError for a page
         that is not there."""
-        ...
 
+    @abstractmethod
     def write(self, writer: PromptWriter, judged: Turns, full: Turns, *, short: bool) -> Prompt:
         """Write the prompt behind the parts, for judging them and for the answer."""
-        ...
 
     def read(self, engine: Engine, choice: Choice, prompt: Prompt) -> list[Judged]:
         """Read the question behind each chosen part, side by side; empty if there is nothing to
         compare."""
-        ...
+        del engine, choice, prompt
+        return []
 
+    @abstractmethod
     def settle(
         self, engine: Engine, choice: Choice, verdict: Choice, prompt: Prompt, read: list[Judged]
     ) -> Context:
         """Put the answering parts into a cache; `choice` before and `verdict` after the judging."""
-        ...
 
+    @abstractmethod
     def count_read(self, choice: Choice) -> int:
         """Count the first parts of a choice that the answer is read off."""
-        ...
 
-    def forget(self) -> None:
+    def forget(self) -> None:  # noqa: B027
         """Drop caches of parts: the next question reads its parts from their files."""
-        ...
 
     def count_before(self, opening: Sequence[int]) -> int:
         """Count the most tokens in front of a question, beyond those of the adapter's opening."""
-        ...
+        del opening
+        return 0
 
 
 @dataclass(frozen=True)
-class KeptParts(ABC):
+class KeptParts(Kept):
     """Parts of one adapter; all kinds choose parts by the question's words."""
 
     parts: Parts
@@ -207,11 +208,3 @@ class KeptParts(ABC):
     def count_read(self, choice: Choice) -> int:
         """Count the first parts of a choice that the answer is read off."""
         return len(choice.best)
-
-    def count_before(self, opening: Sequence[int]) -> int:
-        """Count the tokens in front of a question beyond those of the opening: none."""
-        del opening
-        return 0
-
-    def forget(self) -> None:  # noqa: B027
-        """Drop nothing: parts have no caches."""

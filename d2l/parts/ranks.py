@@ -32,11 +32,6 @@ class Ranks(KeptParts):
         ids = writer.write_behind(full)
         return Prompt(ids, ids)
 
-    def read(self, engine: Engine, choice: Choice, prompt: Prompt) -> list[Judged]:
-        """Compare nothing."""
-        del engine, choice, prompt
-        return []
-
     def settle(
         self, engine: Engine, choice: Choice, verdict: Choice, prompt: Prompt, read: list[Judged]
     ) -> Context:
