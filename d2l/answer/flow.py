@@ -59,7 +59,7 @@ def answer_turns(
             yield Start(n_prompt, prompt.n_left_out, verdict, context)
 
             def begin(beginning: Context) -> Iterator[Event]:
-                """Write the answer of a beginning, when the answer before it is closed."""
+                """Close the answer before, and write the answer of a beginning."""
                 block.pop_all().close()
                 own = replace(decoding, banned=beginning.banned)
                 tokens = engine.generate(beginning.cache, beginning.ids, own)

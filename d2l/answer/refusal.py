@@ -7,8 +7,8 @@ from d2l.datasets.silence import NOT_FOUND, SILENCE, is_silence
 
 #: Text of a refusal, before it is shown.
 REFUSAL = SILENCE
-#: Characters after which a sentence that is no refusal yet becomes none: bases write "The text does
-#: not say." and the like. Higher: more are found, and an answer's first words come later.
+#: Characters in which a sentence shows that it refuses, as "The text does not say." does. Higher:
+#: more refusals are found, and an answer's first words come later.
 _LONGEST = 40
 
 

@@ -64,8 +64,7 @@ class Prompt(NamedTuple):
 
 class Context(NamedTuple):
     """Beginning of an answer: a cache, the ids to read behind it, and a sequence of ids that the
-    answer may not have. `few`: beginning of the same answer in few words, if a part was judged to
-    answer and the full answer could still refuse."""
+    answer may not have. `few`: beginning of the same answer in few words, if parts were judged."""
 
     cache: Cache
     ids: list[int]

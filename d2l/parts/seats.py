@@ -56,13 +56,13 @@ class Seats(KeptParts):
     ) -> Context:
         """Take the judged cache of the best part if its prompt is the answer's prompt; else put the
         answering parts in front of the prompt."""
-        banned, few = prompt.refusal[:N_BANNED] if verdict.must_answer else (), None
-        is_short = prompt.full == prompt.judged
+        is_short, few = prompt.full == prompt.judged, None
         if read:
             cache = read[choice.indices.index(verdict.indices[0])].take()
-            few = Context(cache, prompt.judged[-1:], banned if is_short else ())
-            if is_short:
+            few = Context(cache, prompt.judged[-1:])
+            if is_short:  # it may refuse
                 return few
+        banned = prompt.refusal[:N_BANNED] if verdict.must_answer else ()
         held = self._hold(engine, verdict.best, prompt, n_suffix=0 if is_short else self.n_suffix)
         return Context(engine.copy(held), prompt.full, banned, few)
 
