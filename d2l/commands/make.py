@@ -10,7 +10,7 @@ import d2l
 from d2l.adapters.info import read_info
 from d2l.commands import console
 from d2l.commands.compile_report import show_preflight
-from d2l.commands.options import INPUT, DryRun, Force, Out, Strict, expert, in_panel, taking
+from d2l.commands.options import INPUT, OUTPUT, DryRun, Force, Strict, expert, in_panel, taking
 from d2l.datasets.descriptions import CHANGES_MEANINGS, check_description, is_rewriting, read_stream
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def make(
     description: Annotated[
         str, typer.Argument(help="What the task is, in a sentence or two; - for stdin.")
     ],
-    out: Out,
+    out: Annotated[Path | None, in_panel(OUTPUT, "-o", "--out", help="Folder to write.")] = None,
     examples: Annotated[
         Path | None, in_panel(INPUT, help="Solved examples to read, too: JSON lines, CSV or TSV.")
     ] = None,
@@ -51,8 +51,10 @@ def make(
     from d2l.adapters.adapter_paths import refuse_adapter
     from d2l.documents.intake import refuse_warnings
 
-    if not dry_run:
+    if out is not None and not dry_run:
         refuse_adapter(out, force=force)
+    elif not dry_run:
+        raise typer.BadParameter("-o is missing: name the adapter's folder")
     text = (
         read_stream(console.open_stdin()) if description == "-" else check_description(description)
     )
@@ -69,7 +71,7 @@ def make(
         console.warn(message)
     if strict:
         refuse_warnings(plan.warnings)
-    if dry_run:
+    if dry_run or out is None:
         _show_plan(compiler, plan, given)
         return
     compiler.load(plan, watch=console.watch)

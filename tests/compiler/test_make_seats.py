@@ -131,9 +131,12 @@ def test_the_plan_knows_its_seats_once_there_is_a_description(command: Command) 
     provenance = maker(plan).provenance
     assert provenance is not None
     assert plan.rank == provenance.rank
-    dry = command.t2l("make", TASK, "-o", "x", *CHECKPOINT, "--dry-run", "--json")
+    before = sorted(Path().iterdir())
+    dry = command.t2l("make", TASK, *CHECKPOINT, "--dry-run", "--json")
     assert json.loads(dry.out)["rank"] == plan.rank
-    assert not Path("x").exists()
+    refused = command.t2l("make", TASK, *CHECKPOINT)
+    assert (refused.code, "-o is missing" in refused.err) == (2, True)
+    assert sorted(Path().iterdir()) == before
 
 
 @pytest.mark.parametrize(
