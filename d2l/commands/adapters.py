@@ -157,6 +157,7 @@ def show_adapter(info: AdapterInfo, values: dict[str, Any]) -> None:
         show_rows(rows)
         console.note("no d2l.json: made by another tool, so its documents are unknown")
         return
+    rows[1:1] = _list_content(info, made)
     tool, checkpoint = made.tool, made.checkpoint
     digest = f", sha256 {checkpoint.sha256[:16]}…" if checkpoint.sha256 is not None else ""
     rows += [
@@ -165,16 +166,27 @@ def show_adapter(info: AdapterInfo, values: dict[str, Any]) -> None:
     ]
     if made.base.sha256 is not None:  # descriptions are often made without weights
         rows.append(("base file", f"sha256 {made.base.sha256[:16]}…"))
-    if made.parts_sha256 is not None:
-        rows.append(("parts", _describe_parts(info)))
     rows += _describe_making(made)
-    rows += [
-        ("input", f"{entry.name} ({entry.format}, sha256 {entry.sha256[:16]}…)")
-        for entry in made.inputs
-    ]
     rows += [("skipped", entry.reason) for entry in made.skipped]
     rows += [("warning", warning) for warning in made.warnings]
     show_rows(rows)
+
+
+def _list_content(info: AdapterInfo, made: "Provenance") -> list[tuple[str, str]]:
+    """List documents, parts, and the headings of the highest level that has several."""
+    from d2l.adapters.parts import read_text
+
+    rows = [
+        ("input", f"{entry.name} ({entry.format}, sha256 {entry.sha256[:16]}…)")
+        for entry in made.inputs
+    ]
+    if made.parts_sha256 is not None:
+        rows.append(("parts", _describe_parts(info)))
+    paths = [record.headings for record in read_text(info)]
+    # A document's title stands alone on the first level.
+    levels = [dict.fromkeys(path[at] for path in paths if path[at:]) for at in range(3)]
+    titles = next((titles for titles in levels if len(titles) > 1), ())
+    return [*rows, ("outline", "; ".join(titles))] if titles else rows
 
 
 def _describe_parts(info: AdapterInfo) -> str:
