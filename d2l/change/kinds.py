@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from d2l.adapters.weights import LoraWeights, Memory
     from d2l.hypernets.seats.seated_config import SeatedConfig
 
-#: Tokens that may divide a part's text from a question.
-_BEHIND = 4
-
 
 class Changed(NamedTuple):
     """Weights of a new adapter and its chunks; of seats also the memory, and the configuration and
@@ -210,7 +207,7 @@ class SeatParent(Parent):
         assert parts is not None
         longest = max(parts.records[n].n_seats for n in indices)
         if longest > seats.config.max_seats:
-            most = seats.config.max_seats - _BEHIND
+            most = seats.config.exported_tokens
             raise AdapterError(
                 f"{self.name}: a part of {longest} tokens, and engines read {most} of a part",
                 hint=f"compile the document again, with --chunk-tokens {most}",

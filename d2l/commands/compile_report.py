@@ -125,8 +125,8 @@ def report_run(
 
 
 def report_unchanged(out: Path, state: "State", *, strict: bool) -> None:
-    """Print that the adapter is up to date, and its warnings again; `strict` refuses these."""
-    warnings = _read_warnings(out)
+    """Print that the adapter is up to date, and warn of loss again; `strict` refuses all."""
+    warnings = _read_warnings(out, strict=strict)
     for message in warnings:
         console.warn(message)
     if strict:
@@ -143,15 +143,14 @@ def report_unchanged(out: Path, state: "State", *, strict: bool) -> None:
     console.emit(values, text)
 
 
-def _read_warnings(out: Path) -> list[str]:
-    """Read warnings and findings from an adapter's d2l.json; the lock has checked its digest."""
+def _read_warnings(out: Path, *, strict: bool) -> list[str]:
+    """Read warnings from d2l.json, if `strict` with findings; the lock has checked its digest."""
     provenance = json.loads((out / names.PROVENANCE).read_text("utf-8"))
     inputs, skipped = provenance["inputs"], provenance["skipped"]
     findings = [
-        f"{row['name']}: {n_findings} sorts of findings when it was compiled, listed in "
-        f"{out / names.PROVENANCE}"
+        f"{row['name']}: its text has findings, listed in {out / names.PROVENANCE}"
         for row in inputs
-        if (n_findings := sum(f["kind"] != "furniture" for f in row.get("findings", ())))
+        if strict and any(f["kind"] != "furniture" for f in row.get("findings", ()))
     ]
     notes = [f"{row['name']}: {note}" for row in inputs for note in row.get("notes", ())]
     left_out = [describe_skipped(row["name"], row["reason"]) for row in skipped]
@@ -230,11 +229,12 @@ def _describe_tokens(plan: "CompilePlan") -> list[str]:
     if not plan.keeps_parts:
         return [line]
     one = "memory" if plan.network.unit == "seats" else "adapter"
-    return [
-        f"{line}; one {one} of all holds about {plan.cut.held_by_one:,}",
-        "use         d2l ask and d2l serve find the parts that answer a question; other engines "
-        "need d2l export --to parts",
-    ]
+    use = "use         d2l ask and d2l serve choose parts for a question"
+    if plan.n_text_tokens > plan.cut.held_by_one:
+        limit = plan.network.find_export_limit(plan.chunks)
+        first = f"--chunk-tokens {limit} and " if limit else ""
+        use += f"; other engines need {first}d2l export --to parts"
+    return [f"{line}; one {one} of all holds about {plan.cut.held_by_one:,}", use]
 
 
 def _describe_rank(plan: "CompilePlan") -> str:

@@ -33,6 +33,7 @@ class _Text(NamedTuple):
     behind: tuple[str, str] | None
     question: str
     limits: str
+    engines: str = ""  # what other engines get
 
 
 def write_card(plan: CompilePlan, adapter: str = FOLDER) -> str:
@@ -58,7 +59,7 @@ def write_card(plan: CompilePlan, adapter: str = FOLDER) -> str:
     return (
         f"{write_head(base, text.command)}# {text.title}\n\n"
         f"This adapter was not fine-tuned. A pretrained network read {text.intro}\n\n"
-        f"{write_table([row for row in rows if row is not None])}\n"
+        f"{write_table([row for row in rows if row is not None])}\n{text.engines}"
         f"## Load it\n\n```python\n{loading}```\n\n"
         f"{network.explain_prompt(plan.rank)}\n{trouble}"
         f"## Limits\n\n{text.limits}"
@@ -68,7 +69,9 @@ def write_card(plan: CompilePlan, adapter: str = FOLDER) -> str:
 def _describe_documents(plan: CompilePlan) -> _Text:
     names = [PurePath(document.name).name for document in plan.documents]
     title = quote(names[0]) if len(names) == 1 else f"{len(names)} documents"
-    limits = plan.network.explain_limits() + _explain_parts(plan) + write_list(plan.warnings)
+    kept = "parts" if plan.keeps_parts else "text"
+    text = "" if plan.options.no_text else f"- `{kept}.json` holds the document's text.\n"
+    limits = plan.network.explain_limits() + text + write_list(plan.warnings)
     return _Text(
         "d2l",
         f"{title}, compiled into a LoRA adapter",
@@ -81,6 +84,7 @@ def _describe_documents(plan: CompilePlan) -> _Text:
         f"{limits}"
         "- Answers can be wrong with confidence: check what matters against the document.\n"
         "- The document's content is in these weights. Share them as you would share the text.\n",
+        _explain_parts(plan),
     )
 
 
@@ -108,12 +112,14 @@ def _describe_task(plan: TaskPlan) -> _Text:
 
 
 def _explain_parts(plan: CompilePlan) -> str:
-    """Write lines on parts, with their readers, and on the file with the document's text."""
-    if not plan.keeps_parts:
-        return "" if plan.options.no_text else "- `text.json` holds the document's text.\n"
+    """Write a paragraph on what other engines get of a document that has parts."""
+    held = plan.cut.held_by_one
+    if not plan.keeps_parts or plan.n_text_tokens <= held:
+        return ""
+    limit = plan.network.find_export_limit(plan.chunks)
+    where = f", if you compile the document with `--chunk-tokens {limit}`" if limit else ""
     return (
-        "- `d2l ask` and `d2l serve` choose parts of the document for each question. Other engines "
-        "load the one adapter, which recalls little of a document this long; `d2l export "
-        "--to parts` gives them the parts.\n"
-        "- `parts.json` holds the document's text.\n"
+        f"**Other engines, and the code below, get about {held:,} tokens of the document.** "
+        "`d2l ask` and `d2l serve` choose parts of the whole for each question. "
+        f"`d2l export --to parts` gives the parts to other engines{where}.\n\n"
     )

@@ -195,6 +195,11 @@ class Network(ABC, Generic[Config]):
         """Lines of the model card on the limits."""
         return self.explain_base()
 
+    def find_export_limit(self, chunks: Sequence[Chunk]) -> int | None:
+        """Find the --chunk-tokens that other engines need for the parts; None: these will do."""
+        del chunks
+        return None
+
     def explain_base(self) -> str:
         """Lines of the card on the bases that the adapter fits."""
         return "- The delta is computed for this base model only.\n"

@@ -14,7 +14,11 @@ from d2l.adapters.info import read_info
 from d2l.adapters.parts import read_parts
 from d2l.answer.model import AdaptedModel
 from d2l.answer.options import AskOptions
+from d2l.api.compiler import Compiler
+from d2l.commands.compile_report import report_plan
+from d2l.compiler.card import write_card
 from d2l.datasets.silence import FEW_WORDS, IN_FULL, INSTRUCTION, NOT_FOUND, TOPICS
+from d2l.hypernets.options import CompileOptions
 from d2l.hypernets.seats import calibration
 from d2l.parts.kept import PartOptions
 from d2l.parts.kv import Kv
@@ -89,6 +93,33 @@ def test_the_overview_is_the_last_part_and_has_no_share_in_the_adapter() -> None
     assert values["chunks"][-1]["ranks"][0] == values["chunks"][-1]["ranks"][1]
     assert values["checkpoint"]["name"] == "kv"
     assert values["prompt"]["instruction"] == INSTRUCTION
+
+
+@pytest.mark.usefixtures("place")
+def test_inspect_begins_with_what_the_adapter_knows(command: Command) -> None:
+    rows = [line.split(maxsplit=1) for line in command("inspect", "mill.lora").out.splitlines()]
+    assert [name for name, _ in rows[:5]] == ["adapter", "input", "parts", "outline", "base"]
+    assert rows[1][1].startswith("handbook.md (markdown, ")
+    assert rows[3][1] == "Pump; Valves; Lantern"
+
+
+@pytest.mark.usefixtures("place")
+def test_an_export_of_parts_is_offered_as_it_works() -> None:
+    options = CompileOptions("kv", BASE, "cpu", True, chunk_tokens=CHUNK_TOKENS)
+    plan = Compiler(options).plan("handbook.md")
+    n_seats = plan.config.max_seats
+    held = replace(plan, cut=replace(plan.cut, held_by_one=plan.n_text_tokens))
+    assert "other engines" not in report_plan(held).text + write_card(held).lower()
+    chunks = tuple(replace(c, part_rank=min(c.part_rank, n_seats)) for c in plan.chunks)
+    short, limit = replace(plan, cut=replace(plan.cut, chunks=chunks)), n_seats - 4
+    needs = f", if you compile the document with `--chunk-tokens {limit}`"
+    for one, offer, then in ((plan, f"--chunk-tokens {limit} and ", needs), (short, "", "")):
+        text = f"question; other engines need {offer}d2l export --to parts\n"
+        assert text in report_plan(one).text
+        above, _, below = write_card(one).partition("## Load it")
+        assert f"the code below, get about {n_seats} tokens of the document.** " in above
+        assert f"gives the parts to other engines{then}.\n" in above
+        assert "other engines" not in below.lower()
 
 
 @pytest.mark.usefixtures("place")

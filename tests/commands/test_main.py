@@ -227,6 +227,11 @@ def test_what_is_found_in_documents_is_told_and_counted(
     written = (place / "p.lora" / "d2l.json").read_text("utf-8")
     assert json.loads(written)["inputs"][0]["findings"] == told
     assert json.loads(written)["inputs"][0].get("include_hidden", False) == bool(option)
+    again = command(*words, *option)
+    assert (json.loads(again.out)["unchanged"], again.err) == (True, "")
+    refused = command(*words, *option, "--strict")
+    error = "error: --strict: page.html: its text has findings, listed in p.lora/d2l.json"
+    assert (refused.code, error in refused.err.splitlines()) == (1, True)
 
 
 def test_strict_refuses_what_is_found(place: Path, command: Command) -> None:

@@ -203,7 +203,7 @@ def test_a_compilation_says_what_parts_it_keeps(
     held = kept.plan.cut.held_by_one
     tokens = f"{values['n_tokens']} in {values['n_parts']} parts; one memory of all holds about"
     assert (
-        f"tokens      {tokens} {held}\nuse         d2l ask and d2l serve find the parts" in made.out
+        f"tokens      {tokens} {held}\nuse         d2l ask and d2l serve choose parts" in made.out
     )
     assert f"parts {n_bytes / 1e3:.1f} kB\n" in planned.out
     assert " kB, parts " in made.out

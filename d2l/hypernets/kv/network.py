@@ -154,12 +154,3 @@ class KvNetwork(SeatedNetwork[KvConfig]):
         lead = config.texts.lead(config.instruction)
         opening = Opening(ids=config.read_opening, text=lead, seats=())
         return replace(made, opening=opening, turns=config.turns, n_suffix=self.n_suffix)
-
-    def explain_limits(self) -> str:
-        """Lines of the model card on what other runtimes read, and on answers."""
-        return (
-            "- Other runtimes read the beginning of the document alone: about "
-            f"{self.config.max_seats:,} tokens. `d2l ask` and `d2l serve` read the whole, by "
-            "its parts.\n"
-            f"{self.explain_base()}"
-        )

@@ -12,6 +12,7 @@ import torch
 
 from d2l.adapters.card import quote
 from d2l.adapters.info import CHAT_TEMPLATE
+from d2l.adapters.parts import OVERVIEW
 from d2l.bases.activations import Activations
 from d2l.bases.catalog import find_known
 from d2l.bases.models import BaseFiles, load_frozen
@@ -159,6 +160,11 @@ class SeatedNetwork(Network[Config]):
         chunks = tuple(replace(chunk, part_rank=0) for chunk in cut.chunks)
         warnings = tuple(self.warn_description(chunks))
         return replace(cut, chunks=chunks, keeps_parts=False, warnings=warnings)
+
+    def find_export_limit(self, chunks: Sequence[Chunk]) -> int | None:
+        """Find the limit with which an opening holds each part; None: it does."""
+        longest = max(chunk.part_rank for chunk in chunks if chunk.source != OVERVIEW)
+        return self.config.exported_tokens if longest > self.config.max_seats else None
 
     @property
     def n_suffix(self) -> int:

@@ -11,6 +11,7 @@ from d2l.bases.turns import TurnTexts
 from d2l.errors import CheckpointError, MergeError
 from d2l.hypernets.formats.fields import show, to_float
 
+_BETWEEN = 4  # tokens that may divide a part's text from a question
 #: Values of `reads`.
 READS = ("documents", "descriptions", "both")
 
@@ -56,6 +57,11 @@ class SeatedConfig:
     reads: str = "documents"
     adapted_layers: tuple[int, ...] = ()  # layers with memory; empty: all from `first_layer` on
     value_ridge: float = 0.0  # ridge that protects ordinary text from values (`seating.soften`)
+
+    @property
+    def exported_tokens(self) -> int:
+        """Most tokens of a chunk that an opening holds, with those between it and a question."""
+        return self.max_seats - _BETWEEN
 
     def __post_init__(self) -> None:
         optional = {field.name for field in fields(self) if field.default is not MISSING}
