@@ -208,7 +208,7 @@ def test_a_compilation_says_what_parts_it_keeps(
     assert f"parts {n_bytes / 1e3:.1f} kB\n" in planned.out
     assert " kB, parts " in made.out
     card = (tmp_path / "long.lora" / "README.md").read_text("utf-8")
-    assert "`d2l export --to parts` gives them the parts" in card
+    assert "`d2l export --to parts` gives the parts to other engines" in card
     whole = command(*words, "--no-parts", "--dry-run", "--json")
     assert json.loads(whole.out)["n_parts"] == 0
     assert "expect few of its facts to come back" in whole.err
