@@ -52,6 +52,7 @@ COMMANDS: Groups = {
         Row("ask", "Ask an adapter questions.", 'manual "How often is the filter rinsed?"'),
         Row("serve", "Serve adapters over HTTP, as OpenAI's interface does.",
             "adapters/ --port 8080"),
+        Row("mcp", "Answer agents and editors over the Model Context Protocol.", "manual.lora"),
         Row("check", "Check which runtimes load an adapter.",
             "manual.lora --runtime vllm --max-lora-rank 64"),
         Row("export", "Export an adapter for another runtime.", "manual.lora --to gguf"),

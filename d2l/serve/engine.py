@@ -18,6 +18,9 @@ from d2l.parts.kept import Turns
 from d2l.serve.library import ServedAdapter, Stamp, read_stamp
 from d2l.serve.protocol import ChatRequest, RequestError
 
+#: Adapters that stay in memory beside the base.
+N_KEPT = 8
+
 
 @dataclass(frozen=True)
 class ChatOrder:

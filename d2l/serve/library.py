@@ -1,4 +1,4 @@
-"""A folder of adapters → models by name. The folder is read at every call, so it may change.
+"""Folders of adapters → models by name. Folders are read at every call, so they may change.
 
 Configs are read once for every state of their files. Not for several threads at once.
 """
@@ -31,22 +31,24 @@ class ServedAdapter:
 
 
 class Library:
-    """Adapters of a folder, or one adapter's own folder, all of one base.
+    """Adapters of folders, or adapters' own folders, all of one base.
 
     A model's name is its folder's without ".lora". Adapters that cannot be served are left out;
     `remark` gets the reason once.
     """
 
-    def __init__(self, folder: Path, remark: Remark) -> None:
-        self._folder = folder
+    def __init__(self, *folders: Path, remark: Remark) -> None:
+        """Raises AdapterError for a folder without an adapter that can be served."""
+        self._folders = folders
         self._remark = remark
         self._known: dict[Path, ServedAdapter] = {}
         self._faults: dict[Path, str] = {}
         self.base = ""  # that of the first adapter
         entries = self.list_entries()
-        if not entries:
+        served = {path for e in entries.values() for path in (e.folder, e.folder.parent)}
+        if missing := [folder for folder in folders if folder not in served]:
             raise AdapterError(
-                f"{folder}: no adapter here that says its base",
+                f"{missing[0]}: no adapter here that says its base",
                 hint="make one with `d2l compile DOCUMENT -o FOLDER/NAME.lora`",
             )
         self.first = next(iter(entries.values()))
@@ -56,7 +58,7 @@ class Library:
         known: dict[Path, ServedAdapter] = {}
         entries: dict[str, ServedAdapter] = {}
         faults: dict[Path, str] = {}
-        for folder in self._list_folders():
+        for folder in dict.fromkeys(path for own in self._folders for path in _list_folders(own)):
             try:
                 entry = known[folder] = self._read(folder)
             except AdapterError as error:
@@ -82,19 +84,6 @@ class Library:
         entries = self.list_entries()
         return entries.get(name) or entries.get(name.removesuffix(".lora"))
 
-    def _list_folders(self) -> list[Path]:
-        if is_adapter(self._folder):
-            return [self._folder]
-        try:
-            names = [path.name for path in self._folder.iterdir() if os.path.isdir(path)]
-        except OSError as error:
-            raise AdapterError(
-                f"{self._folder}: cannot be listed ({error.strerror})",
-                hint="name a folder of adapters, or one adapter",
-            ) from error
-        # Folders with a dot in front are not finished.
-        return [self._folder / name for name in sorted(names) if not name.startswith(".")]
-
     def _read(self, folder: Path) -> ServedAdapter:
         (folder / CONFIG).stat()
         created = int((folder / WEIGHTS).stat().st_mtime)
@@ -103,6 +92,21 @@ class Library:
         if known is not None and known.stamp == stamp:
             return known
         return ServedAdapter(name_manual(folder), folder, read_base_name(folder), created, stamp)
+
+
+def _list_folders(folder: Path) -> list[Path]:
+    """List the folders that may be adapters: `folder` itself, or those in it."""
+    if is_adapter(folder):
+        return [folder]
+    try:
+        names = [path.name for path in folder.iterdir() if os.path.isdir(path)]
+    except OSError as error:
+        raise AdapterError(
+            f"{folder}: cannot be listed ({error.strerror})",
+            hint="name a folder of adapters, or one adapter",
+        ) from error
+    # Folders with a dot in front are not finished.
+    return [folder / name for name in sorted(names) if not name.startswith(".")]
 
 
 def read_stamp(folder: Path) -> Stamp:

@@ -4,13 +4,10 @@ from pathlib import Path
 
 from d2l.answer.options import AskOptions
 from d2l.serve.app import ReadDocument, Service
-from d2l.serve.engine import Engine
+from d2l.serve.engine import N_KEPT, Engine
 from d2l.serve.library import Library, Remark
 from d2l.serve.options import ServeOptions
 from d2l.serve.web import HttpServer
-
-#: Adapters that stay in memory beside the base.
-N_KEPT = 8
 
 
 class Server(HttpServer):
@@ -30,7 +27,7 @@ class Server(HttpServer):
         """Raises D2LError if the socket cannot be bound, or the base not be loaded."""
 
         def make_service() -> Service:
-            self.library = Library(folder, remark)
+            self.library = Library(folder, remark=remark)
             engine = Engine(self.library.list_entries().values(), asking, n_kept=N_KEPT)
             return Service(self.library, engine, read_document, options)
 

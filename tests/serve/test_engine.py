@@ -68,9 +68,9 @@ def test_ten_adapters_answer_as_they_do_alone_and_three_stay_in_memory(
 
 def test_a_folder_without_adapters_is_refused(tmp_path: Path) -> None:
     with pytest.raises(AdapterError, match="no adapter here that says its base"):
-        Library(tmp_path, print)
+        Library(tmp_path, remark=print)
     with pytest.raises(AdapterError, match="cannot be listed"):
-        Library(tmp_path / "none", print)
+        Library(tmp_path / "none", remark=print)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes have no names")
@@ -83,7 +83,7 @@ def test_what_is_no_file_is_left_out_and_not_opened(shelf: Shelf, tmp_path: Path
     os.mkfifo(configs[0])
     configs[1].symlink_to("/dev/zero")
     remarks: list[str] = []
-    assert list(Library(tmp_path, remarks.append).list_entries()) == ["note"]
+    assert list(Library(tmp_path, remark=remarks.append).list_entries()) == ["note"]
     assert remarks == [
         f"{path.parent}: left out (adapter_config.json: is no regular file)" for path in configs
     ]
@@ -99,7 +99,7 @@ def ask(engine: Engine, entry: ServedAdapter) -> str:
 def test_other_files_of_the_same_sizes_and_times_are_noticed(shelf: Shelf, tmp_path: Path) -> None:
     folder = shutil.copytree(shelf.folder / "note.lora", tmp_path / "note.lora")
     change_json(folder / "d2l.json", weights_sha256=None)  # as of versions without digests
-    library = Library(tmp_path, print)
+    library = Library(tmp_path, remark=print)
     engine = Engine(library.list_entries().values(), shelf.asking, n_kept=2)
     before = ask(engine, library.list_entries()["note"])
     weights = folder / "adapter_model.safetensors"
@@ -124,7 +124,7 @@ def test_freed_memory_goes_back_to_the_system_when_an_adapter_is_replaced(
     shelf: Shelf, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(shelf.folder / "note.lora", tmp_path / "note.lora")
-    library = Library(tmp_path, print)
+    library = Library(tmp_path, remark=print)
     engine = Engine(library.list_entries().values(), shelf.asking, n_kept=2)
     blocks = [b"x" * 2**16 for _ in range(3_000)]
     del blocks[1::2]  # first, so that no hole is at the end of the heap
@@ -166,7 +166,7 @@ def test_an_adapter_that_changes_while_it_is_loaded_is_not_kept(
 ) -> None:
     for name in ("note", "pump"):
         shutil.copytree(shelf.folder / f"{name}.lora", tmp_path / f"{name}.lora")
-    entries = Library(tmp_path, print).list_entries()
+    entries = Library(tmp_path, remark=print).list_entries()
     engine = Engine(entries.values(), shelf.asking, n_kept=2)
 
     def load(adapted: AdaptedModel, folder: Path, name: str) -> AdaptedModel:
@@ -187,7 +187,7 @@ def test_weights_that_go_while_they_are_loaded_are_an_error_that_leaves_nothing(
 ) -> None:
     for name in ("note", "pump"):
         shutil.copytree(shelf.folder / f"{name}.lora", tmp_path / f"{name}.lora")
-    entries = Library(tmp_path, print).list_entries()
+    entries = Library(tmp_path, remark=print).list_entries()
     engine = Engine(entries.values(), shelf.asking, n_kept=2)
 
     def remove(path: Path) -> object:
@@ -222,7 +222,7 @@ def test_another_folder_that_stood_there_during_a_load_is_never_answered_from(
 
         return swapped
 
-    entries = Library(folder.parent, print).list_entries()
+    entries = Library(folder.parent, remark=print).list_entries()
     with monkeypatch.context() as patch:
         patch.setattr(AdaptedModel, "load", swap(AdaptedModel.load))
         engine = Engine(entries.values(), shelf.asking, n_kept=2)
@@ -239,8 +239,8 @@ def test_links_go_by_their_own_name_and_a_bad_one_hides_nothing(
     folder = shutil.copytree(shelf.folder / "note.lora", tmp_path / "old.lora")
     (tmp_path / "cur").symlink_to("old.lora")
     (tmp_path / "loop.lora").symlink_to("loop.lora")
-    assert list(Library(tmp_path, print).list_entries()) == ["cur", "old"]
-    assert list(Library(tmp_path / "cur", print).list_entries()) == ["cur"]
+    assert list(Library(tmp_path, remark=print).list_entries()) == ["cur", "old"]
+    assert list(Library(tmp_path / "cur", remark=print).list_entries()) == ["cur"]
     (folder / "loop").symlink_to("loop")
     before = read_stamp(tmp_path / "cur")
     (folder / "chat_template.jinja").write_text("another")
@@ -251,7 +251,7 @@ def test_a_name_is_free_again_when_its_other_adapter_goes(shelf: Shelf, tmp_path
     for name in ("note", "note.lora"):
         shutil.copytree(shelf.folder / "note.lora", tmp_path / name)
     remarks: list[str] = []
-    library = Library(tmp_path, remarks.append)
+    library = Library(tmp_path, remark=remarks.append)
     assert library.list_entries()["note"].folder == tmp_path / "note"
     shutil.rmtree(tmp_path / "note")
     assert library.list_entries()["note"].folder == tmp_path / "note.lora"
@@ -259,7 +259,7 @@ def test_a_name_is_free_again_when_its_other_adapter_goes(shelf: Shelf, tmp_path
 
 
 def test_reading_a_long_prompt_ends_when_the_answer_is_due(shelf: Shelf) -> None:
-    entries = Library(shelf.folder, print).list_entries()
+    entries = Library(shelf.folder, remark=print).list_entries()
     engine = Engine(entries.values(), shelf.asking, n_kept=2)
     wanted = ChatRequest.model_validate({"model": "pump", "messages": TURNS})
     events: list[Event] = []
@@ -276,7 +276,7 @@ def test_a_long_prompt_is_read_in_pieces_until_its_answer_is_due(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("d2l.answer.forward.PIECE", 32)
-    entries = Library(shelf.folder, print).list_entries()
+    entries = Library(shelf.folder, remark=print).list_entries()
     engine = Engine(entries.values(), shelf.asking, n_kept=2)
     question = "Where is the pump? " * 20
     lengths: list[int] = []

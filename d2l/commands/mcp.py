@@ -1,0 +1,37 @@
+"""The command `d2l mcp`: adapters behind the Model Context Protocol, for agents and editors."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+from d2l.answer.options import AskOptions
+from d2l.commands import console, streams
+from d2l.commands.options import Base, BaseDtype, Device, Offline, adapter_argument
+from d2l.errors import MissingExtraError
+
+
+def mcp(
+    adapters: Annotated[list[Path], adapter_argument("Adapters, or folders of adapters.")],
+    base: Base = None,
+    base_dtype: BaseDtype = None,
+    device: Device = "auto",
+    offline: Offline = False,
+) -> None:
+    """Answer agents and editors over the Model Context Protocol.
+
+    A client starts this command and speaks with it on stdin and stdout. Its tools are ask, find and
+    outline. The first question loads the base.
+    """
+    if find_spec("mcp") is None:
+        raise MissingExtraError("d2l mcp needs mcp", hint="pip install 'd2l[mcp]'")
+    from d2l.serve.library import Library
+    from d2l.serve.mcp import McpService
+
+    console.open_stdin()
+    streams.write("")
+    library = Library(*adapters, remark=console.warn)
+    asking = AskOptions(base, device, offline=offline, dtype=base_dtype)
+    console.note(f"waiting for a client on stdin: {', '.join(library.list_entries())}")
+    console.end_spinner()
+    console.set_stopping("no question is answered any more")
+    McpService(library, asking).run()
