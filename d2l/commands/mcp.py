@@ -19,19 +19,18 @@ def mcp(
 ) -> None:
     """Answer agents and editors over the Model Context Protocol.
 
-    A client starts this command and speaks with it on stdin and stdout. Its tools are ask, find and
-    outline. The first question loads the base.
+    A client starts it. Its tools are ask, find and outline; the first question loads the base.
     """
     if find_spec("mcp") is None:
         raise MissingExtraError("d2l mcp needs mcp", hint="pip install 'd2l[mcp]'")
     from d2l.serve.library import Library
-    from d2l.serve.mcp import McpService
+    from d2l.serve.mcp import McpServer
 
     console.open_stdin()
-    streams.write("")
+    streams.write("")  # raises if stdout is closed
     library = Library(*adapters, remark=console.warn)
-    asking = AskOptions(base, device, offline=offline, dtype=base_dtype)
+    server = McpServer(library, AskOptions(base, device, offline=offline, dtype=base_dtype))
     console.note(f"waiting for a client on stdin: {', '.join(library.list_entries())}")
     console.end_spinner()
     console.set_stopping("no question is answered any more")
-    McpService(library, asking).run()
+    server.serve()

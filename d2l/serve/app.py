@@ -40,9 +40,7 @@ class Service:
         self._read_text = functools.lru_cache(maxsize=8)(
             lambda entry: read_document(entry.folder)  # anew when the entry's stamp changes
         )
-        self.worker = ChatWorker(
-            engine, max_seconds=options.max_seconds, max_waiting=options.max_waiting
-        )
+        self.worker = ChatWorker(engine.answer, options)
 
     def make_app(self) -> ASGIApp:
         """Make the application."""

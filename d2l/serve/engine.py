@@ -16,6 +16,7 @@ from d2l.answer.options import AskOptions
 from d2l.errors import AdapterError, BaseModelError
 from d2l.parts.kept import Turns
 from d2l.serve.library import ServedAdapter, Stamp, read_stamp
+from d2l.serve.options import ServeOptions
 from d2l.serve.protocol import ChatRequest, RequestError
 
 #: Adapters that stay in memory beside the base.
@@ -205,12 +206,11 @@ class ChatJob:
 
 
 class ChatWorker:
-    """Worker: a thread that does one job after the other; at most `max_waiting` jobs wait."""
+    """Worker: a thread that does one job after the other; `answer` is as of `Engine`."""
 
-    def __init__(self, engine: Engine, *, max_seconds: float, max_waiting: int) -> None:
-        self._engine = engine
-        self._max_seconds = max_seconds
-        self._max_waiting = max_waiting
+    def __init__(self, answer: Callable[..., Ending], limits: ServeOptions) -> None:
+        self._answer = answer
+        self._limits = limits
         self._pool = ThreadPoolExecutor(1, "d2l-serve")
         self._jobs: list[ChatJob] = []
 
@@ -222,10 +222,10 @@ class ChatWorker:
 
     def start(self, order: ChatOrder) -> ChatJob:
         """Put an order in line; raises RequestError if the line is full."""
-        if self.count()[1] >= self._max_waiting:
-            message = f"{self._max_waiting} requests wait already: try again later"
+        if self.count()[1] >= self._limits.max_waiting:
+            message = f"{self._limits.max_waiting} requests wait already: try again later"
             raise RequestError(503, message, code="overloaded")
-        job = ChatJob(self._max_seconds)
+        job = ChatJob(self._limits.max_seconds)
         try:
             job.future = self._pool.submit(self._work, order, job)
         except RuntimeError as error:  # the pool is shut down
@@ -243,7 +243,7 @@ class ChatWorker:
         try:
             if job.is_due():
                 raise TimeoutError("its time was over before its turn came")
-            job.send(self._engine.answer(order, job.send, job.is_due))
+            job.send(self._answer(order, job.send, job.is_due))
         except TimeoutError as error:
             job.send(RequestError(503, str(error), code="timeout"))
         except BaseException as error:  # noqa: BLE001 - `receive` raises it where the job is awaited

@@ -31,14 +31,13 @@ class ServedAdapter:
 
 
 class Library:
-    """Adapters of folders, or adapters' own folders, all of one base.
+    """Adapters of folders, or adapters' own folders, all of one base; AdapterError without any.
 
     A model's name is its folder's without ".lora". Adapters that cannot be served are left out;
     `remark` gets the reason once.
     """
 
     def __init__(self, *folders: Path, remark: Remark) -> None:
-        """Raises AdapterError for a folder without an adapter that can be served."""
         self._folders = folders
         self._remark = remark
         self._known: dict[Path, ServedAdapter] = {}

@@ -1,153 +1,112 @@
-"""`d2l mcp`: adapters behind the Model Context Protocol, for agents and editors.
+"""Adapters behind the Model Context Protocol; the first question imports torch, not the start."""
 
-The first question loads the base, and torch with it.
-"""
-
-import asyncio
-import contextlib
 import functools
 import inspect
-import sys
-import threading
-from collections.abc import Callable, Iterator
+import logging
+import math
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
-import numpy as np
 from mcp.server import MCPServer
-from mcp.server.mcpserver.exceptions import ToolError
+from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 from mcp.types import ToolAnnotations
 from pydantic import Field
 
 from d2l.adapters.info import read_info
 from d2l.adapters.parts import PartRecord, read_text
-from d2l.answer.cite import Answer, Citation
+from d2l.answer.events import Ending
 from d2l.answer.options import AskOptions
-from d2l.errors import AdapterError, D2LError
-from d2l.memory import memory_errors
+from d2l.errors import AdapterError, OptionError
 from d2l.parts.router import Router
 from d2l.serve.library import Library, ServedAdapter
-from d2l.serve.protocol import ChatRequest, Message, RequestError
+from d2l.serve.options import ServeOptions
+from d2l.serve.protocol import ChatRequest, Message, write_source
+from d2l.serve.web import explain
 from d2l.version import __version__
 
 if TYPE_CHECKING:
-    from d2l.serve.engine import Engine
+    from d2l.serve.engine import ChatWorker
 
-_MOST_PLACES = 20  # of one call of `find`
-_SHOWN = 20  # adapters in a description
 _Text = Annotated[str, Field(min_length=1)]
-_Count = Annotated[int, Field(ge=1, le=_MOST_PLACES, description="Most places to return.")]
-_Name = Annotated[str | None, Field(description="Adapter by name; not needed if there is one.")]
+_Count = Annotated[int, Field(ge=1, le=20)]
 
 
-class McpService:
-    """Tools of a server; their docstrings are what a client's model reads."""
+class McpServer(MCPServer[Any]):
+    """Server of three tools; a client's model reads their docstrings."""
 
     def __init__(self, library: Library, asking: AskOptions) -> None:
+        logging.basicConfig(handlers=[logging.NullHandler()])  # else mcp prints d2l's logs again
+        super().__init__("d2l", version=__version__)
         self._library, self._asking = library, asking
-        self._engine: Engine | None = None
-        self._worker = ThreadPoolExecutor(1, "d2l-mcp")
-
-    def run(self) -> None:
-        """Serve on stdin and stdout until stdin ends or the client has gone."""
-        server = MCPServer("d2l", version=__version__, log_level="WARNING")
-        entries = self._library.list_entries().values()
-        told = "; ".join(_describe(entry) for entry in list(entries)[:_SHOWN])
+        self._worker: ChatWorker | None = None
         hints = ToolAnnotations(read_only_hint=True, open_world_hint=False)
         for tool in (self.ask, self.find, self.outline):
-            text = f"{inspect.getdoc(tool)}\n\nAdapters: {told}"
-            server.add_tool(tool, description=text, annotations=hints)
-        # The loop waits for a thread that reads stdin; the main thread stays free for signals.
-        with contextlib.suppress(BrokenPipeError):
-            ThreadPoolExecutor(1).submit(server.run).result()
+            text = f"{inspect.getdoc(tool)}\n\nAdapters: {', '.join(library.list_entries())}"
+            self.add_tool(tool, description=text, annotations=hints)
 
-    async def ask(self, question: _Text, adapter: _Name = None) -> dict[str, Any]:
-        """Answer a question about a document: a fact, a list, steps or a summary.
+    def serve(self) -> None:
+        """Serve on stdin and stdout until the client has gone."""
+        try:  # in a thread: at a signal, the event loop would wait for another line of stdin
+            ThreadPoolExecutor(1).submit(self.run).result()
+        except* BrokenPipeError:
+            pass
 
-        A small local model answers, so check `answer` against `passage`, the lines of the document
-        at `place`. `supported`: the answer's words stand there. If `found` is false, the document
-        does not answer, and the passage is the closest. Ask for one thing, in a whole sentence.
-        """
-        ended, loop = threading.Event(), asyncio.get_running_loop()
+    async def call_tool(self, *arguments: Any, **options: Any) -> Any:
+        """Call a tool; errors that mcp does not know are explained as in `d2l serve`."""
         try:
-            with _tool_errors():
-                work = (self._answer, self._find(adapter), question, ended.is_set)
-                answer = await loop.run_in_executor(self._worker, *work)
+            return await super().call_tool(*arguments, **options)
+        except UnexpectedToolError as error:
+            raise ToolError(str(explain(cast(Exception, error.__cause__)))) from error
+
+    async def ask(self, question: _Text, adapter: str | None = None) -> dict[str, Any]:
+        """Ask a document for one thing, in a whole sentence: a fact, a list, steps or a summary.
+
+        A small local model answers: compare `answer` with `passage`, the document's lines at
+        `place`. `supported`: its words stand there. `part` null: no answer, the closest `passage`.
+        """
+        from d2l.serve.engine import N_KEPT, ChatOrder, ChatWorker, Engine
+
+        entry = self._find(adapter)
+        if self._worker is None:  # without a limit of time: clients have their own
+            entries = [entry, *self._library.list_entries().values()]
+            load = functools.cache(lambda: Engine(entries, self._asking, n_kept=N_KEPT))
+            limits = ServeOptions(max_seconds=math.inf)
+            self._worker = ChatWorker(lambda *order: load().answer(*order), limits)
+        chat = ChatRequest(model=entry.name, messages=[Message(role="user", content=question)])
+        job = self._worker.start(ChatOrder(chat, 0, entry))
+        try:
+            while not isinstance(event := await job.receive(), Ending):
+                pass
         finally:
-            ended.set()  # if the client has gone, nobody needs the rest
-        names = ("found", "supported", "passage", "place", "finish")
-        document = answer.citations[0].part.document if answer.citations else None
-        own = {name: getattr(answer, name) for name in names}
-        return {"answer": answer.text, **own, "document": document}
+            job.end("the client has gone")
+        return {"answer": str(event.answer), **write_source(event)["d2l"]}
 
-    async def find(self, words: _Text, adapter: _Name = None, count: _Count = 3) -> dict[str, Any]:
-        """Find the places of a document that have some words, best first, with their whole text.
-
-        Quick, without a model. `words`: the document's own, or a question. To read around an
-        answer, or to compare several places.
-        """
-        with _tool_errors():
-            records, router = await asyncio.to_thread(_read_places, self._find(adapter))
+    async def find(self, words: _Text, adapter: str | None = None, n: _Count = 3) -> dict[str, Any]:
+        """Find the `n` places that fit some words, or a question, best: their text, at once."""
+        records, router = _read_places(self._find(adapter))
         scores = router.score(words)
-        order = [int(n) for n in np.argsort(-scores, kind="stable") if scores[n] > 0]
-        cited = [Citation(n, records[n], float(scores[n])) for n in order[:count]]
-        return {"places": [c.to_json() | {"text": c.part.text} for c in cited]}
+        best = [records[i] for i in (-scores).argsort(kind="stable")[:n] if scores[i] > 0]
+        return {"places": [{k: getattr(r, k) for k in ("document", "place", "text")} for r in best]}
 
-    async def outline(self, adapter: _Name = None) -> str:
-        """Outline a document: title, length, beginning, chapters and sections, if it has any.
-
-        Quick, without a model. To learn what the document is about before questions.
-        """
-        with _tool_errors():
-            records, _ = await asyncio.to_thread(_read_places, self._find(adapter))
-        wholes = [record.text for record in records if record.is_overview]
-        places = [f"{r.document}, {r.place}".removesuffix(", ") for r in records]
-        return "\n\n".join(wholes) or "\n".join(dict.fromkeys(places))
+    async def outline(self, adapter: str | None = None) -> str:
+        """Outline a document: title, contents and beginning, if it is long, then its places."""
+        records, _ = _read_places(self._find(adapter))
+        rows = [r.text if r.is_overview else f"{r.document}, {r.place}" for r in records]
+        return "\n".join(row.removesuffix(", ") for row in dict.fromkeys(rows))
 
     def _find(self, name: str | None) -> ServedAdapter:
-        """Find the adapter of a name; None: the only one. Raises AdapterError."""
+        """Find the adapter of a name; None: the only adapter. Raises OptionError."""
         names = list(self._library.list_entries())
         entry = self._library.find(name or names[0]) if name or len(names) == 1 else None
         if entry is None:
-            message = f"there is no adapter {name!r}" if name else "the adapter is not named"
-            raise AdapterError(message, hint=f"name one of: {', '.join(names[:_SHOWN])}")
+            raise OptionError(f"there is no adapter {name!r}: name one of {', '.join(names)}")
         return entry
-
-    def _answer(self, entry: ServedAdapter, question: str, is_due: Callable[[], bool]) -> Answer:
-        """Answer, in the worker's thread, which does one question after another."""
-        with contextlib.redirect_stdout(sys.stderr), memory_errors():
-            from d2l.serve.engine import N_KEPT, ChatOrder, Engine
-
-            chat = ChatRequest(model=entry.name, messages=[Message(role="user", content=question)])
-            self._engine = self._engine or Engine([entry], self._asking, n_kept=N_KEPT)
-            ending = self._engine.answer(ChatOrder(chat, 0, entry), lambda _: None, is_due)
-        assert ending.answer is not None
-        return ending.answer
-
-
-@contextlib.contextmanager
-def _tool_errors() -> Iterator[None]:
-    """Tell the client an error that its user can fix, with its hint."""
-    try:
-        yield
-    except (D2LError, RequestError) as error:
-        text = error.describe() if isinstance(error, D2LError) else str(error)
-        raise ToolError(text) from error
 
 
 @functools.lru_cache(maxsize=8)
 def _read_places(entry: ServedAdapter) -> tuple[tuple[PartRecord, ...], Router]:
-    """Read the places of an adapter, and their index, in which overviews have no words; raises
-    AdapterError if it keeps no text."""
+    """Read the places of an adapter, and their index, in which overviews have no words."""
     records = read_text(read_info(entry.folder))
     if not records:
-        hint = "compile the document again without --no-text"
-        raise AdapterError(f"{entry.name}: keeps no text of its document", hint=hint)
+        raise AdapterError(f"{entry.name}: keeps no text", hint="compile it without --no-text")
     return records, Router(["" if record.is_overview else record.searched for record in records])
-
-
-def _describe(entry: ServedAdapter) -> str:
-    """Describe an adapter by its name and its documents."""
-    made = read_info(entry.folder).provenance
-    inputs = [source.name for source in made.inputs[:3]] if made else []
-    return f"{entry.name} ({', '.join(inputs)})" if inputs else entry.name

@@ -38,9 +38,8 @@ def make_manual(name: str, pages: tuple[str, ...]) -> Document:
     return Document(f"{name}.pdf", "pdf", sections, "0" * 64, sum(map(len, pages)))
 
 
-@pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
-    root = tmp_path_factory.mktemp("shelf")
+def make_manuals(root: Path) -> Shelf:
+    """Compile them with parts."""
     for name, kind in KINDS.items():
         if kind == "seats":
             tiny.write_seats(root / name / "checkpoint", repeats=2, chunk_tokens=64)  # a page each
@@ -48,6 +47,11 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
         done = compile_tiny(root / name, kind, manual, parts=True)
         shutil.copytree(done.adapter, root / "adapters" / f"{name}.lora")
     return Shelf(root / "adapters", done.base)
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
+    return make_manuals(tmp_path_factory.mktemp("shelf"))
 
 
 def ask(
