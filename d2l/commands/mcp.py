@@ -1,6 +1,5 @@
 """The command `d2l mcp`: adapters behind the Model Context Protocol, for agents and editors."""
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -21,11 +20,11 @@ def mcp(
 
     A client starts it. Its tools are ask, find and outline; the first question loads the base.
     """
-    if find_spec("mcp") is None:
-        raise MissingExtraError("d2l mcp needs mcp", hint="pip install 'd2l[mcp]'")
-    from d2l.serve.library import Library
-    from d2l.serve.mcp import McpServer
-
+    try:
+        from d2l.serve.mcp import Library, McpServer
+    except ImportError as error:  # also with mcp 1, which other programs bring
+        message = f"d2l mcp needs mcp ({error})"
+        raise MissingExtraError(message, hint="pip install 'd2l[mcp]'") from error
     console.open_stdin()
     streams.write("")  # raises if stdout is closed
     library = Library(*adapters, remark=console.warn)

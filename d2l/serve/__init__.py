@@ -1,1 +1,1 @@
-"""Serving: one base and a folder of adapters behind an OpenAI-compatible HTTP interface."""
+"""Serving: adapters of one base over HTTP, as OpenAI's interface does, and to agents over MCP."""
