@@ -7,6 +7,7 @@ from d2l.answer.options import AskOptions
 from d2l.commands import console, streams
 from d2l.commands.options import Base, BaseDtype, Device, Offline, adapter_argument
 from d2l.errors import MissingExtraError
+from d2l.serve.library import Library
 
 
 def mcp(
@@ -21,7 +22,7 @@ def mcp(
     A client starts it. Its tools are ask, find and outline; the first question loads the base.
     """
     try:
-        from d2l.serve.mcp import Library, McpServer
+        from d2l.serve.mcp import McpServer
     except ImportError as error:  # also with mcp 1, which other programs bring
         message = f"d2l mcp needs mcp ({error})"
         raise MissingExtraError(message, hint="pip install 'd2l[mcp]'") from error

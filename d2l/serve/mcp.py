@@ -3,8 +3,8 @@
 import functools
 import inspect
 import logging
-import math
 from concurrent.futures import ThreadPoolExecutor
+from math import inf
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from mcp.server import MCPServer
@@ -70,8 +70,7 @@ class McpServer(MCPServer[Any]):
         if self._worker is None:  # without a limit of time: clients have their own
             entries = [entry, *self._library.list_entries().values()]
             load = functools.cache(lambda: Engine(entries, self._asking, n_kept=N_KEPT))
-            limits = ServeOptions(max_seconds=math.inf)
-            self._worker = ChatWorker(lambda *order: load().answer(*order), limits)
+            self._worker = ChatWorker(lambda *a: load().answer(*a), ServeOptions(max_seconds=inf))
         chat = ChatRequest(model=entry.name, messages=[Message(role="user", content=question)])
         job = self._worker.start(ChatOrder(chat, 0, entry))
         try:
@@ -82,14 +81,14 @@ class McpServer(MCPServer[Any]):
         return {"answer": str(event.answer), **write_source(event)["d2l"]}
 
     async def find(self, words: _Text, adapter: str | None = None, n: _Count = 3) -> dict[str, Any]:
-        """Find the `n` places that fit some words, or a question, best: their text, at once."""
+        """Find the `n` places that fit words or a question best, with text; needs no model."""
         records, router = _read_places(self._find(adapter))
         scores = router.score(words)
         best = [records[i] for i in (-scores).argsort(kind="stable")[:n] if scores[i] > 0]
         return {"places": [{k: getattr(r, k) for k in ("document", "place", "text")} for r in best]}
 
     async def outline(self, adapter: str | None = None) -> str:
-        """Outline a document: title, contents and beginning, if it is long, then its places."""
+        """Outline a document: title, contents and beginning, if it is long, and all its places."""
         records, _ = _read_places(self._find(adapter))
         rows = [r.text if r.is_overview else f"{r.document}, {r.place}" for r in records]
         return "\n".join(row.removesuffix(", ") for row in dict.fromkeys(rows))
