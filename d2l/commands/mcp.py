@@ -24,8 +24,7 @@ def mcp(
     try:
         from d2l.serve.mcp import McpServer
     except ImportError as error:  # also with mcp 1, which other programs bring
-        message = f"d2l mcp needs mcp ({error})"
-        raise MissingExtraError(message, hint="pip install 'd2l[mcp]'") from error
+        raise MissingExtraError(f"d2l mcp: {error}", hint="pip install 'd2l[mcp]'") from error
     console.open_stdin()
     streams.write("")  # raises if stdout is closed
     library = Library(*adapters, remark=console.warn)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _Text = Annotated[str, Field(min_length=1)]
 _Count = Annotated[int, Field(ge=1, le=20)]
+_ASKED = ("answer", "document", "place", "passage", "supported", "finish")
 
 
 class McpServer(MCPServer[Any]):
@@ -39,10 +40,9 @@ class McpServer(MCPServer[Any]):
         super().__init__("d2l", version=__version__)
         self._library, self._asking = library, asking
         self._worker: ChatWorker | None = None
-        hints = ToolAnnotations(read_only_hint=True, open_world_hint=False)
         for tool in (self.ask, self.find, self.outline):
             text = f"{inspect.getdoc(tool)}\n\nAdapters: {', '.join(library.list_entries())}"
-            self.add_tool(tool, description=text, annotations=hints)
+            self.add_tool(tool, description=text, annotations=ToolAnnotations(read_only_hint=True))
 
     def serve(self) -> None:
         """Serve on stdin and stdout until the client has gone."""
@@ -62,7 +62,7 @@ class McpServer(MCPServer[Any]):
         """Ask a document for one thing, in a whole sentence: a fact, a list, steps or a summary.
 
         A small local model answers: compare `answer` with `passage`, the document's lines at
-        `place`. `supported`: its words stand there. `part` null: no answer, the closest `passage`.
+        `place`. `supported`: its words stand there. "Not found." has the closest passage, if any.
         """
         from d2l.serve.engine import N_KEPT, ChatOrder, ChatWorker, Engine
 
@@ -78,7 +78,9 @@ class McpServer(MCPServer[Any]):
                 pass
         finally:
             job.end("the client has gone")
-        return {"answer": str(event.answer), **write_source(event)["d2l"]}
+        row = write_source(event)["d2l"]
+        row = {"answer": str(event.answer), **next(iter(row["parts"]), {}), **row}
+        return {key: row.get(key) for key in _ASKED}
 
     async def find(self, words: _Text, adapter: str | None = None, n: _Count = 3) -> dict[str, Any]:
         """Find the `n` places that fit words or a question best, with text; needs no model."""
