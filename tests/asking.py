@@ -9,7 +9,9 @@ import torch
 from d2l.answer.events import Start
 from d2l.answer.model import AdaptedModel
 from d2l.bases.activations import cache_keyword
-from d2l.parts import judging
+from d2l.parts.kv import Kv
+from d2l.parts.ranks import Ranks
+from d2l.parts.seats import Seats
 from tests import tiny
 from tests.command import Command, Outcome
 from tests.compiled import Compiled, family_of, generate, make_dense, write_prompt
@@ -38,8 +40,8 @@ def expect(kind: str, done: Compiled, question: str) -> dict[str, str]:
 
 def judge(monkeypatch: pytest.MonkeyPatch, **changes: float) -> None:
     """Change the judging of parts by all kinds of bases."""
-    for name in ("TRAINED", "JOINED", "INSTRUCTED", "SHORT"):
-        monkeypatch.setattr(judging, name, replace(getattr(judging, name), **changes))
+    for kind in (Ranks, Seats, Kv):
+        monkeypatch.setattr(kind, "judging", replace(kind.judging, **changes))
 
 
 def read_logits(asker: AdaptedModel, start: Start, ids: Sequence[int] = ()) -> torch.Tensor:

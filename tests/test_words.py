@@ -6,7 +6,7 @@ import pytest
 
 from d2l.words import LANGUAGES, join, read_words
 
-EVERYWHERE = {"refuses", "source", "says", "said", "detail", "apology", "contents"}
+EVERYWHERE = {"refuses", "source", "says", "said", "detail", "apology", "contents", "yes", "no"}
 ENGLISH_ALONE = {"expletive", "asks_number", "number", "states", "for_whom"}
 #: Lists that a language lacks, besides those that only English has.
 GAPS = {

@@ -93,21 +93,33 @@ class Answer(str):
         }
 
 
-def cite(kept: Kept, choice: Choice, question: str, text: str, finish: Finish) -> Answer:
+def cite(
+    kept: Kept,
+    choice: Choice,
+    question: str,
+    text: str,
+    finish: Finish,
+    is_sure: bool | None = None,
+) -> Answer:
     """Name the parts behind an answer, first the part with its passage; if no part answered, the
-    parts that share words with the question, by score."""
+    parts that share words with the question, by score. `is_sure`: answers in few words agree, and
+    their own words suffice; None: there is one answer."""
     if not choice.indices:
         return explain_whole(question, text, kept.records, finish)
     cited = [
         Citation(index, kept.records[index], score, choice.margin)
         for index, score in zip(choice.indices, choice.scores, strict=True)
     ]
-    if not choice.is_answered or is_silence(text):
+    if is_silence(text):
         near = sorted((c for c in cited if c.score), key=lambda c: -(c.score or 0))
         return refuse(question, text, near, finish)
     question = "" if choice.together else question  # it names parts, and asks for no words
     n_read = kept.count_read(choice)
-    return explain(question, text, cited, finish, n_read=n_read, named=choice.named)
+    answer = explain(question, text, cited, finish, n_read=n_read, named=choice.named)
+    if is_sure is not None and answer.passage is not None:
+        stands_there = answer.supported or is_supported("", text, answer.passage, answer.passage)
+        answer.supported = is_sure and stands_there
+    return answer
 
 
 def explain(

@@ -30,11 +30,13 @@ class TextPiece:
 
 @dataclass(frozen=True)
 class Ending:
-    """Reason of the end, the number of tokens, and the answer with its passage."""
+    """Reason of the end, the number of tokens, and the answer with its passage. `is_sure`: the
+    answers that were compared agree; None: none were."""
 
     reason: Finish
     n_tokens: int
     answer: Answer | None = None
+    is_sure: bool | None = None
 
 
 #: An answer is a start, pieces and an ending.

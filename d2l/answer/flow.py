@@ -2,17 +2,18 @@
 cite."""
 
 import contextlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 from d2l.answer.cite import cite
 from d2l.answer.events import Ending, Event, Start, TextPiece
+from d2l.answer.forms import Forms, refuse
 from d2l.answer.options import AskOptions
 from d2l.answer.refusal import REFUSAL
 from d2l.answer.scope import find_named, read_question
-from d2l.answer.writing import hold_refusals, write
+from d2l.answer.writing import write
+from d2l.answer.yes_no import find_yes_no
 from d2l.datasets.silence import IN_FULL, TOPICS
 from d2l.errors import AdapterError
 from d2l.parts.engine import Decoding
@@ -21,6 +22,10 @@ from d2l.parts.kept import Context, Kept, Prompt, Turns
 
 if TYPE_CHECKING:
     from d2l.answer.model import AdaptedModel
+
+
+#: Number of likeliest first tokens that are weighed; log-probability of all others, in nats.
+_N_TOP, _UNLIKELY = 100, -12.0
 
 
 class PromptLengthError(AdapterError):
@@ -46,35 +51,44 @@ def answer_turns(
     kept, engine = model.pick(turns, options), model.engine
     question, asked = read_question(turns), model.focus(turns)
     named = find_named(question.text, kept.records)
-    choice = kept.route(question, options.parts, named, short=options.short)
+    choice = kept.route(question, options.parts, named)
     prompt = _write_prompt(model, kept, asked, choice, options)
-    few = None
     with engine.stoppable(is_due), contextlib.ExitStack() as block:
+
+        def begin(beginning: Context) -> Iterator[Event]:
+            """Close the answer before, and write the answer of a beginning."""
+            block.pop_all().close()
+            n_before = beginning.cache.n_tokens + len(beginning.ids)
+            decoding = _limit(options.decoding, model.window - n_before, n_before)
+            own = replace(decoding, banned=beginning.banned)
+            tokens = engine.generate(beginning.cache, beginning.ids, own)
+            block.enter_context(contextlib.closing(tokens))
+            return write(tokens, model.decode, options.stop, is_due)
+
+        def weigh(beginning: Context, words: Sequence[str]) -> list[float]:
+            """Weigh words as the first token of an answer."""
+            cache, one = engine.copy(beginning.cache), Decoding(1, n_top=_N_TOP)
+            with contextlib.closing(engine.generate(cache, beginning.ids, one)) as tokens:
+                top = dict(next(tokens).log_probs)
+            return [top.get(model.encode(word)[0], _UNLIKELY) for word in words]
+
         readings = kept.read(engine, choice, prompt) if choice.is_answered else []
         verdict = judge(choice, readings)
-        if verdict.is_answered:
+        if verdict.is_answered or (readings and find_yes_no(question.whole) is not None):
             context = kept.settle(engine, choice, verdict, prompt, readings)
             n_prompt = context.cache.n_tokens + len(context.ids)
-            decoding = _limit(options.decoding, model.window - n_prompt, n_prompt)
+            _limit(options.decoding, model.window - n_prompt, n_prompt)
             yield Start(n_prompt, prompt.n_left_out, verdict, context)
-
-            def begin(beginning: Context) -> Iterator[Event]:
-                """Close the answer before, and write the answer of a beginning."""
-                block.pop_all().close()
-                own = replace(decoding, banned=beginning.banned)
-                tokens = engine.generate(beginning.cache, beginning.ids, own)
-                block.enter_context(contextlib.closing(tokens))
-                return write(tokens, model.decode, options.stop, is_due)
-
-            written = begin(context)
-            few = None if context.few is None else partial(begin, context.few)
+            read = [kept.records[n] for n in verdict.indices[: kept.count_read(verdict)]]
+            forms = Forms(question.whole, read, options, begin, weigh)
+            written = forms.write(context, is_answered=verdict.is_answered)
         else:
             yield Start(len(prompt.judged), verdict=verdict)
-            written = iter((TextPiece(REFUSAL), Ending("stop", 0)))
+            written = refuse()
         text = ""
-        for event in hold_refusals(written, few):
+        for event in written:
             if isinstance(event, Ending):
-                cited = cite(kept, verdict, question.whole, text, event.reason)
+                cited = cite(kept, verdict, question.whole, text, event.reason, event.is_sure)
                 event = replace(event, answer=cited)
             elif isinstance(event, TextPiece):
                 text += event.text
@@ -91,7 +105,7 @@ def _write_prompt(
     wish = TOPICS if is_overview else "" if is_chapter else IN_FULL
     judged = model.complete(turns, replace(options, short=True))
     full = model.complete(turns, options, wish)
-    prompt = kept.write(model, judged, full, short=options.short)
+    prompt = kept.write(model, judged, full)
     return prompt._replace(refusal=tuple(model.encode(REFUSAL)))
 
 

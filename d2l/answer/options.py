@@ -9,9 +9,10 @@ from d2l.parts.kept import PartOptions
 @dataclass(frozen=True)
 class AskOptions:
     """Options of answers; `temperature` 0 is greedy. `max_new_tokens` 0: as the network's answers
-    need. `short`: in a few words. `system`: a system text in place of the adapter's own
-    instruction. `document`: the base reads it in its prompt, and answers without the adapter.
-    `top_p`, `seed`, `n_top`: as of `Decoding`; `stop`: texts that end an answer before them."""
+    need. `short`: in a few words, `long`: in full; else the question decides. `system`: a system
+    text in place of the adapter's own instruction. `document`: the base reads it in its prompt, and
+    answers without the adapter. `top_p`, `seed`, `n_top`: as of `Decoding`; `stop`: texts that end
+    an answer before them."""
 
     base: str | None = None
     device: str = "auto"
@@ -20,6 +21,7 @@ class AskOptions:
     offline: bool = False
     dtype: str | None = None  # of the base; None: as the device needs
     short: bool = False
+    long: bool = False
     system: str | None = None
     parts: PartOptions = field(default_factory=PartOptions)  # of adapters that have parts
     document: str | None = None

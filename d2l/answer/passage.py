@@ -26,7 +26,7 @@ _ANSWER, _LENGTH = 2.0, 0.3
 #: Chosen on two manuals; d2l/hypernets/README.md has the figures of all four.
 _LEAST_OWN, _LEAST_ASKED = 0.8, 0.34
 _CELL = " | "  # between the cells of a row, as readers write tables
-_ASKS_NUMBER = re.compile(rf"\b(?:{join('asks_number')})\b", re.IGNORECASE)
+_ASKS_NUMBER = re.compile(rf"\W*(?:\w+\W+){{0,2}}(?:{join('asks_number')})\b", re.IGNORECASE)
 _NUMBER = re.compile(rf"\d|\b(?:{join('number')})\b", re.IGNORECASE)
 _MARK = re.compile(r"^\s*\d+[.)]\s", re.MULTILINE)  # of an item
 _LEAD = re.compile(join("states"))
@@ -131,6 +131,11 @@ def _write(text: str, units: Sequence[tuple[int, int]], first: int, last: int) -
     return written
 
 
+def lacks_number(question: str, answer: str) -> bool:
+    """True if a question asks for a number, and the answer has none."""
+    return _ASKS_NUMBER.match(question) is not None and not _NUMBER.search(answer)
+
+
 def is_supported(question: str, answer: str, near: str, text: str) -> bool:
     """True if a stretch of the text has the answer's own words, its numbers exactly, and some of
     the question's words. The last is not asked of a text in another language."""
@@ -140,9 +145,9 @@ def is_supported(question: str, answer: str, near: str, text: str) -> bool:
     words = WORD.findall(_MARK.sub("", _LEAD.sub("", answer)).casefold())
     own = split_content(" ".join(word for word in words if word not in given), stops)
     numbers = {word for word in own if word[0].isdigit()}
-    if _ASKS_NUMBER.search(question) and not _NUMBER.search(answer):
+    if lacks_number(question, answer) or not own or not numbers <= set(said):
         return False
-    if not own or not numbers <= set(said) or share_words(own, said) < _LEAST_OWN:
+    if share_words(own, said) < _LEAST_OWN:
         return False
     language = find_stop_words(text)
     is_foreign = sum(word in language for word in given) < sum(word in stops for word in given)

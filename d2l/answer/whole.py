@@ -23,16 +23,14 @@ class Whole(Kept):
     chooses: ClassVar[bool] = False
     _opening: Cache | None = field(default=None, init=False)
 
-    def route(
-        self, question: Question, options: "PartOptions", named: Sequence[int], *, short: bool
-    ) -> Choice:
+    def route(self, question: Question, options: "PartOptions", named: Sequence[int]) -> Choice:
         """Choose nothing: the adapter answers."""
-        del question, options, named, short
+        del question, options, named
         return Choice(named=True)
 
-    def write(self, writer: PromptWriter, judged: Turns, full: Turns, *, short: bool) -> Prompt:
+    def write(self, writer: PromptWriter, judged: Turns, full: Turns) -> Prompt:
         """Write the prompt behind the opening."""
-        del judged, short
+        del judged
         return Prompt([], writer.write_behind(full))
 
     def settle(
@@ -55,9 +53,9 @@ class Whole(Kept):
 class Bare(Whole):
     """The base without the adapter, asked in its own chat template."""
 
-    def write(self, writer: PromptWriter, judged: Turns, full: Turns, *, short: bool) -> Prompt:
+    def write(self, writer: PromptWriter, judged: Turns, full: Turns) -> Prompt:
         """Write the base's own prompt."""
-        del writer, judged, short
+        del writer, judged
         return Prompt([], self.prompts.prompt_turns(full, alone=True))
 
     def settle(
@@ -76,9 +74,9 @@ class Told(Bare):
     question: str = ""
     n_answer: int = 0
 
-    def write(self, writer: PromptWriter, judged: Turns, full: Turns, *, short: bool) -> Prompt:
+    def write(self, writer: PromptWriter, judged: Turns, full: Turns) -> Prompt:
         """Write the document before the question."""
-        del writer, judged, full, short
+        del writer, judged, full
         ids, n_left_out = self.prompts.prompt_about(
             self.document, self.question, n_answer=self.n_answer
         )

@@ -72,23 +72,24 @@ def hold_refusals(
     events: Iterator[Event], few: Callable[[], Iterator[Event]] | None = None
 ) -> Iterator[Event]:
     """Hold pieces back while they may be a refusal, and replace them if they are: the learned
-    refusal by what people see, and with `few` a refusal in any wording by the answer in few words.
-    """
+    refusal by what people see, and with `few` nothing, or a refusal in any wording, by the answer
+    in few words."""
     may_be = may_refuse if few is None else may_refuse_otherwise
-    waiting, text = list[Event](), ""
+    waiting, text, is_shown = list[Event](), "", False
     for event in events:
         if isinstance(event, TextPiece):
             text += event.text
             waiting.append(event)
             if may_be(text):
                 continue
-        elif few is not None and waiting and is_silence(text):
-            yield from hold_refusals(few())
-            return
-        elif waiting and show(text) != text:
-            waiting = [TextPiece(show(text))]
+        elif isinstance(event, Ending) and not is_shown and is_silence(text):
+            if few is not None and event.reason != "timeout":
+                yield from few()
+                return
+            if show(text) != text:
+                waiting = [TextPiece(show(text))]
         yield from waiting
-        waiting.clear()
+        is_shown, waiting = is_shown or bool(waiting), []
         if not isinstance(event, TextPiece):
             yield event
 

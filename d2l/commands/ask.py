@@ -47,11 +47,10 @@ class Asking:
     """Options of an answer, as the command line and a server take them."""
 
     parts: int | None = option(None, "Parts to read; default: 8, of trained seats 4.", minimum=1)
-    page: str | None = option(
-        None, 'The parts from there answer: "p. 12", a heading, or "#3", a number.'
-    )
+    page: str | None = option(None, 'The parts from there answer: "p. 12", a heading, or "#3".')
     whole: bool = option(False, "Ask the one memory that other engines load.")
     short: bool = option(False, "Answer in a few words, for programs.")
+    long: bool = option(False, "Answer in full, questions for a fact, too.")
     system: str | None = option(None, "System text, in place of the adapter's instruction.")
     max_tokens: int | None = option(
         None, "Longest answer: 256; short or trained: 64.", minimum=1, of="limits"
@@ -60,6 +59,8 @@ class Asking:
     def __post_init__(self) -> None:
         if self.whole and (self.parts or self.page) is not None:
             raise OptionError("--whole asks no part", hint="leave it out, or --parts and --page")
+        if self.short and self.long:
+            raise OptionError("--short and --long are both given", hint="leave one of them out")
 
     def on(self, base: str | None, dtype: str | None, device: str, offline: bool) -> AskOptions:
         """Options of an answer by a base."""
@@ -71,6 +72,7 @@ class Asking:
             dtype=dtype,
             parts=PartOptions(self.parts, self.page, self.whole),
             short=self.short,
+            long=self.long,
             system=self.system,
         )
 

@@ -114,9 +114,9 @@ class ServerAsker:
         most, parts = options.max_new_tokens, options.parts
         self._most = most
         self._fields: Row = {"max_tokens": most} if most else {}  # of each request
-        if parts != PartOptions() or options.short:
+        if parts != PartOptions() or options.short or options.long:
             chosen = {"parts": parts.count, "page": parts.page, "whole": parts.whole}
-            self._fields["d2l"] = {**chosen, "short": options.short}
+            self._fields["d2l"] = {**chosen, "short": options.short, "long": options.long}
         self._system = options.system
 
     def answer(self, turns: Turns, emit: Emit = discard) -> ShownAnswer:

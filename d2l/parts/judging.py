@@ -60,8 +60,6 @@ JOINED = replace(TRAINED, n_parts=8)
 INSTRUCTED = Judging(
     n_parts=8, n_refusal=4, word_weight=10.0, most_silent=0.5, silent_last=True, joins_two=True
 )
-#: The same for answers of a few words.
-SHORT = replace(INSTRUCTED, joins_two=False)
 
 
 @dataclass(frozen=True)

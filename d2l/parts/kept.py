@@ -51,12 +51,14 @@ class Question(NamedTuple):
 
 
 class Prompt(NamedTuple):
-    """Ids of a conversation behind its parts. `judged`: ids that judge the parts, by asking for
-    a few words; `full`: ids of the answer. `lead`: ids before the parts, None: the parts' own.
-    `refusal`: ids of the refusal. `n_left_out`: tokens of a document that did not fit."""
+    """Ids of a conversation behind its parts. `judged`: ids that judge a part, by asking for a few
+    words; `full`: ids of the answer; `few`: of the answer in few words, behind the same parts, if
+    it has that form. `lead`: ids before the parts, None: the parts' own. `refusal`: ids of the
+    refusal. `n_left_out`: tokens of a document that did not fit."""
 
     judged: list[int]
     full: list[int]
+    few: Sequence[int] = ()
     lead: tuple[int, ...] | None = None
     refusal: tuple[int, ...] = ()
     n_left_out: int = 0
@@ -64,12 +66,14 @@ class Prompt(NamedTuple):
 
 class Context(NamedTuple):
     """Beginning of an answer: a cache, the ids to read behind it, and a sequence of ids that the
-    answer may not have. `few`: beginning of the same answer in few words, if parts were judged."""
+    answer may not have. `few`: beginnings of the same answer in few words, behind the best part and
+    behind all that answer, if parts were judged. `is_instructed`: an untrained base answers."""
 
     cache: Cache
-    ids: list[int]
+    ids: Sequence[int]
     banned: tuple[int, ...] = ()
-    few: "Context | None" = None
+    few: "tuple[Context, ...]" = ()
+    is_instructed: bool = False
 
 
 class PromptWriter(Protocol):
@@ -95,14 +99,12 @@ class Kept(ABC):
         """Places and texts of the chunks; none if the adapter keeps no text."""
 
     @abstractmethod
-    def route(
-        self, question: Question, options: PartOptions, named: Sequence[int], *, short: bool
-    ) -> Choice:
+    def route(self, question: Question, options: PartOptions, named: Sequence[int]) -> Choice:
         """Choose parts for a question: the `named`, else by words. Raises OptionError for a page
         that is not there."""
 
     @abstractmethod
-    def write(self, writer: PromptWriter, judged: Turns, full: Turns, *, short: bool) -> Prompt:
+    def write(self, writer: PromptWriter, judged: Turns, full: Turns) -> Prompt:
         """Write the prompt behind the parts, for judging them and for the answer."""
 
     def read(self, engine: Engine, choice: Choice, prompt: Prompt) -> list[Judged]:
@@ -132,8 +134,10 @@ class Kept(ABC):
 
 @dataclass(frozen=True)
 class KeptParts(Kept):
-    """Parts of one adapter; all kinds choose parts by the question's words."""
+    """Parts of one adapter; all kinds choose parts by the question's words. `judging`: constants of
+    the kind of network."""
 
+    judging: ClassVar[Judging]
     parts: Parts
     chooses: ClassVar[bool] = True
 
@@ -146,21 +150,15 @@ class KeptParts(Kept):
     def _router(self) -> Router:
         return Router([record.searched for record in self.records])
 
-    @abstractmethod
-    def pick_judging(self, *, short: bool) -> Judging:
-        """Pick the constants of judging, for answers of a few words or full ones."""
-
-    def route(
-        self, question: Question, options: PartOptions, named: Sequence[int], *, short: bool
-    ) -> Choice:
+    def route(self, question: Question, options: PartOptions, named: Sequence[int]) -> Choice:
         """Choose parts for a question: the `named`, as many as are read together, else by words."""
-        judging, records = self.pick_judging(short=short), self.records
+        judging, records = self.judging, self.records
         if named and options == PartOptions():
             sizes = accumulate(records[n].n_tokens for n in named)
             pairs = zip(named, sizes, strict=True)
             if kept := tuple(n for n, size in pairs if size <= MOST_TOGETHER):
-                full = self.pick_judging(short=False)
-                return Choice(kept, (0.0,) * len(kept), 0.0, 1.0, full, named=True, together=True)
+                zeros = (0.0,) * len(kept)
+                return Choice(kept, zeros, 0.0, 1.0, judging, named=True, together=True)
         scores, most = self._router.score(question.text), self._router.best(question.text)
         if question.earlier:
             scores = scores + _EARLIER * self._router.score(question.earlier)

@@ -7,24 +7,21 @@ from typing import ClassVar
 from d2l.adapters.parts import PART_END
 from d2l.adapters.provenance import Opening
 from d2l.bases.turns import TurnTexts
-from d2l.parts import judging
-from d2l.parts.judging import Judging
+from d2l.parts.judging import INSTRUCTED, Judging
 from d2l.parts.kept import MOST_TOGETHER, Prompt, PromptWriter, Turns
 from d2l.parts.seats import Seats, share_in_order
 
 
 @dataclass(frozen=True)
 class Kv(Seats):
-    """KV caches of chunks, behind the base's instruction. Answers in few words read a part's
-    trained suffix, if it has any; full answers do not."""
+    """KV caches of chunks, behind the base's instruction. The judged answer of a part in few words
+    reads its trained suffix, if it has any; answers of joined parts do not."""
 
+    judging: ClassVar[Judging] = INSTRUCTED
     n_lead: ClassVar[int | None] = None
+    n_compared: ClassVar[int] = 1
 
-    def pick_judging(self, *, short: bool) -> Judging:
-        """The instruction asks the base to refuse."""
-        return judging.SHORT if short else judging.INSTRUCTED
-
-    def write(self, writer: PromptWriter, judged: Turns, full: Turns, *, short: bool) -> Prompt:
+    def write(self, writer: PromptWriter, judged: Turns, full: Turns) -> Prompt:
         """Write the prompt by the base's texts around turns; a system text takes the place of the
         instruction before the parts."""
         texts, lead = TurnTexts(*self.parts.index.turns), None
@@ -32,9 +29,8 @@ class Kv(Seats):
             lead = tuple(writer.encode(texts.lead(judged[0]["content"])))
             judged, full = judged[1:], full[1:]
         rest, ids = writer.encode(texts.rest(judged)), writer.encode(texts.rest(full))
-        if self.n_suffix and not short:  # the suffix stood for this text
-            ids = [*writer.encode(PART_END), *ids]
-        return Prompt(rest, ids, lead)
+        end = writer.encode(PART_END) if self.n_suffix else []  # the suffix stood for this text
+        return Prompt(rest, [*end, *ids], [*end, *rest], lead)
 
     @property
     def n_suffix(self) -> int:

@@ -2,13 +2,12 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from d2l.adapters.info import AdapterInfo
 from d2l.errors import AdapterError
-from d2l.parts import judging
 from d2l.parts.engine import Engine, Judged
-from d2l.parts.judging import Choice, Judging
+from d2l.parts.judging import JOINED, Choice, Judging
 from d2l.parts.kept import Context, KeptParts, Prompt, PromptWriter, Turns
 
 if TYPE_CHECKING:
@@ -19,16 +18,12 @@ if TYPE_CHECKING:
 class Ranks(KeptParts):
     """Ranks of each chunk, in the weights of the folder `info`; None: they are only routed."""
 
+    judging: ClassVar[Judging] = JOINED
     info: AdapterInfo | None = None
 
-    def pick_judging(self, *, short: bool) -> Judging:
-        """Words alone choose: nothing is read apart."""
-        del short
-        return judging.JOINED
-
-    def write(self, writer: PromptWriter, judged: Turns, full: Turns, *, short: bool) -> Prompt:
+    def write(self, writer: PromptWriter, judged: Turns, full: Turns) -> Prompt:
         """Write the prompt by the adapter's template."""
-        del judged, short
+        del judged
         ids = writer.write_behind(full)
         return Prompt(ids, ids)
 

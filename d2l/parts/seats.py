@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from d2l.adapters.provenance import Opening
-from d2l.parts import judging
 from d2l.parts.engine import Cache, Engine, Judged
-from d2l.parts.judging import Choice, Judging
+from d2l.parts.judging import TRAINED, Choice, Judging
 from d2l.parts.kept import N_BANNED, Context, KeptParts, Prompt, PromptWriter, Turns
 
 #: Most parts whose caches stay in memory, each some megabytes.
@@ -28,24 +27,22 @@ class Seats(KeptParts):
     """Memories of a trained network. In front of a question a memory stands behind the first token
     of the opening, the sink of attention; the layers below hold the opening's own tokens."""
 
+    judging: ClassVar[Judging] = TRAINED
     held: PartCaches = field(default_factory=PartCaches, compare=False)
     #: Number of the opening's ids that stand before a memory; None: all.
     n_lead: ClassVar[int | None] = 1
+    #: Least number of parts that are read apart.
+    n_compared: ClassVar[int] = 2
 
-    def pick_judging(self, *, short: bool) -> Judging:
-        """The network learned to refuse."""
-        del short
-        return judging.TRAINED
-
-    def write(self, writer: PromptWriter, judged: Turns, full: Turns, *, short: bool) -> Prompt:
+    def write(self, writer: PromptWriter, judged: Turns, full: Turns) -> Prompt:
         """Write the prompt by the adapter's template, behind the opening."""
-        del judged, short
+        del judged
         ids = writer.write_behind(full)
         return Prompt(ids, ids)
 
     def read(self, engine: Engine, choice: Choice, prompt: Prompt) -> list[Judged]:
         """Read the question behind each chosen part, side by side."""
-        if choice.together or len(choice.indices) < 2:
+        if choice.together or len(choice.indices) < self.n_compared:
             return []
         caches = [self._hold(engine, (n,), prompt) for n in choice.indices]
         refusal = prompt.refusal[: choice.judging.n_refusal]
@@ -54,17 +51,19 @@ class Seats(KeptParts):
     def settle(
         self, engine: Engine, choice: Choice, verdict: Choice, prompt: Prompt, read: list[Judged]
     ) -> Context:
-        """Take the judged cache of the best part if its prompt is the answer's prompt; else put the
-        answering parts in front of the prompt."""
-        is_short, few = prompt.full == prompt.judged, None
+        """Put the answering parts in front of the prompt. The judged cache of the best part begins
+        an answer in few words; it alone answers where the prompt has no full form."""
+        few: tuple[Context, ...] = ()
         if read:
             cache = read[choice.indices.index(verdict.indices[0])].take()
-            few = Context(cache, prompt.judged[-1:])
-            if is_short:  # it may refuse
-                return few
+            few = (Context(cache, prompt.judged[-1:]),)
+            if not prompt.few:
+                return few[0]
+        held = self._hold(engine, verdict.best, prompt, n_suffix=self.n_suffix)
+        if few:
+            few = (*few, Context(engine.copy(held), prompt.few))
         banned = prompt.refusal[:N_BANNED] if verdict.must_answer else ()
-        held = self._hold(engine, verdict.best, prompt, n_suffix=0 if is_short else self.n_suffix)
-        return Context(engine.copy(held), prompt.full, banned, few)
+        return Context(engine.copy(held), prompt.full, banned, few, bool(prompt.few))
 
     def forget(self) -> None:
         """Drop the caches of parts."""

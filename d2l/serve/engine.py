@@ -14,7 +14,7 @@ from d2l.answer.flow import PromptLengthError
 from d2l.answer.model import AdaptedModel, add_adapter
 from d2l.answer.options import AskOptions
 from d2l.errors import AdapterError, BaseModelError
-from d2l.parts.kept import Turns
+from d2l.parts.kept import PartOptions, Turns
 from d2l.serve.library import ServedAdapter, Stamp, read_stamp
 from d2l.serve.options import ServeOptions
 from d2l.serve.protocol import ChatRequest, RequestError
@@ -143,13 +143,15 @@ def _return_memory() -> None:
 
 def _read_options(adapted: AdaptedModel, order: ChatOrder) -> AskOptions:
     """Read the options of an order; raises RequestError for a choice among parts without parts."""
-    parts = order.chat.part_options
+    fields = order.chat.fields
+    parts = PartOptions(fields.parts, fields.page, fields.whole)
     if (parts.count or parts.page) and (adapted.disabled or not adapted.kept.chooses):
         raise RequestError(400, f"{order.chat.model} has no parts to choose from", param="d2l")
     options = replace(
         adapted.options,
         parts=parts,
-        short=order.chat.is_short,
+        short=fields.short,
+        long=fields.long,
         max_new_tokens=order.max_tokens,
         document=order.document,
     )

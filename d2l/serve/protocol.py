@@ -22,7 +22,6 @@ from pydantic import (
 
 from d2l.answer.events import Ending, Event, Start, TextPiece
 from d2l.answer.options import AskOptions
-from d2l.parts.kept import PartOptions
 
 if TYPE_CHECKING:
     from d2l.parts.kept import Turns
@@ -101,13 +100,14 @@ class Message(_Exact):
 
 class PartFields(BaseModel):
     """Field `d2l` of a request: the parts that answer, instead of those that the words choose;
-    `short`: in a few words."""
+    `short`: in a few words; `long`: in full."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
     page: Annotated[str, Field(min_length=1)] | None = None
     parts: Annotated[int, Field(ge=1)] | None = None
     whole: bool = False
     short: bool = False
+    long: bool = False
 
     @model_validator(mode="after")
     def _refuse_both(self) -> "PartFields":
@@ -174,15 +174,9 @@ class ChatRequest(Sampling):
         return [message.turn for message in self.messages]
 
     @property
-    def part_options(self) -> PartOptions:
-        """Choice of the parts that are asked."""
-        fields = self.d2l or PartFields()
-        return PartOptions(fields.parts, fields.page, fields.whole)
-
-    @property
-    def is_short(self) -> bool:
-        """True if a few words are wanted."""
-        return self.d2l is not None and self.d2l.short
+    def fields(self) -> PartFields:
+        """Choice of the parts that are asked, and of the form of their answer."""
+        return self.d2l or PartFields()
 
     @property
     def most_tokens(self) -> int:

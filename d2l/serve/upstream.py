@@ -145,7 +145,7 @@ class UpstreamService:
             raise RequestError(400, "the engine reads one part for each answer", param="d2l")
         turns = [message.turn for message in chat.messages]
         question = read_question(turns)
-        choice = self._kept.route(question, PartOptions(1, fields.page), (), short=True)
+        choice = self._kept.route(question, PartOptions(1, fields.page), ())
         if not choice.is_answered or not choice.indices:
             return _refuse_answer(chat)
         part = self._index.parts[choice.indices[0]]

@@ -133,7 +133,8 @@ def test_the_learned_refusal_is_not_streamed(pieces: list[str], shown: list[str]
     ("pieces", "few", "shown"),
     [
         (["The text does", " not say."], ["44", " cards"], ["44", " cards"]),
-        (["The text", " doesn't mention the cards."], [SILENCE], [NOT_FOUND]),
+        (["The text", " doesn't mention the cards."], [NOT_FOUND], [NOT_FOUND]),
+        ([], [NOT_FOUND], [NOT_FOUND]),
         (["The pack", " has 44", " cards."], ["no"], ["The pack", " has 44", " cards."]),
         (["The text does not say", " why the lamp is red, and it is lit."], ["red"], ["red"]),
         (["The pack has 44 cards. " * 2, "The text ends."], ["no"], None),

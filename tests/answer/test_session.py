@@ -102,4 +102,4 @@ def test_a_base_answers_from_the_best_part_and_refuses_where_no_part_answers(
     assert refused.place == "The mill"  # the closest: "the mill and its harbor"
     page = asker.ask(UNKNOWN, page="Lantern")
     assert page.place == "The mill > Lantern"  # the user named the page
-    assert not readings
+    assert len(readings) == 1  # for its few words

@@ -14,6 +14,7 @@ from d2l.adapters.info import read_info
 from d2l.adapters.parts import read_parts
 from d2l.answer.model import AdaptedModel
 from d2l.answer.options import AskOptions
+from d2l.answer.said import Said
 from d2l.api.compiler import Compiler
 from d2l.commands.compile_report import report_plan
 from d2l.compiler.card import write_card
@@ -139,6 +140,7 @@ def test_no_file_names_the_folder_of_the_base_and_it_is_found_again(
 def test_a_question_chooses_the_overview_a_chapter_or_parts_apart(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(Said, "has", lambda *_: True)  # random weights repeat no text
     judge(monkeypatch, most_silent=-1.0)  # every part refuses
     assert list_places(ask(command, ABOUT)) == ["overview"]
     valves = ["The mill > Valves", "The mill > Valves > Spare valves"]
@@ -200,7 +202,10 @@ def test_a_second_compile_measures_and_reads_nothing(command: Command) -> None:
 
 
 @pytest.mark.usefixtures("place")
-def test_pages_are_dropped_and_adapters_joined_with_their_overviews(command: Command) -> None:
+def test_pages_are_dropped_and_adapters_joined_with_their_overviews(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Said, "has", lambda *_: True)  # random weights repeat no text
     done = command("edit", "mill.lora", "--drop", "§ Pump", "-o", "less.lora", "--offline")
     assert done.code == 0, done.err
     left = list_records("less.lora")
@@ -297,8 +302,9 @@ def test_few_words_and_a_system_text_stand_in_the_prompt(parts: PartOptions, pla
         texts = [tiny.load_tokenizer().decode(ids, skip_special_tokens=False) for ids in prompts]
         return "\n".join(texts)
 
-    assert f"{FACT}{IN_FULL}<|im_end|>" in write()  # behind the judging, in few words
+    assert f"{FACT}{IN_FULL}<|im_end|>" in write(long=True)  # behind the judging, in few words
     assert f"{FACT}{FEW_WORDS}<|im_end|>" in write(short=True)
+    assert (f"{FACT}{IN_FULL}" in write()) is parts.whole  # few words answer a fact
     wish = IN_FULL if parts.whole else TOPICS
     assert f"{ABOUT}{wish}<|im_end|>" in write(ABOUT)
     told = write(system="Be odd.")

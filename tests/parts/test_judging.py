@@ -37,7 +37,7 @@ def make_kept(kind: str, parts: Sequence[PartRecord]) -> KeptParts:
 
 def route(kept: KeptParts, turns: Turns, options: PartOptions) -> Choice:
     question = read_question(turns)
-    return kept.route(question, options, find_named(question.text, kept.records), short=False)
+    return kept.route(question, options, find_named(question.text, kept.records))
 
 
 def choose(kind: str, texts: Sequence[str], *questions: str, **options: Any) -> Choice:
@@ -53,12 +53,10 @@ def judge(
     shares: Sequence[float],
     entropies: Sequence[float],
     silent: Sequence[float],
-    *,
-    short: bool = False,
 ) -> Choice:
     """Judge parts 0, 1, …: each has this share of the question's words, begins its answer with this
     entropy, and refuses with this probability."""
-    judging = make_kept(kind, [make_part("")]).pick_judging(short=short)
+    judging = make_kept(kind, [make_part("")]).judging
     choice = Choice(tuple(range(len(shares))), tuple(4 * s for s in shares), 0.0, 4.0, judging)
     judged = choice.judge(entropies, silent)
     assert judged.silent == silent[judged.indices[0]]
@@ -106,12 +104,9 @@ def test_an_instructed_refusal_puts_a_part_behind_all_others_and_else_weighs_not
 
 
 @pytest.mark.parametrize(("kind", "most"), [("kv", 0.5), ("seats", 0.18)])
-@pytest.mark.parametrize("short", [False, True])
-def test_a_part_answers_if_its_refusal_is_less_likely_than_this(
-    kind: str, most: float, short: bool
-) -> None:
+def test_a_part_answers_if_its_refusal_is_less_likely_than_this(kind: str, most: float) -> None:
     for chance, is_answered in ((0.0, True), (most - 0.001, True), (most + 0.001, False)):
-        judged = judge(kind, [1.0], [1.0], [chance], short=short)
+        judged = judge(kind, [1.0], [1.0], [chance])
         assert judged.is_answered is is_answered
         named = Choice((0,), (1.0,), 0.0, 1.0, judged.judging, named=True, silent=chance)
         assert named.is_answered  # the user named the page
@@ -121,7 +116,7 @@ def test_before_a_part_is_read_a_trained_network_needs_some_of_the_questions_wor
     """Of a question's weight, 5 % or more; an instructed base reads a part in any case."""
     for share, is_answered in ((0.049, False), (0.051, True)):
         for kind in ("kv", "seats", "ranks"):
-            judging = make_kept(kind, [make_part("")]).pick_judging(short=False)
+            judging = make_kept(kind, [make_part("")]).judging
             choice = Choice((0,), (share,), 0.0, 1.0, judging)
             assert choice.is_answered is (is_answered or kind == "kv")
             assert choice.coverage == share
@@ -143,8 +138,6 @@ def test_a_full_answer_is_read_off_the_two_best_parts_in_their_order() -> None:
     shares, entropies = [0.1, 0.2, 0.9], [1.0, 3.0, 1.0]
     full = judge("kv", shares, entropies, [0.0] * 3)
     assert (full.indices, full.best, full.must_answer) == ((2, 0, 1), (0, 2), True)
-    few = judge("kv", shares, entropies, [0.0] * 3, short=True)
-    assert (few.indices, few.best, few.must_answer) == ((2, 0, 1), (2,), False)
     trained = judge("seats", shares, entropies, [0.0] * 3)
     assert (trained.best, trained.must_answer) == ((2,), False)
 

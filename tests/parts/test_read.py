@@ -95,7 +95,7 @@ def test_of_memories_that_are_read_side_by_side_the_first_is_read_as_if_alone(
 @pytest.mark.parametrize("kind", ["llama", "seats"])
 def test_the_answer_cites_and_by_hand_a_page_is_always_asked(kind: str, tmp_path: Path) -> None:
     asker = load(compile_parts(tmp_path, kind))
-    first = asker.kept.route(read_question(TURNS), PartOptions(1), (), short=False).indices[0]
+    first = asker.kept.route(read_question(TURNS), PartOptions(1), ()).indices[0]
     assert any(word in asker.kept.records[first].text for word in ("filter", "rinsed"))
     unknown = [{"role": "user", "content": "Xylophon zugzwang?"}]
     refused = asker.answer(unknown)

@@ -229,7 +229,7 @@ def test_a_part_is_the_page_in_the_prompt(
     (memory,) = loaded.write(chunk, *loaded.read([chunk]), [chunk.part_rank])
     asked = asker.complete(TURNS, AskOptions())  # with the wish for a whole answer
     given = [{"role": "system", "content": system}, *asked] if system else asked
-    _, rest, lead, *_ = asker.kept.write(asker, given, given, short=False)
+    _, rest, _, lead, *_ = asker.kept.write(asker, given, given)
     before = list(config.read_opening if lead is None else lead)
     assert (lead is None) == (system is None)
     texts, page = TurnTexts(*config.turns), tokenizer.decode(chunk.token_ids)

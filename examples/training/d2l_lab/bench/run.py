@@ -192,7 +192,7 @@ def ask_document(asker: AdaptedModel, case: Case, row: DocumentRow, tell: Tell) 
 def _route(asker: AdaptedModel, question: Question) -> tuple[int, ...]:
     """List the parts that the router puts first; an adapter without parts has none."""
     asked = read_question([{"role": "user", "content": question.text}])
-    return asker.kept.route(asked, PartOptions(_N_ROUTED), (), short=False).indices
+    return asker.kept.route(asked, PartOptions(_N_ROUTED), ()).indices
 
 
 @contextlib.contextmanager
