@@ -19,7 +19,9 @@ NOT_SHOWN = frozenset((
 ))  # fmt: skip
 DRAWN = frozenset(("svg", "select", "textarea", "object"))  # visible, but not the page's text
 # Links to edit or point, citation marks.
+FURNITURE = "d2l-furniture"  # marked by the reader of a format
 MARK_CLASSES = frozenset((
+    FURNITURE,
     "mw-editsection", "headerlink", "anchorjs-link", "skip-link", "mw-jump-link",
     "mw-indicators", "mw-cite-backlink", "copiable-link", "copiable-anchor",  # Texinfo
     "hash-link", "header-anchor", "theme-edit-this-page", "top-link",  # Docusaurus, VuePress, man7

@@ -1,13 +1,15 @@
 """Markdown: converted to HTML by markdown-it, and read as a page.
 
 Bytes in, sections by heading out. Tags of site generators leave their titles; names in angle
-brackets that are no HTML elements are text.
+brackets that are no HTML elements are text. Badges, lines of links and sponsors are furniture.
 """
 
 import re
 from collections.abc import Iterator, Sequence
 from functools import partial
 from html import escape
+from itertools import islice
+from typing import Any
 
 import lxml.html.defs
 from markdown_it import MarkdownIt
@@ -20,6 +22,7 @@ from markdown_it.token import Token
 from markdown_it.utils import EnvType, OptionsDict
 
 from d2l.readers.html import parse_tree, split_page, tell_pages
+from d2l.readers.html_furniture import FURNITURE, HEADINGS, LEAST_LINKS
 from d2l.readers.parsing import Parsed, ParseRequest, bound_text, damaged
 from d2l.readers.sniff import decode
 from d2l.readers.text import drop_encoded, encoding_notes
@@ -47,9 +50,16 @@ END_TAG = re.compile(r"</([A-Za-z][\w-]*)")
 TAG = re.compile(r"<(?P<end>/?)(?P<name>[A-Za-z][A-Za-z0-9-]*)(?P<rest>[^>]*)")
 MAY_HIDE = re.compile(r"style|class|hidden|popover", re.I)  # in a tag
 ELEMENTS = lxml.html.defs.tags | {*block_names, "data", "picture", "slot", "template"}
+PICTURE = "d2l-picture"
 EMPTY = lxml.html.defs.empty_tags | {"source", "track", "wbr"}
 #: Elements that mostly have no end tag.
 UNENDED = EMPTY | {"dd", "dt", "li", "p", "td", "th", "tr"}
+
+BADGE = re.compile(r"badge|shields\.io", re.I)  # in the address of a picture
+ALERT = re.compile(r"\s*\[!(\w+)\][+-]?\s*")  # of GitHub and Obsidian, at the top of a quote
+SPONSORS = re.compile(r"\b(?:sponsors?|backers)\b", re.I)  # in a heading
+MOST_OF_LINE = 200  # elements
+BETWEEN_LINKS = re.compile(r"[|•·∙∣/\s]+")
 
 
 def parse_markdown(request: ParseRequest) -> Parsed:
@@ -57,6 +67,7 @@ def parse_markdown(request: ParseRequest) -> Parsed:
     decoded = decode(request.data, request.name, request.encoding)
     text, encoded = drop_encoded(decoded.text)
     tree = parse_tree(convert(text, request), request)
+    mark_furniture(tree)
     page = split_page(tree, include_hidden=request.include_hidden)
     sections = tuple(bound_text(page.sections, request))
     notes = (*encoding_notes(decoded), *encoded, *page.notes)
@@ -97,13 +108,47 @@ def make_parser() -> MarkdownIt:
 
 
 class Renderer(RendererHTML):
-    """Writes pictures as their alternative texts, and those in links not at all: they are badges
-    and logos."""
+    """Writes pictures as elements with their alternative texts."""
 
     def image(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
-        """Write the alternative text of a picture."""
-        depth = sum(token.nesting for token in tokens[:idx] if token.tag == "a")
-        return "" if depth else escape(self.renderInlineAsText(tokens[idx].children, options, env))
+        """Write the address and the alternative text of a picture."""
+        words = self.renderInlineAsText(tokens[idx].children, options, env)
+        address = escape(str(tokens[idx].attrs.get("src", "")))
+        return f'<{PICTURE} src="{address}">{escape(words)}</{PICTURE}>'
+
+
+def mark_furniture(root: Any) -> None:
+    """Mark badges, pictures that are links, lines of links, and lists with such pictures below a
+    heading about sponsors. Name the kind of a quote that is an alert."""
+    heading = ""
+    for element in root.iter(*HEADINGS, PICTURE, "p", "div", "center", "table", "ul"):
+        if element.tag == PICTURE:
+            is_furniture = is_linked(element) or BADGE.search(element.get("src")) is not None
+        elif element.tag in ("table", "ul"):
+            is_about = SPONSORS.search(heading) is not None
+            is_furniture = is_about and any(map(is_linked, element.iter("img", PICTURE)))
+        else:
+            heading = element.text_content() if element.tag in HEADINGS else heading
+            is_furniture = is_line_of_links(element)
+        if is_furniture:
+            element.set("class", FURNITURE)
+    for line in root.xpath("//blockquote/p[1]"):
+        line.text = ALERT.sub(lambda mark: f"{mark[1].capitalize()}: ", line.text or "", count=1)
+
+
+def is_linked(element: Any) -> bool:
+    """True if an element is in a link."""
+    return next(element.iterancestors("a"), None) is not None
+
+
+def is_line_of_links(element: Any) -> bool:
+    """True if only marks such as `|` and `•` stand between the links of a short element."""
+    if len(list(islice(element.iter(), MOST_OF_LINE))) == MOST_OF_LINE:
+        return False
+    texts = element.xpath(".//text()[not(ancestor::a)]")
+    n_marks = sum(not text.isspace() for text in texts)
+    is_line = n_marks >= LEAST_LINKS - 1 and all(map(BETWEEN_LINKS.fullmatch, texts))
+    return is_line and n_marks < len(element.findall(".//a"))
 
 
 def take_block(state: StateBlock, start: int, end: int, silent: bool) -> bool:
