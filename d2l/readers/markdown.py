@@ -58,7 +58,6 @@ UNENDED = EMPTY | {"dd", "dt", "li", "p", "td", "th", "tr"}
 BADGE = re.compile(r"badge|shields\.io", re.I)  # in the address of a picture
 ALERT = re.compile(r"\s*\[!(\w+)\][+-]?\s*")  # of GitHub and Obsidian, at the top of a quote
 SPONSORS = re.compile(r"\b(?:sponsors?|backers)\b", re.I)  # in a heading
-MOST_OF_LINE = 200  # elements
 BETWEEN_LINKS = re.compile(r"[|•·∙∣/\s]+")
 
 
@@ -118,15 +117,14 @@ class Renderer(RendererHTML):
 
 
 def mark_furniture(root: Any) -> None:
-    """Mark badges, pictures that are links, lines of links, and lists with such pictures below a
-    heading about sponsors. Name the kind of a quote that is an alert."""
-    heading = ""
+    """Mark badges, linked pictures, lines of links and sponsors' lists; name kinds of alerts."""
+    heading, linked = "", set(root.xpath(f"//a//img | //a//{PICTURE}"))
     for element in root.iter(*HEADINGS, PICTURE, "p", "div", "center", "table", "ul"):
         if element.tag == PICTURE:
-            is_furniture = is_linked(element) or BADGE.search(element.get("src")) is not None
+            is_furniture = element in linked or BADGE.search(element.get("src", "")) is not None
         elif element.tag in ("table", "ul"):
-            is_about = SPONSORS.search(heading) is not None
-            is_furniture = is_about and any(map(is_linked, element.iter("img", PICTURE)))
+            has_pictures = not linked.isdisjoint(element.iter("img", PICTURE))
+            is_furniture = has_pictures and SPONSORS.search(heading) is not None
         else:
             heading = element.text_content() if element.tag in HEADINGS else heading
             is_furniture = is_line_of_links(element)
@@ -136,14 +134,9 @@ def mark_furniture(root: Any) -> None:
         line.text = ALERT.sub(lambda mark: f"{mark[1].capitalize()}: ", line.text or "", count=1)
 
 
-def is_linked(element: Any) -> bool:
-    """True if an element is in a link."""
-    return next(element.iterancestors("a"), None) is not None
-
-
 def is_line_of_links(element: Any) -> bool:
     """True if only marks such as `|` and `•` stand between the links of a short element."""
-    if len(list(islice(element.iter(), MOST_OF_LINE))) == MOST_OF_LINE:
+    if len(list(islice(element.iter(), 200))) == 200:
         return False
     texts = element.xpath(".//text()[not(ancestor::a)]")
     n_marks = sum(not text.isspace() for text in texts)

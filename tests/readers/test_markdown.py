@@ -1,11 +1,13 @@
 """Markdown is read as the page that it makes: nothing hidden, no marks, all code and words."""
 
 import time
+from pathlib import Path
 
 import pytest
 
 from d2l.errors import DocumentError
-from d2l.readers.markdown import convert
+from d2l.readers.html import parse_tree
+from d2l.readers.markdown import convert, mark_furniture
 from d2l.readers.parsing import Heading, ParseRequest
 from tests.documents.samples import parse_here
 
@@ -29,7 +31,6 @@ from tests.documents.samples import parse_here
         ("<script>\n\nif (a < b) SECRET\n</script>", ""),
         ("<style>.SECRET { color: red }</style>", ""),
         ("Words <template>SECRET</template>", ""),
-        ("[![SECRET](badge.svg)](https://SECRET.org)", ""),
         ('<span style="display:none">SECRET</span>', "not displayed"),
         ('Words <span style="display:none">SECRET *a* `SECRET`</span> and words.', "not displayed"),
         ("<div hidden>\n\nSECRET\n\n```\nSECRET\n```\n\n</div>", "not displayed"),
@@ -112,6 +113,36 @@ def test_text_that_is_shown_stays(text: str) -> None:
     assert document.findings == ()
 
 
+def test_a_readme_is_read_without_its_furniture() -> None:
+    readme = Path(__file__).parents[1] / "data" / "readmes" / "valve.md"
+    document = parse_here(readme.read_bytes(), readme.name)
+    assert document.text == readme.with_suffix(".txt").read_text().rstrip()
+    assert {finding.kind for finding in document.findings} == {"furniture"}
+    told = " ".join(finding.what for finding in document.findings)
+    for words in ("SECRET is the largest seller", "SECRET docs", "SECRET Deutsch", "SECRET build"):
+        assert words in told
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[One](a) | [Two](b)",
+        "[One](a), [Two](b), [Three](c)",
+        "See [One](a) | [Two](b) | [Three](c)",
+        "| [One](a) | [Two](b) | [Three](c) |\n|---|---|---|",
+        "# Our sponsors\n\n- [Acme](https://a.example) gave a pump.",
+        "# Pumps\n\n- [![](a.png)](https://a.example) Acme gave a pump.",
+        "# Sponsors\n\n## License\n\n- <a href='b'><img src='a.png'></a> Acme gave a pump.",
+        "![A gauge](gauge.png)",
+    ],
+)
+def test_links_and_pictures_that_tell_something_stay(text: str) -> None:
+    document = parse_here(f"First.\n\n{text}".encode(), "a.md")
+    for word in ("One", "Two", "Three", "Acme", "gauge", "pump"):
+        assert (word in text) == (word in document.text)
+    assert not document.findings
+
+
 def test_headings_open_sections() -> None:
     text = (
         "Before.\n\nPump & *seal*\n====\n\nA.\n\n### Care `x` ###\n\n```\n# no\n```\n\n# #1 of C#"
@@ -171,10 +202,14 @@ def test_a_document_of_comments_alone_is_refused() -> None:
         "|" * 200_000 + "\n",
         "| a |\n|---|\n" * 20_000,
         "<table> " * 30_000,
+        "<div>" * 240 + "<a href=x><b>|" * 5000,
+        "# Sponsors\n\n" + "<ul>" * 200 + "<a href=x><img>" * 5000,
+        "[![a](b)](c) | " * 20_000,
     ],
 )
 def test_converting_takes_the_time_of_one_pass(text: str) -> None:
     """The square of these lengths would take minutes."""
     began = time.process_time()
-    convert(text, ParseRequest("a", b""))
+    request = ParseRequest("a", b"")
+    mark_furniture(parse_tree(convert(text, request), request))
     assert time.process_time() - began < 30
