@@ -142,6 +142,7 @@ def _dequantize(gguf: Path, folder: Path, dtype: torch.dtype, target: Path) -> N
             dtype=dtype,  # tensor by tensor: there is never a copy in fp32
             trust_remote_code=False,
             local_files_only=True,
+            use_kernels=False,
         )
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     refuse_odd_values(gguf, state)

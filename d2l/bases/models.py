@@ -162,6 +162,7 @@ def _load(factory: Any, files: BaseFiles, *, config: Any, device: str, dtype: to
                 use_safetensors=True,
                 local_files_only=True,
                 trust_remote_code=False,
+                use_kernels=False,  # transformers 5.25 would take compiled ones from the hub
                 ignore_mismatched_sizes=True,  # they are refused below, by name
                 output_loading_info=True,
             )
