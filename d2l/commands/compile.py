@@ -118,8 +118,7 @@ def _write(
         d2l.export(out, path, to=to, base=base, force=force, local_files_only=offline)
         for to, path in beside.items()
     ]
-    for message in (message for done in exports for message in done.warnings):
-        console.warn(message)
+    console.warn(*(message for done in exports for message in done.warnings))
     return report_run(plan, adapter, out, times, cached=cached, exports=exports)
 
 
@@ -135,8 +134,7 @@ def _warn(remarks: Sequence[str], warnings: Sequence[str], *, strict: bool) -> N
     """Show remarks and warnings; `strict` refuses the latter with DocumentError."""
     for message in remarks:
         console.note(message)
-    for message in warnings:
-        console.warn(message)
+    console.warn(*warnings)
     if strict:
         refuse_warnings(warnings)
 

@@ -127,8 +127,7 @@ def report_run(
 def report_unchanged(out: Path, state: "State", *, strict: bool) -> None:
     """Print that the adapter is up to date, and warn of loss again; `strict` refuses all."""
     warnings = _read_warnings(out, strict=strict)
-    for message in warnings:
-        console.warn(message)
+    console.warn(*warnings)
     if strict:
         refuse_warnings(warnings)
     n_chunks = len(state.lock["chunks"])

@@ -177,9 +177,10 @@ def show_error(error: D2LError) -> None:
         _write_error(short_line(f"hint: {error.hint}"))
 
 
-def warn(message: str) -> None:
-    """Print a warning on stderr, at every level."""
-    _write_error(short_line(f"warning: {message}"))
+def warn(*messages: str) -> None:
+    """Print warnings on stderr, at every level."""
+    for message in messages:
+        _write_error(short_line(f"warning: {message}"))
 
 
 class _Warnings(logging.Handler):

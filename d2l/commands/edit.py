@@ -1,5 +1,7 @@
 """The command `d2l edit`: pages and files of an adapter dropped or kept alone."""
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -39,39 +41,32 @@ def edit(
     if not dry_run:
         refuse_adapter(out, force=force)
     plan = d2l.plan_edit(adapter, drop=drop or (), keep=keep or ())
-    for message in plan.warnings:
-        console.warn(message)
-    if dry_run:
-        values = {_unit(plan): plan.rank, **_describe_plan(plan)}
-        lines = [*_list_places(plan), f"{_unit(plan):<12}{plan.rank}"]
-        console.emit(values, "\n".join(lines))
-        return
-    made = d2l.edit(plan, checkpoint=checkpoint, base=base, device=device, local_files_only=offline)
-    made.save_pretrained(out, force=force)
+    console.warn(*plan.warnings)
     values = {
-        "adapter": str(out),
-        "rank": made.weights.rank,
-        "size_bytes": read_info(out).size_bytes,
-        **_describe_plan(plan),
-    }
-    lines = [
-        str(out),
-        *_list_places(plan),
-        f"rank        {values['rank']}",
-        f"size        {values['size_bytes'] / 1e6:.2f} MB",
-    ]
-    console.emit(values, "\n".join(lines))
-
-
-def _describe_plan(plan: "EditPlan") -> dict[str, Any]:
-    """Describe a plan, or an edit, as `--json` prints it."""
-    return {
         "n_chunks": len(plan.stays),
         "n_left_out": len(plan.gone),
         "kept": list(plan.kept),
         "left_out": list(plan.left_out),
         "warnings": list(plan.warnings),
     }
+    lines = _list_places(plan)
+    if dry_run:  # seats are known before they are solved for, ranks are not
+        unit = plan.parent.unit
+        console.emit({unit: plan.rank, **values}, "\n".join([*lines, f"{unit:<12}{plan.rank}"]))
+        return
+    made = d2l.edit(plan, checkpoint=checkpoint, base=base, device=device, local_files_only=offline)
+    made.save_pretrained(out, force=force)
+    emit_written(out, made.weights.rank, values, lines)
+
+
+def emit_written(
+    out: Path, rank: int, values: Mapping[str, Any], above: Sequence[str], below: Sequence[str] = ()
+) -> None:
+    """Print a changed adapter that was written: `values`, with lines above and below its rank."""
+    size = read_info(out).size_bytes
+    lines = [str(out), *above, f"rank        {rank}", *below, f"size        {size / 1e6:.2f} MB"]
+    written = {"adapter": str(out), "rank": rank, "size_bytes": size, **values}
+    console.emit(written, "\n".join(lines))
 
 
 def _list_places(plan: "EditPlan") -> list[str]:
@@ -84,8 +79,3 @@ def _list_places(plan: "EditPlan") -> list[str]:
         for name, own in (("kept", plan.stays), ("left out", plan.gone))
         if own
     ]
-
-
-def _unit(plan: "EditPlan") -> str:
-    """Name the unit of chunks: seats are known before they are solved for, ranks are not."""
-    return plan.parent.unit

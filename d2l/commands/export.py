@@ -18,8 +18,7 @@ from d2l.commands.options import (
 )
 
 if TYPE_CHECKING:
-    from d2l.runtimes.export import ExportPlan, ExportResult
-    from d2l.runtimes.parts import PartsPlan
+    from d2l.runtimes.export import ExportResult
 
 
 def export(
@@ -56,9 +55,10 @@ def export(
         out = name_beside(adapter, to)
     if dry_run:
         plan = d2l.plan_export(adapter, out, to=to, base=base, local_files_only=offline)
-        for message in plan.warnings:
-            console.warn(message)
-        console.emit(describe_plan(plan), show_plan(plan))
+        console.warn(*plan.warnings)
+        values, rows = plan.describe()
+        values |= {"to": plan.options.to, "load": plan.load, "warnings": list(plan.warnings)}
+        console.emit(values, "\n".join([*rows, f"load        {plan.load}"]))
         return
     done = d2l.export(
         adapter,
@@ -71,55 +71,8 @@ def export(
         force=force,
         local_files_only=offline,
     )
-    for message in done.warnings:
-        console.warn(message)
+    console.warn(*done.warnings)
     console.emit(describe(done), show(done))
-
-
-def describe_plan(plan: "ExportPlan | PartsPlan") -> dict[str, Any]:
-    """Describe a plan as `--dry-run --json` prints it."""
-    from d2l.runtimes.parts import PartsPlan
-
-    if isinstance(plan, PartsPlan):
-        return {
-            "to": plan.options.to,
-            "base": plan.index.base,
-            "parts": [part.name for part in plan.index.parts],
-            "load": plan.load,
-            "warnings": list(plan.warnings),
-        }
-    weights, base = plan.export.weights, plan.export.base
-    return {
-        "to": plan.options.to,
-        "base": weights.base or base.name,
-        "base_path": str(base.gguf or base.folder),
-        "rank": weights.rank,
-        "n_modules": len(weights.factors),
-        "load": plan.load,
-        "warnings": list(plan.warnings),
-    }
-
-
-def show_plan(plan: "ExportPlan | PartsPlan") -> str:
-    """Show a plan for people."""
-    from d2l.runtimes.parts import PartsPlan
-
-    values = describe_plan(plan)
-    if isinstance(plan, PartsPlan):
-        first, *_, last = values["parts"] * 2
-        return (
-            f"base        {values['base']}\n"
-            f"parts       {len(values['parts']):,}: {first} to {last}\n"
-            f"writes      {plan.out}\n"
-            f"load        {values['load']}"
-        )
-    rows = [
-        f"base        {values['base']} ({values['base_path']})",
-        f"rank        {values['rank']}, on {values['n_modules']} modules",
-        f"writes      {plan.out} ({plan.exporter.description})",
-        f"load        {values['load']}",
-    ]
-    return "\n".join(rows)
 
 
 def describe(done: "ExportResult") -> dict[str, Any]:

@@ -14,11 +14,9 @@ from d2l.commands.options import INPUT, OUTPUT, DryRun, Force, Strict, expert, i
 from d2l.datasets.descriptions import CHANGES_MEANINGS, check_description, is_rewriting, read_stream
 
 if TYPE_CHECKING:
-    from d2l.adapters.provenance import ExamplesRecord
     from d2l.compiler.plan import TaskPlan
     from d2l.datasets.examples import ExampleFile
     from d2l.files.hub import Need
-    from d2l.hypernets.network import AnyNetwork
     from d2l.hypernets.options import TaskCompileOptions
 
 
@@ -67,18 +65,30 @@ def make(
     need: Need = "plan" if dry_run else "weights"
     compiler = d2l.TaskCompiler(options, need=need, network=network)
     plan = compiler.plan(text, examples=given)
-    for message in plan.warnings:
-        console.warn(message)
+    console.warn(*plan.warnings)
     if strict:
         refuse_warnings(plan.warnings)
+    values, rows = _describe(plan, given)
     if dry_run or out is None:
-        _show_plan(compiler, plan, given)
+        console.emit(values, "\n".join(rows))
         return
     compiler.load(plan, watch=console.watch)
     start = time.perf_counter()
-    adapter = compiler(plan)
-    adapter.save_pretrained(out, force=force)
-    _show(compiler, out, given, time.perf_counter() - start, start - console.STARTED)
+    compiler(plan).save_pretrained(out, force=force)
+    seconds, size = time.perf_counter() - start, read_info(out).size_bytes
+    values = {"adapter": str(out), "description": plan.description.text, **values}
+    values |= {"size_bytes": size, "seconds": round(seconds, 3)}
+    if plan.examples is None and plan.network.reads_examples:
+        rows.insert(-2, _GAIN)
+    rows = [
+        str(out),
+        *rows,
+        f"size        {size / 1e6:.2f} MB",
+        f"time        {console.describe_times(seconds, start - console.STARTED)}",
+    ]
+    if is_rewriting(plan.description.text):
+        rows.append(f"meaning     {CHANGES_MEANINGS}")
+    console.emit(values, "\n".join(rows))
 
 
 #: What examples bring: examples/tasks/README.md has the figures.
@@ -87,93 +97,28 @@ _GAIN = (
 )
 
 
-def _show(
-    compiler: "d2l.TaskCompiler",
-    adapter: Path,
-    given: "ExampleFile | None",
-    seconds: float,
-    before: float,
-) -> None:
-    """Print the adapter that was written; making took `seconds`, and began `before` seconds in."""
-    info, network = read_info(adapter), compiler.network
-    assert info.provenance is not None
-    description = info.provenance.description
-    assert description is not None
-    record = description.examples
+def _describe(plan: "TaskPlan", given: "ExampleFile | None") -> tuple[dict[str, Any], list[str]]:
+    """Describe a plan, as `--json` prints it and in lines, with the columns of examples."""
+    network, task, record = plan.network, plan.task, plan.examples
+    scale = 1.0 if plan.scale is None else plan.scale[0]  # of b @ a
     values = {
-        "adapter": str(adapter),
-        "description": description.text,
-        **_common(compiler),
+        "checkpoint": network.files.name,
+        "base": network.config.base,
+        "embedder": network.embedder_name,
+        "scaling": task.scaling,
+        "scale": scale,
+        "dtype": task.dtype,
+        "rank": plan.rank,
         "examples": None if record is None else record.to_json(),
-        "rank": info.provenance.rank,
-        "size_bytes": info.size_bytes,
-        "seconds": round(seconds, 3),
-        "warnings": list(info.provenance.warnings),
+        "warnings": list(plan.warnings),
     }
     rows = [
-        str(adapter),
-        *_describe_network(network),
-        *(_describe_examples(record, given) or [_GAIN] * network.reads_examples),
-        f"rank        {info.provenance.rank}",
-        _describe_scale(compiler),
-        f"size        {info.size_bytes / 1e6:.2f} MB",
-        f"time        {console.describe_times(seconds, before)}",
-    ]
-    if is_rewriting(description.text):
-        rows.append(f"meaning     {CHANGES_MEANINGS}")
-    console.emit(values, "\n".join(rows))
-
-
-def _describe_network(network: "AnyNetwork") -> list[str]:
-    return [
         f"checkpoint  {network.files.name} ({network.config.kind})",
         f"base        {network.config.base}",
         f"embedder    {network.embedder_name}",
     ]
-
-
-def _describe_examples(record: "ExamplesRecord | None", given: "ExampleFile | None") -> list[str]:
-    """Describe the examples that were read, and their columns."""
-    if record is None or given is None:
-        return []
-    rows = ", ".join(map(str, record.rows))
-    columns = " → ".join(given.columns)
-    return [f"examples    rows {rows} of {record.n:,} ({columns})"]
-
-
-def _describe_scale(compiler: "d2l.TaskCompiler") -> str:
-    return f"scaling     {compiler.options.scaling} ({_find_scale(compiler):g})"
-
-
-def _find_scale(compiler: "d2l.TaskCompiler") -> float:
-    """Factor of b @ a, 1 where the network has no choice."""
-    scale = compiler.network.explain_scale(compiler.options.scaling)
-    return 1.0 if scale is None else scale[0]
-
-
-def _show_plan(compiler: "d2l.TaskCompiler", plan: "TaskPlan", given: "ExampleFile | None") -> None:
-    """Print the plan; no weights are loaded for it."""
-    values = _common(compiler) | {
-        "rank": plan.rank,
-        "examples": None if plan.examples is None else plan.examples.to_json(),
-        "warnings": list(plan.warnings),
-    }
-    lines = [
-        *_describe_network(compiler.network),
-        *_describe_examples(plan.examples, given),
-        f"rank        {plan.rank}",
-        _describe_scale(compiler),
-    ]
-    console.emit(values, "\n".join(lines))
-
-
-def _common(compiler: "d2l.TaskCompiler") -> dict[str, Any]:
-    network, options = compiler.network, compiler.options
-    return {
-        "checkpoint": network.files.name,
-        "base": network.config.base,
-        "embedder": network.embedder_name,
-        "scaling": options.scaling,
-        "scale": _find_scale(compiler),
-        "dtype": options.dtype,
-    }
+    if record is not None and given is not None:
+        numbers, columns = ", ".join(map(str, record.rows)), " → ".join(given.columns)
+        rows.append(f"examples    rows {numbers} of {record.n:,} ({columns})")
+    rows += [f"rank        {plan.rank}", f"scaling     {task.scaling} ({scale:g})"]
+    return values, rows

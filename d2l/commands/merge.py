@@ -8,6 +8,7 @@ import typer
 import d2l
 from d2l.adapters.info import read_info
 from d2l.commands import console
+from d2l.commands.edit import emit_written
 from d2l.commands.options import (
     Base,
     Checkpoint,
@@ -57,8 +58,7 @@ def merge(
         checkpoint=checkpoint,
         local_files_only=offline,
     )
-    for message in plan.warnings:
-        console.warn(message)  # decided and said before torch is imported
+    console.warn(*plan.warnings)  # decided and said before torch is imported
     if dry_run:
         console.emit(_describe_plan(plan), _show_plan(plan))
         return
@@ -67,23 +67,17 @@ def merge(
     )
     made.save_pretrained(out, force=force)
     assert made.provenance is not None  # merging says where it came from
-    errors, info = made.provenance.merge_error, read_info(out)
-    values: dict[str, Any] = {
-        "adapter": str(out),
-        "rank": made.weights.rank,
-        "size_bytes": info.size_bytes,
-        "n_parts": info.n_parts,
-        "max_merge_error": max(errors.values(), default=0.0),
+    errors, n_parts = made.provenance.merge_error, read_info(out).n_parts
+    worst = max(errors.values(), default=0.0)
+    values = {
+        "n_parts": n_parts,
+        "max_merge_error": worst,
         "merge_error": errors,
         "warnings": list(plan.warnings),
     }
-    lines = [str(out), f"rank        {values['rank']}"]
-    lines += [f"parts       {info.n_parts:,}"] if info.n_parts else []
-    if errors:
-        worst = max(errors.values())
-        lines.append(f"error       at most {worst:.2%} of a module's delta was cut off")
-    lines.append(f"size        {values['size_bytes'] / 1e6:.2f} MB")
-    console.emit(values, "\n".join(lines))
+    lines = [f"parts       {n_parts:,}"] if n_parts else []
+    lines += [f"error       at most {worst:.2%} of a module's delta was cut off"] if errors else []
+    emit_written(out, made.weights.rank, values, (), lines)
 
 
 def _describe_plan(plan: "MergePlan") -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from d2l.adapters import module_names
 from d2l.adapters.info import read_info
@@ -71,6 +72,21 @@ class ExportPlan:
             )
         by_name = self.options.to in ("mlx", "uniform")
         return Facts(self.export.info).warn_of_base() if by_name else ()
+
+    def describe(self) -> tuple[dict[str, Any], list[str]]:
+        """Describe what is exported: as values by name, and in lines."""
+        weights, base = self.export.weights, self.export.base
+        values = {
+            "base": weights.base or base.name,
+            "base_path": str(base.gguf or base.folder),
+            "rank": weights.rank,
+            "n_modules": len(weights.factors),
+        }
+        return values, [
+            f"base        {values['base']} ({values['base_path']})",
+            f"rank        {values['rank']}, on {values['n_modules']} modules",
+            f"writes      {self.out} ({self.exporter.description})",
+        ]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from d2l.adapters import info as names
 from d2l.adapters.card import quote
@@ -104,6 +104,15 @@ class PartsPlan:
         more = f" --chat-template {template}" if self.has_opening else ""
         rank = pick_rank(self.info.rank, VLLM_RANKS) or VLLM_RANKS[-1]
         return _VLLM.format(out=out, base=shlex.quote(self.index.base), rank=rank) + more
+
+    def describe(self) -> tuple[dict[str, Any], list[str]]:
+        """Describe what is exported: as values by name, and in lines."""
+        parts = [part.name for part in self.index.parts]
+        return {"base": self.index.base, "parts": parts}, [
+            f"base        {self.index.base}",
+            f"parts       {len(parts):,}: {parts[0]} to {parts[-1]}",
+            f"writes      {self.out}",
+        ]
 
     def write_readme(self) -> str:
         """Write the README of the folder; its lines are run in the folder."""
