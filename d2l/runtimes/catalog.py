@@ -1,6 +1,7 @@
 """Catalog of runtimes, and what each accepts of a LoRA adapter: `RUNTIMES`."""
 
 from collections.abc import Mapping
+from functools import partial
 
 from d2l.adapters.card import literal
 from d2l.adapters.peft_config import VLLM_RANKS
@@ -25,6 +26,9 @@ def _list(effect: str, fix: str, source: str, *broken: rules.Rule) -> tuple[Runt
     return tuple(RuntimeRule(rule, effect, fix, source) for rule in broken)
 
 
+#: Entries of the usual pairs of effect and fix.
+_refused, _beyond = partial(_list, REFUSES, PLAIN), partial(_list, REFUSES, MERGE)
+_ignored, _evened = partial(_list, IGNORES, PLAIN), partial(_list, EXPORTS, UNIFORM)
 _VLLM = "vllm 0.32.0, lora/peft_helper.py: PEFTHelper."
 _SGLANG = "sglang 0.5.23, srt/lora/"
 _OPENVINO = "openvinotoolkit/openvino.genai at 024b2c8, src/cpp/src/lora/adapter.cpp: "
@@ -66,9 +70,7 @@ RUNTIMES: Mapping[str, Runtime] = {
                 f"{_VLLM}validate_legal; config/lora.py: MaxLoRARanks",
                 rules.is_above(VLLM_RANKS),
             ),
-            *_list(
-                REFUSES,
-                PLAIN,
+            *_refused(
                 f"{_VLLM}_validate_features",
                 rules.has("use_dora", "DoRA"),
                 rules.has("lora_bias", "biases on lora_B"),
@@ -76,23 +78,17 @@ RUNTIMES: Mapping[str, Runtime] = {
                 rules.has("alora_invocation_tokens", "aLoRA"),
                 rules.has("layer_replication", "replicated layers"),
             ),
-            *_list(REFUSES, PLAIN, f"{_VLLM}validate_legal", rules.has_bias),
-            *_list(REFUSES, PLAIN, f"{_VLLM}_init_is_supported", rules.has_special_start),
-            *_list(
-                REFUSES,
-                PLAIN,
+            *_refused(f"{_VLLM}validate_legal", rules.has_bias),
+            *_refused(f"{_VLLM}_init_is_supported", rules.has_special_start),
+            *_refused(
                 "vllm 0.32.0, lora/utils.py: parse_fine_tuned_lora_name",
                 rules.has_other_tensors(*rules.EMBEDDING, "score.weight", "classifier.weight"),
             ),
-            *_list(
-                REFUSES,
-                MERGE,
+            *_beyond(
                 "vllm 0.32.0, lora/lora_model.py: check_unexpected_modules",
                 rules.targets_beyond(*rules.LINEAR, "embed_tokens", "lm_head"),
             ),
-            *_list(
-                IGNORES,
-                PLAIN,
+            *_ignored(
                 f"{_VLLM}from_dict, which leaves out fields that it does not know",
                 rules.has("fan_in_fan_out", "not read"),
             ),
@@ -114,35 +110,24 @@ RUNTIMES: Mapping[str, Runtime] = {
                 f"{_SGLANG}lora_manager.py: validate_new_adapter",
                 rules.is_above_given,
             ),
-            *_list(
-                EXPORTS,
-                UNIFORM,
+            *_evened(
                 f"{_SGLANG}mem_pool.py: load_lora_weight_to_buffer, for whose buffers r counts",
                 rules.mixes_ranks,
             ),
-            *_list(
-                EXPORTS,
-                UNIFORM,
+            *_evened(
                 f"{_SGLANG}lora.py: normalize_qkv_proj, normalize_gate_up_proj",
                 rules.lacks_partners,
             ),
-            *_list(
-                REFUSES,
-                PLAIN,
-                f"{_SGLANG}lora_manager.py: validate_new_adapter",
-                rules.has("use_dora", "DoRA"),
+            *_refused(
+                f"{_SGLANG}lora_manager.py: validate_new_adapter", rules.has("use_dora", "DoRA")
             ),
-            *_list(
-                REFUSES,
-                PLAIN,
+            *_refused(
                 f"{_SGLANG}utils.py: get_target_module_name, which fails on other names",
                 rules.has_other_tensors(
                     *rules.EMBEDDING, "lm_head.weight", "score.weight", "classifier.weight"
                 ),
             ),
-            *_list(
-                REFUSES,
-                MERGE,
+            *_beyond(
                 f"{_SGLANG}utils.py: get_normalized_target_modules",
                 rules.targets_beyond(*rules.LINEAR, "embed_tokens", "lm_head"),
             ),
@@ -154,9 +139,7 @@ RUNTIMES: Mapping[str, Runtime] = {
                 rules.has("alpha_pattern", "one scale is used for all modules"),
                 rules.has("rank_pattern", "one scale is used for all modules"),
             ),
-            *_list(
-                IGNORES,
-                PLAIN,
+            *_ignored(
                 f"{_SGLANG}lora_config.py: LoRAConfig, which reads four fields",
                 rules.has_bias,
                 rules.has_special_start,
@@ -175,20 +158,16 @@ RUNTIMES: Mapping[str, Runtime] = {
         "",
         (
             *_list(IGNORES, EXPORT, f"{_CONVERT}: alpha", *_SCALES),
-            *_list(IGNORES, PLAIN, f"{_CONVERT}: lparams", rules.has("fan_in_fan_out", "not read")),
-            *_list(
-                REFUSES,
-                PLAIN,
+            *_ignored(f"{_CONVERT}: lparams", rules.has("fan_in_fan_out", "not read")),
+            *_refused(
                 f"{_CONVERT}: get_tensors",
                 rules.has("use_dora", "magnitudes"),
                 rules.has_bias,
                 rules.saves_modules(),
                 rules.has_other_tensors(*rules.EMBEDDING),
             ),
-            *_list(REFUSES, PLAIN, f"{_CONVERT}: modify_tensors", rules.adapts_tied_head),
-            *_list(
-                REFUSES,
-                MERGE,
+            *_refused(f"{_CONVERT}: modify_tensors", rules.adapts_tied_head),
+            *_beyond(
                 "gguf 0.19, constants.py: MODEL_TENSORS; src/llama-adapter.cpp at 0650ea8",
                 rules.targets_beyond(*rules.LINEAR, "embed_tokens", "lm_head"),
             ),
@@ -208,9 +187,7 @@ RUNTIMES: Mapping[str, Runtime] = {
                 "mistral.rs 0.9.5, mistralrs-core/src/adapter/runtime.rs: validate_adapter_config",
                 rules.is_above_given,
             ),
-            *_list(
-                REFUSES,
-                PLAIN,
+            *_refused(
                 f"{_MISTRAL}mod.rs: LoraConfig.validate_dynamic",
                 rules.has("use_dora", "DoRA"),
                 rules.has("lora_bias", "biases on lora_B"),
@@ -220,21 +197,13 @@ RUNTIMES: Mapping[str, Runtime] = {
                 rules.has("layer_replication", "replicated layers"),
                 rules.has_special_start,
             ),
-            *_list(
-                REFUSES,
-                MERGE,
-                f"{_MISTRAL}dynamic/loader.rs: site_load_spec",
-                rules.targets_beyond(*rules.LINEAR),
+            *_beyond(
+                f"{_MISTRAL}dynamic/loader.rs: site_load_spec", rules.targets_beyond(*rules.LINEAR)
             ),
-            *_list(
-                REFUSES,
-                PLAIN,
-                f"{_MISTRAL}dynamic/loader.rs: validate_consumption",
-                rules.has_other_tensors(),
+            *_refused(
+                f"{_MISTRAL}dynamic/loader.rs: validate_consumption", rules.has_other_tensors()
             ),
-            *_list(
-                IGNORES,
-                PLAIN,
+            *_ignored(
                 f"{_MISTRAL}mod.rs: LoraConfig, which has no such field",
                 rules.has("fan_in_fan_out", "not read"),
             ),
@@ -261,18 +230,14 @@ RUNTIMES: Mapping[str, Runtime] = {
                     "architectures, and read neither patterns nor use_rslora"
                 ),
             ),
-            *_list(
-                REFUSES,
-                PLAIN,
+            *_refused(
                 "d2l export: adapters/peft_config.py: refuse_extras",
                 rules.has("use_dora", "magnitudes"),
                 rules.has_bias,
                 rules.saves_modules(),
                 rules.has_other_tensors(),
             ),
-            *_list(
-                REFUSES,
-                MERGE,
+            *_beyond(
                 "d2l export: runtimes/gguf.py: name_factors; runtimes/merged.py",
                 rules.adapts_tied_head,
                 rules.targets_beyond(*rules.LINEAR, "lm_head"),
@@ -290,15 +255,10 @@ RUNTIMES: Mapping[str, Runtime] = {
         "",
         (
             *_list(REFUSES, RENAME, f"{_OPENVINO}get_unused_tensors", rules.lacks_prefix),
-            *_list(
-                EXPORTS,
-                UNIFORM,
-                f"{_OPENVINO}default_lora_patterns, which know no scale of PEFT's",
-                rules.is_scaled,
+            *_evened(
+                f"{_OPENVINO}default_lora_patterns, which know no scale of PEFT's", rules.is_scaled
             ),
-            *_list(
-                IGNORES,
-                PLAIN,
+            *_ignored(
                 f"{_OPENVINO}group_lora_tensors, which leaves out what it does not know",
                 rules.has("use_dora", "magnitudes"),
                 rules.has_bias,
@@ -319,17 +279,13 @@ RUNTIMES: Mapping[str, Runtime] = {
         ' --chat-template "$(cat {template})"',
         "",
         (
-            *_list(
-                REFUSES,
-                PLAIN,
+            *_refused(
                 "mlx-lm 0.32.2, tuner/utils.py: load_adapters",
                 rules.has("use_dora", "magnitudes"),
                 rules.has_bias,
                 rules.saves_modules(),
             ),
-            *_list(
-                REFUSES,
-                MERGE,
+            *_beyond(
                 "mlx-lm 0.32.2, tuner/lora.py: LoRAEmbedding has factors of another form",
                 rules.adapts_embeddings,
             ),
