@@ -5,15 +5,13 @@ Doc-to-LoRA, `pack_sentences` for seats.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol
 
 from d2l.documents.document import Document
 from d2l.documents.sentences import split_sentences
-
-T = TypeVar("T")
 
 
 class Tokenizer(Protocol):
@@ -112,30 +110,6 @@ def pack_sentences(text: str, *, tokenizer: Tokenizer, limit: int, minimum: int)
     if len(packed) > 1 and len(packed[-1].token_ids) < minimum:
         packed[-2:] = [join_pieces(packed[-2:], tokenizer)]
     return packed
-
-
-def share_out(
-    pieces: Sequence[Piece],
-    questions: Sequence[T],
-    *,
-    find: Callable[[T], Callable[[str], object]],
-    trust_single: bool,
-) -> list[list[T]]:
-    """Share out questions to pieces: a question goes to the only piece that holds its answer.
-
-    `find` makes, for a question, a function that tells if a text holds the answer. A question with
-    several such pieces, or none, is left out: "3" may be anybody's number of children. With
-    `trust_single` the piece of a text with only one gets all questions.
-    """
-    if trust_single and len(pieces) == 1:
-        return [list(questions)]
-    owned: list[list[T]] = [[] for _ in pieces]
-    for question in questions:
-        holds = find(question)
-        holding = [index for index, piece in enumerate(pieces) if holds(piece.text)]
-        if len(holding) == 1:
-            owned[holding[0]].append(question)
-    return owned
 
 
 def join_pieces(pieces: Sequence[Piece], tokenizer: Tokenizer) -> Piece:

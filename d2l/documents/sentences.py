@@ -1,11 +1,9 @@
-"""Sentences of a text by three rules: for people, for chunks, for exercises.
+"""Sentences of a text by two rules: for people and for chunks.
 
 - `find_sentences` serves readers: it rejoins wrapped lines, "e.g. this" ends no sentence, and marks
   of list items and headings are left out.
 - `split_sentences` cuts chunks: it leaves nothing out, and a line's end is always a border.
   Adapters depend on it, and so do the passages of training and evaluation.
-- `list_sentences` feeds exercises of training: a full stop or a line's end ends a sentence. The
-  exercises of a step depend on it, so a change alters the rest of an interrupted run.
 """
 
 import re
@@ -13,8 +11,6 @@ from collections.abc import Iterator
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])(?<!\bp\.)(?<!\bFig\.)[\"'”’)\]]*\s+(?![a-z])")
 _CUT = re.compile(r"(?<=[.!?])\s+|\n+")
-_DRAWN = re.compile(r"[^.!?\n]+[.!?]?")
-_DRAWN_WHOLE = re.compile(r"[^.!?\n]+(?:[.!?](?=\S)[^.!?\n]*)*[.!?]?")
 _LIST_MARK = re.compile(r"\s*(?:[-*+•·>#|=]+|\d+[.)]|\^?\[\d+\])\s+")
 #: Length, in characters, of lines that the width of the page broke.
 _WRAPPED = range(50, 121)
@@ -42,12 +38,6 @@ def split_sentences(text: str) -> list[tuple[str, int]]:
             sentences.append((stripped, start + raw.index(stripped)))
         start = following
     return sentences
-
-
-def list_sentences(text: str, *, keep_points: bool) -> list[str]:
-    """List sentences with the white space before them. With `keep_points` the point in "3.5" ends
-    no sentence, so that questions can ask for the number; recited words may begin or end there."""
-    return (_DRAWN_WHOLE if keep_points else _DRAWN).findall(text)
 
 
 def _find_paragraphs(text: str) -> Iterator[tuple[int, int]]:

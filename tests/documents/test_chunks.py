@@ -2,13 +2,12 @@ import itertools
 import json
 import random
 import re
-from functools import partial
 from pathlib import Path
 
 import pytest
 
 from d2l.bases.tokenizers import BaseTokenizer
-from d2l.documents.chunks import Piece, pack_sentences, share_out, split_evenly
+from d2l.documents.chunks import Piece, pack_sentences, split_evenly
 from tests import tiny
 
 SIBLING = Path(__file__).parents[2].parent / "shared" / "goldens" / "extras" / "chunking.json"
@@ -249,11 +248,3 @@ def test_pieces_hold_the_whole_text_within_the_limit(byte_level: BaseTokenizer) 
             assert not text[left.stop : right.start].strip()
         for piece in pieces:
             assert piece.text.split() == text[piece.start : piece.stop].split()
-
-
-def test_a_question_goes_with_the_one_piece_that_holds_its_answer() -> None:
-    pieces = [Piece(text, (), 0, 0) for text in ("a b", "b c")]
-    ask = partial(share_out, find=lambda letter: lambda text: letter in text)
-    assert ask(pieces, "abcd", trust_single=False) == [["a"], ["c"]]
-    assert ask(pieces[:1], "bcd", trust_single=False) == [["b"]]
-    assert ask(pieces[:1], "bcd", trust_single=True) == [["b", "c", "d"]]

@@ -5,13 +5,16 @@ Rows of how-to questions have kind and facts instead of answers.
 Other keys are ignored. Errors name the file and the line.
 """
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from d2l.datasets.questions import list_texts
+from d2l.documents.chunks import Piece
 from d2l.errors import ProbeError, RecipeError
 from d2l.files.jsonl import RowFormat, check_text, read_rows
 
+T = TypeVar("T")
 #: Kinds of questions: a few words answer a short question, and no words that of the last kind.
 SHORT = "short"
 KINDS = (SHORT, "howto", "overview", "list", "why", "none")
@@ -116,3 +119,27 @@ _TRAINING_ROWS = RowFormat(
     RecipeError,
     exact=True,
 )
+
+
+def share_out(
+    pieces: Sequence[Piece],
+    questions: Sequence[T],
+    *,
+    find: Callable[[T], Callable[[str], object]],
+    trust_single: bool,
+) -> list[list[T]]:
+    """Share out questions to pieces: a question goes to the only piece that holds its answer.
+
+    `find` makes, for a question, a function that tells if a text holds the answer. A question with
+    several such pieces, or none, is left out: "3" may be anybody's number of children. With
+    `trust_single` the piece of a text with only one gets all questions.
+    """
+    if trust_single and len(pieces) == 1:
+        return [list(questions)]
+    owned: list[list[T]] = [[] for _ in pieces]
+    for question in questions:
+        holds = find(question)
+        holding = [index for index, piece in enumerate(pieces) if holds(piece.text)]
+        if len(holding) == 1:
+            owned[holding[0]].append(question)
+    return owned

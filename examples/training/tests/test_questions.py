@@ -1,10 +1,12 @@
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from d2l.documents.chunks import Piece
 from d2l.errors import ProbeError, RecipeError
-from d2l_lab.questions import Question, read_documents, read_questions
+from d2l_lab.questions import Question, read_documents, read_questions, share_out
 from examples.training.tests.toy import ROWS, write_data
 
 GOOD = {"question": "Where is the pump?", "answers": ["the harbor", "harbor"]}
@@ -96,3 +98,11 @@ def test_questions_without_an_answer_have_an_empty_list_of_answers(tmp_path: Pat
     without, with_answer = read_questions(path)
     assert without == Question("Why?", (), "A text.")
     assert with_answer.evidence == "In it."
+
+
+def test_a_question_goes_with_the_one_piece_that_holds_its_answer() -> None:
+    pieces = [Piece(text, (), 0, 0) for text in ("a b", "b c")]
+    ask = partial(share_out, find=lambda letter: lambda text: letter in text)
+    assert ask(pieces, "abcd", trust_single=False) == [["a"], ["c"]]
+    assert ask(pieces[:1], "bcd", trust_single=False) == [["b"]]
+    assert ask(pieces[:1], "bcd", trust_single=True) == [["b", "c", "d"]]

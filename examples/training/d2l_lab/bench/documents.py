@@ -15,10 +15,10 @@ from functools import partial
 from itertools import pairwise
 
 from d2l import Document
-from d2l.documents.chunks import Tokenizer, pack_sentences, share_out
+from d2l.documents.chunks import Tokenizer, pack_sentences
 from d2l.evaluation.metrics import contains_answer, normalize_answer, write_plainly
 from d2l.readers.parsing import Section
-from d2l_lab.questions import Question
+from d2l_lab.questions import Question, share_out
 
 #: Longest document that is a single passage.
 PASSAGE_TOKENS = 240

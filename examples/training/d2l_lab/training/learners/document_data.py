@@ -15,11 +15,10 @@ from torch import Tensor
 
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.datasets.silence import SILENCE
-from d2l.documents.chunks import pack_sentences, share_out
-from d2l.documents.sentences import list_sentences
+from d2l.documents.chunks import pack_sentences
 from d2l.errors import RecipeError
-from d2l_lab.questions import AskedText
-from d2l_lab.training.learners.clozes import make_cloze
+from d2l_lab.questions import AskedText, share_out
+from d2l_lab.training.learners.clozes import list_sentences, make_cloze
 from d2l_lab.training.learners.recipes import Length, Questions, Recipe
 from d2l_lab.training.learners.tasks import Lesson, draw_lessons
 
