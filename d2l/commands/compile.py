@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 import d2l
-from d2l.adapters.adapter_paths import VARIABLE, home_folder, refuse_adapter, refuse_small_disk
+from d2l.adapters.adapter_paths import VARIABLE, home_folder, refuse_adapter
 from d2l.commands import console
 from d2l.commands.compile_report import (
     Report,
@@ -18,13 +18,16 @@ from d2l.commands.compile_report import (
     report_run,
     report_unchanged,
     show_preflight,
+    warn,
 )
 from d2l.commands.options import OUTPUT, DryRun, Force, Strict, in_panel, note_smaller, taking
 from d2l.compiler.lock import Request, check
 from d2l.compiler.names import name_adapters
 from d2l.documents.inputs import STDIN
-from d2l.documents.intake import ReadOptions, read_inputs, refuse_warnings
+from d2l.documents.intake import ReadOptions, read_inputs
 from d2l.documents.sandbox import ReadLimits
+from d2l.errors import AdapterError
+from d2l.files.ownership import refuse_full
 from d2l.progress import announce
 
 if TYPE_CHECKING:
@@ -85,13 +88,15 @@ def compile_command(
     with console.ProgressBar("reading") as progress:
         intake = read_inputs(inputs, reading, progress)
     announce("planning")
-    _warn(intake.remarks, intake.warnings, strict=strict)
+    for remark in intake.remarks:
+        console.note(remark)
+    warn(intake.warnings, strict=strict)
     options = replace(options, cache=True)
     preflight = show_preflight(options, intake, dry_run=dry_run)
     need: Need = "plan" if dry_run else "weights"
     compiler = d2l.Compiler(options, need=need, network=preflight.network)
     plan = compiler.plan(preflight.plan or intake)
-    _warn((), plan.warnings, strict=strict)
+    warn(plan.warnings, strict=strict)
     note_smaller(context, plan.config.base, plan.device)
     report = report_plan(plan) if dry_run else _write(compiler, plan, out, beside, force=force)
     console.emit(report.values, report.text)
@@ -106,7 +111,7 @@ def _write(
     force: bool,
 ) -> Report:
     """Compile a plan, write the adapter at `out` and its exports `beside` it, by their target."""
-    refuse_small_disk(out, plan.adapter_bytes + plan.parts_bytes)
+    refuse_full(out, plan.adapter_bytes + plan.parts_bytes, AdapterError)
     cached = compiler.look_up(plan)
     compiler.load(plan, cached, watch=console.watch)
     start = time.perf_counter()
@@ -128,15 +133,6 @@ def _count_kept(items: Sequence[T], label: str) -> Iterator[T]:
         console.set_stopping(f"{n:,} of {len(items):,} chunks are kept: run it again to go on")
         yield item
     console.set_stopping(None)
-
-
-def _warn(remarks: Sequence[str], warnings: Sequence[str], *, strict: bool) -> None:
-    """Show remarks and warnings; `strict` refuses the latter with DocumentError."""
-    for message in remarks:
-        console.note(message)
-    console.warn(*warnings)
-    if strict:
-        refuse_warnings(warnings)
 
 
 def _name_out(inputs: list[str], *, needed: bool) -> Path:

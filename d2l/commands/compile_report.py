@@ -124,12 +124,17 @@ def report_run(
     return Report("\n".join(lines), values)
 
 
-def report_unchanged(out: Path, state: "State", *, strict: bool) -> None:
-    """Print that the adapter is up to date, and warn of loss again; `strict` refuses all."""
-    warnings = _read_warnings(out, strict=strict)
+def warn(warnings: Sequence[str], *, strict: bool) -> None:
+    """Show warnings; `strict` refuses them with DocumentError."""
     console.warn(*warnings)
     if strict:
         refuse_warnings(warnings)
+
+
+def report_unchanged(out: Path, state: "State", *, strict: bool) -> None:
+    """Print that the adapter is up to date, and warn of loss again; `strict` refuses all."""
+    warnings = _read_warnings(out, strict=strict)
+    warn(warnings, strict=strict)
     n_chunks = len(state.lock["chunks"])
     values = {
         "adapter": str(out),

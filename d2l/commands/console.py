@@ -136,13 +136,9 @@ def end_spinner() -> None:
     if _Settings.spinner is not None:
         _Settings.spinner.erase()
         logging.getLogger("d2l").removeHandler(_Settings.spinner)
-        logging.getLogger("d2l").setLevel(BEGINS if is_verbose() else logging.NOTSET)
+        verbose = _Settings.level == Level.VERBOSE
+        logging.getLogger("d2l").setLevel(BEGINS if verbose else logging.NOTSET)
         _Settings.spinner = None
-
-
-def is_verbose() -> bool:
-    """True if -v was given."""
-    return _Settings.level == Level.VERBOSE
 
 
 def set_stopping(text: str | None) -> None:

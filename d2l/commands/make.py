@@ -9,7 +9,7 @@ import typer
 import d2l
 from d2l.adapters.info import read_info
 from d2l.commands import console
-from d2l.commands.compile_report import show_preflight
+from d2l.commands.compile_report import show_preflight, warn
 from d2l.commands.options import INPUT, OUTPUT, DryRun, Force, Strict, expert, in_panel, taking
 from d2l.datasets.descriptions import CHANGES_MEANINGS, check_description, is_rewriting, read_stream
 
@@ -47,7 +47,6 @@ def make(
     if examples is None and (input_column or output_column):
         raise typer.BadParameter("--input-column and --output-column go with --examples")
     from d2l.adapters.adapter_paths import refuse_adapter
-    from d2l.documents.intake import refuse_warnings
 
     if out is not None and not dry_run:
         refuse_adapter(out, force=force)
@@ -65,9 +64,7 @@ def make(
     need: Need = "plan" if dry_run else "weights"
     compiler = d2l.TaskCompiler(options, need=need, network=network)
     plan = compiler.plan(text, examples=given)
-    console.warn(*plan.warnings)
-    if strict:
-        refuse_warnings(plan.warnings)
+    warn(plan.warnings, strict=strict)
     values, rows = _describe(plan, given)
     if dry_run or out is None:
         console.emit(values, "\n".join(rows))

@@ -21,7 +21,6 @@ from torch import Tensor
 from d2l.adapters.weights import Memory
 from d2l.bases.activations import ActivationEncoder
 from d2l.bases.tokenizers import BaseTokenizer
-from d2l.files.cache import cache_dir
 from d2l.hypernets.seats.network import Seats, join_memories
 from d2l.hypernets.seats.seating import Watch, run_imposed
 from d2l.hypernets.seats.second_moments import read_statistics
@@ -91,12 +90,6 @@ def measure_moments(
             totals[layer] += (x.mT @ x).cpu().to(torch.float64)
         n_tokens += len(asked)
     return totals / max(n_tokens, 1)
-
-
-def moments_path(*, base: str, network: str) -> Path:
-    """Path of a base's cached moments for a network; both by the SHA-256 of their weights, in
-    hex."""
-    return cache_dir() / "moments" / f"{base[:16]}-{network[:16]}.safetensors"
 
 
 def with_moments(seats: Seats, path: Path) -> Seats:

@@ -22,13 +22,13 @@ from d2l.documents.chunks import Chunk, Piece, keep_part, pack_sentences
 from d2l.documents.document import Document
 from d2l.documents.stable_chunks import pack_below_headings, pack_stable
 from d2l.errors import BaseModelError, DocumentError, OptionError
+from d2l.files.cache import cache_dir
 from d2l.hypernets.network import LoadedNetwork, Network, load_reading, refuse_shallow
 from d2l.hypernets.options import CompileOptions
 from d2l.hypernets.protocol import ChunkWeights, Cut, PromptFiles
 from d2l.hypernets.seats.calibration import (
     cut_plain_text,
     measure_moments,
-    moments_path,
     with_moments,
 )
 from d2l.hypernets.seats.network import Seats
@@ -306,7 +306,9 @@ class SeatedNetwork(Network[Config]):
 
     @property
     def _moments_path(self) -> Path:
-        return moments_path(base=self.base.digest(), network=self.digest())
+        """Path of the base's cached moments, by the SHA-256 of its weights and the network's."""
+        base, network = self.base.digest(), self.digest()
+        return cache_dir() / "moments" / f"{base[:16]}-{network[:16]}.safetensors"
 
 
 def copy_tokenizer(base: BaseFiles) -> dict[str, str]:
