@@ -57,7 +57,8 @@ def export(
         plan = d2l.plan_export(adapter, out, to=to, base=base, local_files_only=offline)
         console.warn(*plan.warnings)
         values, rows = plan.describe()
-        values |= {"to": plan.options.to, "load": plan.load, "warnings": list(plan.warnings)}
+        values = {"to": plan.options.to, **values, "load": plan.load}
+        values["warnings"] = list(plan.warnings)
         console.emit(values, "\n".join([*rows, f"load        {plan.load}"]))
         return
     done = d2l.export(
