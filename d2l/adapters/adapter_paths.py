@@ -11,7 +11,7 @@ from d2l.files import hub
 from d2l.files.atomic import naming
 from d2l.files.cache import find_local
 from d2l.files.leftovers import open_workshop, recover
-from d2l.files.ownership import refuse_existing
+from d2l.files.ownership import refuse_existing, refuse_full
 
 #: The environment variable that names the folder of a user's adapters.
 VARIABLE = "D2L_ADAPTERS"
@@ -87,6 +87,11 @@ def _refuse_unknown(path: Path) -> None:
 def refuse_adapter(out: Path, *, force: bool) -> None:
     """Raise AdapterError unless an adapter may be written at `out`."""
     refuse_existing(out, force=force, own_names=names.own_names, error=AdapterError)
+
+
+def refuse_small_disk(out: Path, n_bytes: int) -> None:
+    """Raise AdapterError unless the disk of `out` has room for an adapter of this size."""
+    refuse_full(out, n_bytes, AdapterError)
 
 
 def refuse_removal(folder: Path) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 import d2l
-from d2l.adapters.adapter_paths import VARIABLE, home_folder, refuse_adapter
+from d2l.adapters.adapter_paths import VARIABLE, home_folder, refuse_adapter, refuse_small_disk
 from d2l.commands import console
 from d2l.commands.compile_report import (
     Report,
@@ -26,8 +26,6 @@ from d2l.compiler.names import name_adapters
 from d2l.documents.inputs import STDIN
 from d2l.documents.intake import ReadOptions, read_inputs
 from d2l.documents.sandbox import ReadLimits
-from d2l.errors import AdapterError
-from d2l.files.ownership import refuse_full
 from d2l.progress import announce
 
 if TYPE_CHECKING:
@@ -111,7 +109,7 @@ def _write(
     force: bool,
 ) -> Report:
     """Compile a plan, write the adapter at `out` and its exports `beside` it, by their target."""
-    refuse_full(out, plan.adapter_bytes + plan.parts_bytes, AdapterError)
+    refuse_small_disk(out, plan.adapter_bytes + plan.parts_bytes)
     cached = compiler.look_up(plan)
     compiler.load(plan, cached, watch=console.watch)
     start = time.perf_counter()
