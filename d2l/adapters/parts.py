@@ -13,20 +13,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+import numpy as np
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from d2l.adapters.info import PART_VALUES, PARTS, TEXT, AdapterInfo, count_json_bytes
 from d2l.adapters.module_names import list_layers
 from d2l.adapters.provenance import Opening, Provenance, Record, explain
 from d2l.adapters.record_values import Count, Line, Rows, Text
-from d2l.adapters.rounding import describe_rounded, digest_rounded, restore_memory, round_memory
+from d2l.adapters.rounding import (
+    Stored,
+    describe_rounded,
+    digest_rounded,
+    restore_memory,
+    round_memory,
+)
 from d2l.errors import AdapterError, ShapeError
 from d2l.files.tensors import CHANGED, FILE_ERRORS, TensorFile, TensorInfo, read_header
 
 if TYPE_CHECKING:
     import torch
 
-    from d2l.adapters.rounding import Stored
     from d2l.adapters.weights import Memory
 
 #: Source of the part of a document as a whole: its title, outline and beginning.
@@ -108,7 +114,7 @@ class PartIndex(Record):
         return self
 
 
-def _refuse_memory(n: int) -> "Stored":
+def _refuse_memory(n: int) -> Stored:
     raise LookupError(n)
 
 
@@ -121,7 +127,7 @@ class Parts:
     """
 
     index: PartIndex
-    stored: Callable[[int], "Stored"] = _refuse_memory
+    stored: Callable[[int], Stored] = _refuse_memory
 
     @property
     def records(self) -> tuple[PartRecord, ...]:
@@ -139,12 +145,15 @@ class Parts:
         stored = self.stored
         return Parts(index, lambda n: stored(indices[n]))
 
-    def read(self, n: int, dtype: "torch.dtype | None" = None) -> "Memory":
-        """Read the memory of part `n`, in fp32 by default; raises AdapterError if it is damaged."""
-        import torch
+    def read(self, n: int, dtype: "torch.dtype | type[np.float32] | None" = None) -> "Memory":
+        """Read the memory of part `n`, in fp32 by default; for numpy's type as its arrays. Raises
+        AdapterError if it is damaged."""
+        if dtype is None:
+            import torch
 
+            dtype = torch.float32
         try:
-            return restore_memory(self.stored(n), dtype or torch.float32)
+            return restore_memory(self.stored(n), dtype)
         except ShapeError as error:
             message = f"{PART_VALUES}: the memory of part {n} is damaged ({error})"
             raise AdapterError(message, hint=_AGAIN) from error
@@ -152,7 +161,7 @@ class Parts:
     def check_values(self) -> None:
         """Read all memories; raises AdapterError if any is damaged, or was changed."""
         for n in self.list_memories():
-            self.read(n)
+            self.read(n, np.float32)
 
     def list_memories(self) -> list[int]:
         """List the parts that have a memory."""
@@ -175,7 +184,7 @@ def join_parts(several: Sequence[Parts]) -> Parts:
         parts=tuple(own.records[n] for own, n in owners),
     )
 
-    def find_stored(n: int) -> "Stored":
+    def find_stored(n: int) -> Stored:
         own, n_own = owners[n]
         return own.stored(n_own)
 
@@ -195,7 +204,7 @@ def keep_memories(index: PartIndex, memories: "Sequence[Memory]", bits: int) -> 
 
 def write_parts(parts: Parts, folder: Path) -> None:
     """Write a folder's parts; equal parts give equal bytes."""
-    from safetensors.torch import save_file
+    from safetensors.numpy import save_file
 
     write_index(parts.index, folder / PARTS)
     tensors = {
@@ -290,7 +299,7 @@ def _read_index(info: AdapterInfo, name: str, sha256: str) -> PartIndex:
         raise AdapterError(f"{path}: cannot be used ({reason})", hint=_AGAIN) from error
 
 
-def _open_values(info: AdapterInfo, parts: Sequence[PartRecord]) -> "Callable[[int], Stored]":
+def _open_values(info: AdapterInfo, parts: Sequence[PartRecord]) -> Callable[[int], Stored]:
     """Return a function that reads one memory of a file; both raise AdapterError."""
     path = info.folder / PART_VALUES
     try:
@@ -318,9 +327,9 @@ def _open_values(info: AdapterInfo, parts: Sequence[PartRecord]) -> "Callable[[i
                 hint=_AGAIN,
             )
 
-    def read(n: int) -> "Stored":
+    def read(n: int) -> Stored:
         try:
-            tensors = file.read([f"{n}.{kind}" for kind in kinds[n]])
+            tensors = file.read_arrays([f"{n}.{kind}" for kind in kinds[n]])
         except FILE_ERRORS as error:
             raise AdapterError(f"{path}: cannot be read ({error})", hint=_AGAIN) from error
         stored = {name.partition(".")[2]: tensor for name, tensor in tensors.items()}

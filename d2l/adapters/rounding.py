@@ -7,19 +7,22 @@ the memories of trained networks lose too much in four bits (a KL of 2e-3).
 """
 
 import hashlib
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import numpy as np
 
 from d2l.errors import ShapeError
-from d2l.files.tensors import TensorInfo, view_bytes
+from d2l.files.tensors import TensorInfo
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
     from d2l.adapters.weights import Memory
 
-    #: A part's tensors in the file, by kind.
-    Stored = dict[str, Tensor]
+Array: TypeAlias = "np.ndarray[Any, Any]"
+#: A part's tensors in the file, by kind.
+Stored: TypeAlias = dict[str, Array]
 
 #: Channels for each wide channel: errors of keys cost more than errors of values.
 _WIDE: Final = {"keys": 4, "values": 12}
@@ -33,12 +36,13 @@ def count_bytes(n_channels: int, n_seats: int, bits: int) -> int:
     return n_seats * (n_channels + fine) + 8 * n_channels
 
 
-def round_memory(memory: "Memory", bits: int) -> "Stored":
+def round_memory(memory: "Memory", bits: int) -> Stored:
     """Round keys and values (layers, seats, heads * dim) to tensors for a file. The rounding moves
     the next token's distribution by a KL of 1e-4 for networks' memories in eight bits, and of 5e-4
     (1.1e-3 at an answer's first token) for the KV cache of Qwen2.5-Coder-1.5B in four."""
     make = _round if bits == 4 else _round_to_eight
-    return make(memory.keys.float(), "keys") | make(memory.values.float(), "values")
+    keys, values = memory.keys.float().numpy(), memory.values.float().numpy()
+    return make(keys, "keys") | make(values, "values")
 
 
 def describe_rounded(bits: int, n_layers: int, n_seats: int, width: int) -> dict[str, TensorInfo]:
@@ -56,80 +60,84 @@ def describe_rounded(bits: int, n_layers: int, n_seats: int, width: int) -> dict
     return infos
 
 
-def digest_rounded(tensors: "Stored") -> str:
+def digest_rounded(tensors: "Mapping[str, Array | torch.Tensor]") -> str:
     """SHA-256 of a rounded memory, in hex: of types, shapes and bytes of its tensors."""
     digest = hashlib.sha256()
     for kind, tensor in sorted(tensors.items()):
-        digest.update(f"{kind} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        digest.update(view_bytes(tensor))
+        array = np.ascontiguousarray(tensor)
+        digest.update(f"{kind} torch.{array.dtype} {list(array.shape)}\n".encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 
-def restore_memory(tensors: "Stored", dtype: "torch.dtype") -> "Memory":
-    """Restore a memory from tensors of the types and shapes of `describe_rounded`; raises
-    ShapeError if they are not finite."""
+def restore_memory(tensors: Stored, dtype: "torch.dtype | type[np.float32]") -> "Memory":
+    """Restore a memory from tensors of the types and shapes of `describe_rounded`, as torch's
+    tensors of a type, or for numpy's as arrays. Raises ShapeError if they are not finite."""
     from d2l.adapters.weights import Memory
 
     restore = _restore if "keys_fine" in tensors else _restore_from_eight
-    if not all(bool(tensors[f"{name}_scales"].isfinite().all()) for name in _WIDE):
+    if not all(np.isfinite(tensors[f"{name}_scales"]).all() for name in _WIDE):
         raise ShapeError("values are not finite")
-    return Memory(restore(tensors, "keys", dtype), restore(tensors, "values", dtype))
-
-
-def _round_to_eight(values: "Tensor", name: str) -> "Stored":
-    """Round to int8, with a scale in fp32 for each channel of a layer: some channels of keys are
-    much larger than others."""
+    memory = Memory(restore(tensors, "keys"), restore(tensors, "values"))
+    if isinstance(dtype, type):
+        return memory
     import torch
 
-    scales = values.abs().amax(dim=1).clamp(min=1e-12) / 127  # (layers, heads * dim)
-    steps = (values / scales[:, None]).round().to(torch.int8)
+    keys, values = torch.from_numpy(memory.keys), torch.from_numpy(memory.values)
+    return Memory(keys.to(dtype), values.to(dtype))
+
+
+def _round_to_eight(values: Array, name: str) -> Stored:
+    """Round to int8, with a scale in fp32 for each channel of a layer: some channels of keys are
+    much larger than others."""
+    scales = np.abs(values).max(axis=1).clip(1e-12) / np.float32(127)  # (layers, heads * dim)
+    steps = (values / scales[:, None]).round().astype(np.int8)
     return {name: steps, f"{name}_scales": scales}
 
 
-def _restore_from_eight(tensors: "Stored", name: str, dtype: "torch.dtype") -> "Tensor":
+def _restore_from_eight(tensors: Stored, name: str) -> Array:
     """Restore keys or values that `_round_to_eight` rounded."""
-    steps, scales = tensors[name], tensors[f"{name}_scales"]
-    return (steps.float() * scales[:, None]).to(dtype)
+    restored: Array = tensors[name].astype(np.float32) * tensors[f"{name}_scales"][:, None]
+    return restored
 
 
-def _round(values: "Tensor", name: str) -> "Stored":
+def _round(values: Array, name: str) -> Stored:
     """Round to four bits: the counts of two channels in a byte (layers, seats, heads * dim / 2);
     lowest values and steps (2, layers, heads * dim); and the lower bits of four wide channels in a
     byte (wide / 4, seats)."""
-    import torch
-
-    low, high = torch.aminmax(values, dim=1)  # (layers, heads * dim)
-    low = low.half()
-    step = ((high - low.float()) / 15).clamp(min=2**-24).half()
-    scaled = (values - low[:, None].float()) / step[:, None].float()
+    low = values.min(axis=1).astype(np.float16)  # (layers, heads * dim)
+    step = ((values.max(axis=1) - low.astype(np.float32)) / np.float32(15)).clip(2**-24)
+    step = step.astype(np.float16)
+    scaled = (values - low[:, None].astype(np.float32)) / step[:, None].astype(np.float32)
     layers, channels = _find_wide(step, name)
-    counts = scaled.round().clamp(0, 15).byte()
-    wide = (4 * scaled[layers, :, channels]).round().clamp(0, 63).byte()  # (wide, seats)
+    counts = scaled.round().clip(0, 15).astype(np.uint8)
+    wide = (4 * scaled[layers, :, channels]).round().clip(0, 63).astype(np.uint8)  # (wide, seats)
     counts[layers, :, channels] = wide >> 2
-    (first, second), quarters = counts.chunk(2, dim=2), (wide & 3).chunk(4)
+    first, second = np.split(counts, 2, axis=2)
+    quarters = np.split(wide & 3, 4)
     fine = quarters[0] | quarters[1] << 2 | quarters[2] << 4 | quarters[3] << 6
     return {
         name: first | second << 4,
         f"{name}_fine": fine,
-        f"{name}_scales": torch.stack((low, step)),
+        f"{name}_scales": np.stack((low, step)),
     }
 
 
-def _restore(tensors: "Stored", name: str, dtype: "torch.dtype") -> "Tensor":
+def _restore(tensors: Stored, name: str) -> Array:
     """Restore keys or values, layer by layer: a layer fits into the processor's cache."""
-    import torch
-
     packed, scales, fine = (tensors[f"{name}{kind}"] for kind in ("", "_scales", "_fine"))
     n_layers, n_seats, n_bytes = packed.shape
-    low, step = scales.float()
+    low, step = scales.astype(np.float32)
     layers, channels = _find_wide(scales[1], name)
-    lower = torch.cat([fine >> bits & 3 for bits in (0, 2, 4, 6)]).float() / 4
-    restored = torch.empty(n_layers, n_seats, 2 * n_bytes, dtype=dtype)
-    for layer in range(n_layers):
-        counts = torch.cat((packed[layer] & 15, packed[layer] >> 4), dim=1).float()
+    quarter = np.float32(0.25)
+    lower = np.concatenate([fine >> bits & 3 for bits in (0, 2, 4, 6)]) * quarter  # (wide, seats)
+    restored = np.empty((n_layers, n_seats, 2 * n_bytes), np.float32)
+    for layer, counts in enumerate(restored):
+        counts[:, :n_bytes], counts[:, n_bytes:] = packed[layer] & 15, packed[layer] >> 4
         own = layers == layer
-        counts.index_add_(1, channels[own], lower[own].T)
-        restored[layer] = torch.addcmul(low[layer], counts, step[layer])
+        counts[:, channels[own]] += lower[own].T
+        counts *= step[layer]
+        counts += low[layer]
     return restored
 
 
@@ -137,8 +145,8 @@ def _count_wide(n_channels: int, name: str) -> int:
     return n_channels // _WIDE[name] // 4 * 4
 
 
-def _find_wide(step: "Tensor", name: str) -> "tuple[Tensor, Tensor]":
+def _find_wide(step: Array, name: str) -> tuple[Array, Array]:
     """Find the wide channels, in order: indices of layers, and of channels in a layer."""
-    ordered = step.flatten().float().argsort(descending=True, stable=True)
-    wide = ordered[: _count_wide(step.numel(), name)].sort().values
+    ordered = np.argsort(-step.reshape(-1).astype(np.float32), kind="stable")
+    wide = np.sort(ordered[: _count_wide(step.size, name)])
     return wide // step.shape[1], wide % step.shape[1]

@@ -3,20 +3,21 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from d2l.adapters.module_names import parse
 from d2l.errors import ShapeError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
 class LoraFactors:
     """Low-rank factors of a module, in PEFT's orientation: delta = scale * b @ a."""
 
-    a: Tensor  # (rank, d_in)
-    b: Tensor  # (d_out, rank)
+    a: "Tensor"  # (rank, d_in)
+    b: "Tensor"  # (d_out, rank)
 
     def __post_init__(self) -> None:
         if self.a.ndim != 2 or self.b.ndim != 2 or self.a.shape[0] != self.b.shape[1]:
@@ -94,13 +95,14 @@ class LoraWeights:
 class Memory:
     """Keys and values that the seat network writes for a chunk or a document.
 
-    `keys` and `values`: (layers, seats, kv_heads * head_dim), keys before rotary embedding.
+    `keys` and `values`: tensors, or numpy's arrays, (layers, seats, kv_heads * head_dim); keys
+    before rotary embedding.
     `claims_seats` is false for a chunk whose share of the seats rounds to 0: it is averaged into
     the seat before it.
     """
 
-    keys: Tensor
-    values: Tensor
+    keys: Any
+    values: Any
     claims_seats: bool = True
 
     def __post_init__(self) -> None:
@@ -113,7 +115,7 @@ class Memory:
     @property
     def n_seats(self) -> int:
         """Number of seats that this memory fills."""
-        return self.keys.shape[1]
+        return int(self.keys.shape[1])
 
     def contiguous(self) -> "Memory":
         """The same values, one after the other in memory."""
@@ -132,6 +134,8 @@ class Memory:
 
 def pad_factors(factors: LoraFactors, rank: int) -> LoraFactors:
     """Raise the rank without changing the delta: add rows of zeros to a, and columns to b."""
+    import torch
+
     missing = rank - factors.rank
     if missing < 0:
         raise ShapeError(f"factors of rank {factors.rank} cannot be padded to rank {rank}")

@@ -20,6 +20,7 @@ from d2l.errors import AdapterError, D2LError
 from d2l.memory import refuse_shortage
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
 T = TypeVar("T")
@@ -32,7 +33,7 @@ CHANGED = "was changed, or belongs to another adapter"
 
 #: Most bytes of a header, and the share of the file beyond: a tensor takes some 150 bytes of it.
 _MOST_HEADER_BYTES, _HEADER_SHARE = 1 << 20, 4
-#: Torch's names of the types that d2l reads, by the format's names.
+#: Names of the types that d2l reads, in torch and numpy, by the format's; numpy has no bfloat16.
 _TYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64", "BOOL": "bool"}
 _TYPES |= {"I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64", "U8": "uint8"}
 _NAMES = {f"torch.{name}": dtype for dtype, name in _TYPES.items()}
@@ -196,20 +197,40 @@ class TensorFile:
         SafetensorError, also if the file was changed since it was opened."""
         import torch
 
-        tensors, is_whole = {}, True
+        names = self._list(names)
+        types = {name: getattr(torch, _TYPES[self.infos[name].dtype]) for name in names}
+        tensors = {name: torch.empty(self.infos[name].shape, dtype=types[name]) for name in names}
+        self._fill({name: view_bytes(tensor) for name, tensor in tensors.items()})
+        return tensors
+
+    def read_arrays(self, names: Iterable[str]) -> "dict[str, np.ndarray[Any, Any]]":
+        """Read tensors as numpy's arrays, of all types but bf16; raises as `read`."""
+        import numpy as np
+
+        infos = {name: self.infos[name] for name in self._list(names)}
+        arrays = {name: np.empty(own.shape, _TYPES[own.dtype]) for name, own in infos.items()}
+        self._fill({name: array.reshape(-1).view("u1").data for name, array in arrays.items()})
+        return arrays
+
+    def _list(self, names: Iterable[str]) -> list[str]:
+        """List names, whose types are known."""
+        names = list(names)
         for name in names:
-            dtype, shape = self.infos[name]
-            if dtype not in _TYPES:
+            if (dtype := self.infos[name].dtype) not in _TYPES:
                 raise SafetensorError(f"{name} has the type {dtype}")
-            tensors[name] = torch.empty(shape, dtype=getattr(torch, _TYPES[dtype]))
+        return names
+
+    def _fill(self, buffers: Mapping[str, Any]) -> None:
+        """Read the bytes of tensors into buffers."""
+        is_whole = True
+        for name, buffer in buffers.items():
             start, stop = self._header[name]["data_offsets"]
             self._file.seek(self._start + start)
-            is_whole &= self._file.readinto(view_bytes(tensors[name])) == stop - start
+            is_whole &= self._file.readinto(buffer) == stop - start
         if self._read_stamp() not in (self._stamp, None):
             raise OSError(f"{self._file.name} was changed")
         if not is_whole:
             raise SafetensorError(f"{self._file.name} is cut short")
-        return tensors
 
     def _read_stamp(self) -> tuple[int, int] | None:
         """Size and time of change; None for a removed file, which nobody else can change."""

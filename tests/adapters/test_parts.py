@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import peft
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load, load_file, save_file
@@ -298,7 +299,7 @@ def test_a_disk_that_fills_up_while_parts_are_written_leaves_the_old_adapter(
     assert stored is not None
 
     def enlarge(n: int) -> dict[str, torch.Tensor]:  # no other file is as large as theirs
-        return {name: t.repeat(*[9] * t.dim()) for name, t in stored(n).items()}
+        return {name: np.tile(t, [9] * t.ndim) for name, t in stored(n).items()}
 
     large = Parts(parts.index, enlarge)
     with room_for(max(map(len, before.values()))), pytest.raises(D2LError) as caught:

@@ -1,5 +1,6 @@
 """Memories in four bits a number: small errors, few bytes, and the same bytes again."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -55,9 +56,9 @@ def test_the_bytes_of_a_part_are_those_counted(bits: int, n_seats: int) -> None:
     n_bytes = sum(tensor.nbytes for tensor in stored.values())
     assert n_bytes == count_bytes(LAYERS * CHANNELS, n_seats, bits)
     infos = describe_rounded(bits, LAYERS, n_seats, CHANNELS)
-    types = {"I8": torch.int8, "U8": torch.uint8, "F16": torch.float16, "F32": torch.float32}
+    types = {"I8": "int8", "U8": "uint8", "F16": "float16", "F32": "float32"}
     expected = {kind: (types[info.dtype], info.shape) for kind, info in infos.items()}
-    assert {kind: (t.dtype, tuple(t.shape)) for kind, t in stored.items()} == expected
+    assert {kind: (str(t.dtype), t.shape) for kind, t in stored.items()} == expected
     if bits == 4 and n_seats > 240:
         assert n_bytes <= 8000 * n_seats
 
@@ -67,10 +68,10 @@ def test_equal_memories_give_equal_bytes_and_a_restored_memory_its_own_again() -
     equal = round_memory(make_memory(53), 4)
     again = round_memory(restore_memory(stored, FP32), 4)
     for name, tensor in stored.items():
-        assert torch.equal(tensor, equal[name])
-        assert tensor.is_contiguous()
+        assert np.array_equal(tensor, equal[name])
+        assert tensor.flags.c_contiguous
         if not name.endswith("_scales"):
-            changed = (tensor != again[name]).float().mean()
+            changed = (tensor != again[name]).mean()
             assert changed < 0.01, name
 
 
@@ -88,14 +89,14 @@ def test_eight_bits_are_those_of_older_files() -> None:
     for name in ("keys", "values"):
         values = getattr(memory, name)
         scales = values.abs().amax(dim=1).clamp(min=1e-12) / 127
-        assert torch.equal(stored[f"{name}_scales"], scales)
-        assert torch.equal(stored[name], (values / scales[:, None]).round().to(torch.int8))
+        assert np.array_equal(stored[f"{name}_scales"], scales)
+        assert np.array_equal(stored[name], (values / scales[:, None]).round().to(torch.int8))
 
 
 @pytest.mark.parametrize("bits", [8, 4])
 @pytest.mark.parametrize("name", ["keys", "values"])
 def test_values_that_are_not_finite_are_refused(name: str, bits: int) -> None:
     stored = round_memory(make_memory(53), bits)
-    stored[f"{name}_scales"] /= 0
+    stored[f"{name}_scales"] *= np.inf
     with pytest.raises(ShapeError):
         restore_memory(stored, FP32)
