@@ -20,7 +20,7 @@ _LEAST_SAID = 0.7
 #: to the text behind its closing fence; to the end of the text if there is none.
 _END = re.compile(
     r"(?<=[.!?])[\"'”’)\]*]*\s+(?=[^a-z\s])|(?<=[。！？])\s*(?=\S)|\n\s*(?=\S)|(?<![^\s。！？])(`{3,})"
-    r"[^`\n]*(?:\n(?:.*\n)*?[ \t]*\1`*[ \t]*\n\s*(?=\S)|(?s:\n.*)?\Z)"
+    r"[^`\n]*(?:(?=\n)(?s:.*?)\n[ \t]*\1`*[ \t]*\n\s*(?=\S)|(?s:\n.*)?\Z)"
 )
 _FENCE = re.compile(r"[^\w`]*(`{3,})[^`\n]*$", re.M)
 _COMMENT = re.compile(r"(?:#|//|--|;)\s")
