@@ -1,11 +1,13 @@
 """Forms of an answer: yes or no, a fact that two answers agree on, sentences that no part says."""
 
+import random
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from d2l.adapters.parts import PartRecord
+from d2l.answer.cite import Finish
 from d2l.answer.events import Ending, Event, TextPiece
 from d2l.answer.facts import agree, choose_fact, is_fact
 from d2l.answer.forms import Forms
@@ -175,10 +177,10 @@ def test_a_question_in_another_language_is_not_held_to_the_words_of_the_parts() 
     assert said.has("Die Pumpe wird alle vierzig Stunden gereinigt.")
 
 
-def stream(text: str) -> Iterator[Event]:
+def stream(text: str, n_piece: int = 3, reason: Finish = "stop") -> Iterator[Event]:
     """A text in pieces of a few characters, without white space at its end."""
-    pieces = [TextPiece(text[n : n + 3]) for n in range(0, len(text), 3)]
-    return iter([*pieces, Ending("stop", len(pieces))])
+    pieces = [TextPiece(text[n : n + n_piece]) for n in range(0, len(text), n_piece)]
+    return iter([*pieces, Ending(reason, len(pieces))])
 
 
 def join(events: Iterator[Event]) -> str:
@@ -200,10 +202,106 @@ def join(events: Iterator[Event]) -> str:
         ("1. Dance.\n1. Do it.\n2. Rest.", f"{GAP}\n1. Do it.\n2. Rest."),
         ("It has e.g. 3.5 mm. Rest.", "It has e.g. 3.5 mm. Rest."),
         ("休息。Dance。休息。", f"休息。{GAP}休息。"),
+        ("Do it. So:\nDance.\nRest.", f"Do it. So:\n{GAP}\nRest."),
+        ("1. Do it.\n2. So:\n   Dance.\n3. Rest.", f"1. Do it.\n{GAP}\n2. Rest."),
+        ("1. Do it.\n   - Dance.\n2. Rest.", f"1. Do it.\n   {GAP}\n2. Rest."),
     ],
 )
 def test_sentences_that_are_not_said_are_left_out_with_a_mark(text: str, left: str) -> None:
     assert join(leave_out(stream(text), lambda sentence: "Dance" not in sentence)) == left
+
+
+LOAD = "pump load \\\n  --valve B2"
+MANUAL = f"Set the speed.\n\n    pump --speed 40\n    {LOAD}\n    print(f'{{pump}}')\n    }}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        # All lines stand there, in the language that the block names.
+        (f"Set the speed:\n```sh\npump --speed 40\n{LOAD}\n```\nSet the speed.", None),
+        # Continued lines may be joined, and quotation marks be others.
+        ('```\npump load --valve B2\n\nprint(f"{pump}")\n}\n```', None),
+        # One line is invented, and the comment before it goes with it.
+        (
+            "```sh\n# Set the speed\npump --speed 40\n\n# Set the pump\npump --dance\n```",
+            "```sh\n# Set the speed\npump --speed 40\n```",
+        ),
+        # A number is another; a command goes with all lines that continue it.
+        ("```\npump --speed 4\n}\n```\nSet the speed.", f"{GAP}\nSet the speed."),
+        (
+            "```\npump load \\\n  --valve B3\nprint(f'{pump}')\n```",
+            "```\nprint(f'{pump}')\n```",
+        ),
+        # All is invented: the line before it stays, but an item that says nothing else goes.
+        (
+            "Set the speed.\n\nRun:\n\n```\nmill\n```\n\nSet the speed.",
+            f"Set the speed.\n\nRun:\n\n{GAP}\n\nSet the speed.",
+        ),
+        (
+            "1. Run:\n   ```\n   mill\n   ```\n"
+            "2. Run:\n```\npump --speed 40\n```\n3. Set the speed.",
+            f"{GAP}\n1. Run:\n```\npump --speed 40\n```\n2. Set the speed.",
+        ),
+        # An item goes with its blocks, and the numbers behind it do not jump.
+        (
+            "1. Set the speed.\n2. Dance:\n\n   ```\n   mill\n   ```\n   Set the speed.\n"
+            "3. Dance.\n```\npump --speed 40\n```\n"
+            "4. Set the speed: ```sh\n   pump --speed 40\n   ```\n5. Set the speed.",
+            f"1. Set the speed.\n{GAP}\n"
+            "2. Set the speed: ```sh\n   pump --speed 40\n   ```\n3. Set the speed.",
+        ),
+        ("1. ```\n   pump --speed 40\n   ```\n2. Set the speed.", None),
+        # The answer ends without a closing fence.
+        ("1. Run:\n   ```\n   pump --speed 40", "1. Run:\n   ```\n   pump --speed 40\n   ```"),
+        # Code in a line is no block.
+        (
+            "Set ```pump``` speed.\nDance.\nSet the speed.",
+            f"Set ```pump``` speed.\n{GAP}\nSet the speed.",
+        ),
+    ],
+)
+@pytest.mark.parametrize("n_piece", [1, 7, 1000])
+def test_lines_of_code_that_no_part_has_are_left_out(
+    text: str, left: str | None, n_piece: int
+) -> None:
+    said = Said("How?", (make_part(MANUAL),))
+    assert join(leave_out(stream(text, n_piece), said.has)) == (left or text)
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("Set the speed.\n```\npump --speed 40\npump lo", True),
+        ("Set the speed.\n```\npump --speed 40\n``", True),
+        ("Set the speed.\n```\npump --speed 40\n```", True),
+        ("Set the speed.\n```\npump --sp", False),
+        ("Set the speed.\n```\n", False),
+        ("Set the speed.\n```s", False),
+    ],
+)
+def test_a_block_that_the_limit_of_tokens_cuts_is_closed_without_its_last_line(
+    text: str, left: bool
+) -> None:
+    said = Said("How?", (make_part(MANUAL),))
+    block = "```\npump --speed 40\n```" if left else GAP
+    events = leave_out(stream(text, reason="length"), said.has)
+    assert join(events) == f"Set the speed.\n{block}"
+
+
+def test_an_answer_is_the_same_in_pieces_of_any_length() -> None:
+    draw = random.Random(4)
+    ends = ("\n", "\n\n", "\n   ", " ", "")
+    lines = "Do it.|Dance.|Run:|1.|2. Do it.|3. Dance:|-|休息。|`x` is e.g. 3|```x``` ok"
+    code = '```|```sh|````|run x|Dance x|# note|# Dance|run \\|}|"Yes."'
+    texts = f"{lines}|{code}".split("|")
+    for _ in range(2000):
+        text = "".join(draw.choice(texts) + draw.choice(ends) for _ in range(draw.randint(1, 12)))
+        whole, *others = (
+            join(leave_out(stream(text.rstrip(), n_piece), lambda asked: "Dance" not in asked))
+            for n_piece in (1000, 1, 3)
+        )
+        assert others == [whole, whole], text
 
 
 def test_log_probabilities_stay_with_their_text() -> None:
