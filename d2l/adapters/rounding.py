@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from d2l.adapters.weights import Memory
 
-Array: TypeAlias = "np.ndarray[Any, Any]"
+Array: TypeAlias = np.ndarray[Any, Any]
 #: A part's tensors in the file, by kind.
 Stored: TypeAlias = dict[str, Array]
 

@@ -21,7 +21,7 @@ from d2l.parts.judging import Choice, judge
 from d2l.parts.kept import Context, Kept, Prompt, Turns
 
 if TYPE_CHECKING:
-    from d2l.answer.model import AdaptedModel
+    from d2l.answer.asked import Asked
 
 
 #: Number of likeliest first tokens that are weighed; log-probability of all others, in nats.
@@ -38,7 +38,7 @@ def never() -> bool:
 
 
 def answer_turns(
-    model: "AdaptedModel",
+    model: "Asked",
     turns: Turns,
     options: AskOptions,
     is_due: Callable[[], bool] = never,
@@ -96,7 +96,7 @@ def answer_turns(
 
 
 def _write_prompt(
-    model: "AdaptedModel", kept: Kept, turns: Turns, choice: Choice, options: AskOptions
+    model: "Asked", kept: Kept, turns: Turns, choice: Choice, options: AskOptions
 ) -> Prompt:
     """Write the prompt of a choice. The prompt for few words judges the parts: its answer is the
     refusal or not. Overviews are asked for topics: bases repeat a chapter in full."""

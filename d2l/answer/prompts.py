@@ -126,17 +126,17 @@ class AdapterPrompts:
         return ChatPrompts(self.base_tokenizer)
 
 
-def find_opening(info: AdapterInfo, parts: Parts | None, model: Any) -> tuple[int, ...]:
+def find_opening(info: AdapterInfo, parts: Parts | None, n_vocab: int) -> tuple[int, ...]:
     """Ids that prompts to an adapter begin with; none for networks without an opening and for other
-    tools. Raises AdapterError if the base lacks an id of the adapter's or its parts' opening."""
+    tools. Raises AdapterError if the base, of so many tokens, lacks an id of the adapter's or its
+    parts' opening."""
     opening = info.provenance.prompt.opening if info.provenance is not None else None
     behind = parts.index.opening if parts is not None else None
-    most = int(model.config.get_text_config().vocab_size)
     for name, own in ((PROVENANCE, opening), (PARTS, behind)):
-        if own is not None and max(own.ids) >= most:
+        if own is not None and max(own.ids) >= n_vocab:
             raise AdapterError(
                 f"{info.folder / name}: the opening has token {max(own.ids)}, and the base "
-                f"{most:,} tokens",
+                f"{n_vocab:,} tokens",
                 hint="the file is damaged, or --base names another base than the adapter's",
             )
     return () if opening is None else opening.ids

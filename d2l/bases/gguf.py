@@ -14,13 +14,9 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-import torch
 import transformers
-from safetensors.torch import save_file
-from torch import Tensor
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from d2l.bases.gguf_header import digest_gguf, refuse_false_header
 from d2l.bases.load_errors import explain, quiet_transformers
@@ -30,6 +26,10 @@ from d2l.files.cache import cache_dir, file_digest
 from d2l.files.tensors import FILE_ERRORS, all_finite
 from d2l.memory import refuse_shortage
 from d2l.progress import announce
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 #: Raised when the folders made from a GGUF file change, so that old ones are not used.
 _LAYOUT = 3
@@ -104,7 +104,7 @@ def _is_sound(folder: Path) -> bool:
 
 
 def ensure_weights(
-    gguf: Path, folder: Path, dtype: torch.dtype = torch.float32
+    gguf: Path, folder: Path, dtype: "torch.dtype | None" = None
 ) -> Literal["bf16"] | None:
     """Dequantize (once) into `folder`, and return the variant of the weights' file.
 
@@ -112,6 +112,8 @@ def ensure_weights(
     a file in bf16 and none in fp32. Damaged weights are made again, with a line in the log. Raises
     BaseModelError.
     """
+    import torch
+
     name = ROUNDED_WEIGHTS if dtype == torch.bfloat16 else WEIGHTS
     if name not in read_checks(folder) and find_damage(folder, [WEIGHTS]) is None:
         name = WEIGHTS
@@ -127,8 +129,10 @@ def ensure_weights(
     return VARIANT if name == ROUNDED_WEIGHTS else None
 
 
-def _dequantize(gguf: Path, folder: Path, dtype: torch.dtype, target: Path) -> None:
+def _dequantize(gguf: Path, folder: Path, dtype: "torch.dtype", target: Path) -> None:
     """Write the weights of a GGUF file; raises BaseModelError if it has changed meanwhile."""
+    from safetensors.torch import save_file
+
     if not folder.name.startswith(file_digest(gguf, fresh=True)[:16]):
         raise BaseModelError(
             f"{gguf}: is no longer the file that {folder} was made from",
@@ -151,8 +155,10 @@ def _dequantize(gguf: Path, folder: Path, dtype: torch.dtype, target: Path) -> N
     save_file(state, target, metadata={"format": "pt"})
 
 
-def refuse_odd_values(source: Path, named: Mapping[str, Tensor]) -> None:
+def refuse_odd_values(source: Path, named: Mapping[str, "Tensor"]) -> None:
     """Raise BaseModelError for weights that are not finite."""
+    import torch
+
     # One tensor for all weights: the GPU is waited for only once.
     finite = torch.stack([all_finite(weight) for weight in named.values()])
     broken = next((name for name, ok in zip(named, finite.tolist(), strict=True) if not ok), None)
@@ -163,7 +169,7 @@ def refuse_odd_values(source: Path, named: Mapping[str, Tensor]) -> None:
         )
 
 
-def _check_space(gguf: Path, folder: Path, dtype: torch.dtype) -> None:
+def _check_space(gguf: Path, folder: Path, dtype: "torch.dtype") -> None:
     """Raise OSError for a disk without space for the weights."""
     from gguf import GGUFReader
 
@@ -258,6 +264,8 @@ def add_old_keys(config_json: Path) -> None:
     only `rope_theta`, and silently use a default if it is missing. mistral.rs refuses a config
     without `architectures`, which transformers does not make of a GGUF file.
     """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
     config = json.loads(config_json.read_text("utf-8"))
     causal = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.get("model_type"))
     if causal is not None:

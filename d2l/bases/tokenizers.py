@@ -271,9 +271,11 @@ def load_chat_tokenizer(folder: Path) -> Any:
     """Load the transformers tokenizer of a folder; raises BaseModelError."""
     try:
         with quiet_transformers(), panics_as_errors():
-            return transformers.AutoTokenizer.from_pretrained(
-                folder, trust_remote_code=False, local_files_only=True
-            )
+            settings = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
+            name = "PreTrainedTokenizerFast"  # AutoTokenizer gives it, too, but imports torch
+            name = name if settings.get("tokenizer_class") == name else "AutoTokenizer"
+            kind: Any = getattr(transformers, name)
+            return kind.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # tokenizers raises nothing narrower
         refuse_shortage(error)
         raise BaseModelError(

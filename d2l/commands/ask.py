@@ -2,16 +2,16 @@
 
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, TextIO
 
 import typer
 
-import d2l
 from d2l.adapters.adapter_paths import find_adapter
 from d2l.adapters.info import read_info
-from d2l.answer.options import AskOptions
+from d2l.answer.options import AskOptions, Reader
 from d2l.commands import console
 from d2l.commands.asking import Asker, LocalAsker, Row, ServerAsker
 from d2l.commands.conversation import Conversation, show_arms
@@ -22,6 +22,7 @@ from d2l.commands.options import (
     BaseDtype,
     Device,
     Offline,
+    ReaderName,
     in_panel,
     note_smaller,
     taking,
@@ -62,8 +63,15 @@ class Asking:
         if self.short and self.long:
             raise OptionError("--short and --long are both given", hint="leave one of them out")
 
-    def on(self, base: str | None, dtype: str | None, device: str, offline: bool) -> AskOptions:
-        """Options of an answer by a base."""
+    def on(
+        self,
+        base: str | None,
+        dtype: str | None,
+        device: str,
+        offline: bool,
+        reader: Reader = "auto",
+    ) -> AskOptions:
+        """Options of an answer by a base, which a reader runs."""
         return AskOptions(
             base,
             device,
@@ -74,6 +82,7 @@ class Asking:
             short=self.short,
             long=self.long,
             system=self.system,
+            reader=reader,
         )
 
 
@@ -98,6 +107,7 @@ def ask(
     base: Base = None,
     base_dtype: BaseDtype = None,
     device: Device = "auto",
+    reader: ReaderName = "auto",
     offline: Offline = False,
     as_lines: AsLines = False,
 ) -> None:
@@ -107,11 +117,13 @@ def ask(
     stdin go to stderr; so do the passages of the answers, unless stdout is a terminal.
     """
     compare = compare or document is not None
-    options = asking.on(base, base_dtype, device, offline)
+    options = asking.on(base, base_dtype, device, offline, reader)
     if console.wants_json() and as_lines:
         raise OptionError("--json and --jsonl are both given", hint="leave one of them out")
     if server is None:
         adapter = find_adapter(adapter)
+        if compare and reader == "auto":  # torch reads longer documents
+            options = replace(options, reader="torch")
     else:
         refuse_local(options, document)
     given = take_questions(question, as_lines=as_lines)
@@ -132,10 +144,12 @@ def load_asker(
     context: typer.Context, adapter: Path, options: AskOptions, text: str | None
 ) -> LocalAsker:
     """Load an adapter on its base; `text`: of the document to compare with."""
+    from d2l.answer.readers import load_model
+
     base = str(read_info(adapter).config.get("base_model_name_or_path"))
     announce(f"loading the base {base}")
-    note_smaller(context, base, options.device)
-    return LocalAsker(d2l.AdaptedModel.load(adapter, options), text)
+    before = partial(note_smaller, context, base, options.device)
+    return LocalAsker(load_model(adapter, options, before_torch=before), text)
 
 
 def refuse_local(options: AskOptions, document: str | None) -> None:
@@ -145,6 +159,7 @@ def refuse_local(options: AskOptions, document: str | None) -> None:
         "--base": options.base,
         "--base-dtype": options.dtype,
         "--device": options.device != "auto",
+        "--reader": options.reader != "auto",
         "--offline": options.offline,
     }
     if names := [name for name, value in local.items() if value]:

@@ -15,7 +15,7 @@ from d2l.parts.kept import PartOptions
 from d2l.serve.client import Client, ServerError
 
 if TYPE_CHECKING:
-    import d2l
+    from d2l.answer.asked import Asked
 
 Turns = list[dict[str, str]]
 Row = dict[str, Any]
@@ -75,7 +75,7 @@ def discard(_: str) -> None:
 class LocalAsker:
     """Adapter in this process; `document` is its text to compare with, or None."""
 
-    def __init__(self, model: "d2l.AdaptedModel", document: str | None) -> None:
+    def __init__(self, model: "Asked", document: str | None) -> None:
         self._model, self._document = model, document
         self.name = str(model.info.folder)
 

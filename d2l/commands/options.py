@@ -68,6 +68,10 @@ BaseDtype = Annotated[
     Literal["bf16", "fp16", "fp32"] | None,
     expert(NETWORK, help="Precision of the base; default: bf16 where it is faster."),
 ]
+ReaderName = Annotated[
+    Literal["auto", "torch", "llama.cpp"],
+    in_panel(NETWORK, "--reader", help="Program that runs the base; auto: llama.cpp where it can."),
+]
 Offline = Annotated[bool, in_panel(NETWORK, "--offline", help="Open no socket.")]
 Force = Annotated[bool, in_panel(OUTPUT, "--force", help="Replace what d2l wrote there before.")]
 AdapterPath = Annotated[Path, adapter_argument()]
