@@ -70,7 +70,7 @@ BaseDtype = Annotated[
 ]
 ReaderName = Annotated[
     Literal["auto", "torch", "llama.cpp"],
-    in_panel(NETWORK, "--reader", help="Program that runs the base; auto: llama.cpp where it can."),
+    in_panel(NETWORK, "--reader", metavar="NAME", help="Runs the base: auto, torch, llama.cpp."),
 ]
 Offline = Annotated[bool, in_panel(NETWORK, "--offline", help="Open no socket.")]
 Force = Annotated[bool, in_panel(OUTPUT, "--force", help="Replace what d2l wrote there before.")]
