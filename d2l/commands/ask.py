@@ -113,8 +113,8 @@ def ask(
 ) -> None:
     """Ask an adapter questions.
 
-    Answers stand alone on stdout and keep their line ends; programs read --jsonl. The questions of
-    stdin go to stderr; so do the passages of the answers, unless stdout is a terminal.
+    Answers stand alone on stdout; programs read --jsonl. Questions of stdin go to stderr; so do
+    the passages, unless stdout is a terminal.
     """
     compare = compare or document is not None
     options = asking.on(base, base_dtype, device, offline, reader)

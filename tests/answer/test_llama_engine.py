@@ -1,4 +1,4 @@
-"""The reader in llama.cpp against torch, on a tiny GGUF file: same caches, judgements, answers."""
+"""The reader in llama.cpp against torch, on a tiny GGUF file: same caches, judgments, answers."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -59,7 +59,7 @@ def test_auto_takes_llama_cpp_for_parts_on_a_gguf_file(adapter: tuple[Path, Path
     assert isinstance(load_model(adapter[0], ask_of(adapter[1])), GgufModel)
 
 
-def test_judgements_are_those_of_torch(models: tuple[AdaptedModel, GgufModel]) -> None:
+def test_judgments_are_those_of_torch(models: tuple[AdaptedModel, GgufModel]) -> None:
     judged = []
     for model in models:
         caches = [hold(model, 0), hold(model, 1), hold(model, 0, 1)]
