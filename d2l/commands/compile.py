@@ -126,7 +126,7 @@ def _write(
     return report_run(plan, adapter, out, times, cached=cached, exports=exports)
 
 
-def _count_kept(items: Sequence[T], label: str, hint: str) -> Iterator[T]:
+def _count_kept(items: Sequence[T], label: str, hint: str = "") -> Iterator[T]:
     """Show the progress, and say at an interruption what the cache keeps."""
     for n, item in enumerate(console.watch(items, label, hint)):
         console.set_stopping(f"{n:,} of {len(items):,} chunks are kept: run it again to go on")
