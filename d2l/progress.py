@@ -4,6 +4,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextvars import ContextVar
 from typing import Protocol, TypeVar
 
 T = TypeVar("T")
@@ -48,3 +49,7 @@ def silent(items: Sequence[T], label: str) -> Iterable[T]:  # noqa: ARG001 - a P
 
 def ignore_steps(done: int, total: int, label: str | None = None) -> None:
     """Show nothing of (done, total, label)."""
+
+
+#: What shows steps that no caller counts: of work with a label, or of the item in progress.
+TOLD: ContextVar[Steps] = ContextVar("TOLD", default=ignore_steps)

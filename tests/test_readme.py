@@ -43,7 +43,10 @@ _FENCE = re.compile(r"^```((?:console|python)[^\n]*)\n(.*?)^```$", re.DOTALL | r
 #: Seconds differ from run to run.
 _SECONDS = re.compile(r"\d+\.\d+ s\b")
 #: What work of more than 20 s says on stderr, which on a slow machine is more of it.
-_PROGRESS = re.compile(r"^[a-z ]+: [\d,]+ of [\d,]+(, about [\d,hms ]+ left)?\n", re.MULTILINE)
+_PROGRESS = re.compile(
+    r"^([a-z ]+|unpacking \S+, once, in MB): [\d,]+ of [\d,]+(, about [\d,hms ]+ left)?\n",
+    re.MULTILINE,
+)
 
 
 @dataclass(frozen=True)

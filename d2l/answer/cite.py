@@ -10,10 +10,11 @@ from typing import Literal, Self
 from d2l.adapters.parts import PartRecord
 from d2l.answer.passage import LONGEST, find_passage, is_supported
 from d2l.answer.refusal import show
+from d2l.answer.scope import GREETS
 from d2l.datasets.silence import is_silence
 from d2l.parts.judging import Choice
 from d2l.parts.kept import Kept
-from d2l.parts.router import find_stop_words, is_like, split_content
+from d2l.parts.router import find_stop_words, is_near, split_content
 
 #: End of an answer: an end token, or the limit of tokens or of a server's time.
 Finish = Literal["stop", "length", "timeout"]
@@ -132,7 +133,7 @@ def explain(
     named: bool = False,
 ) -> Answer:
     """Find the passage of an answer in the first `n_read` parts; its part then comes first. A
-    greeting has no passage: neither it nor its answer shares a word with a part."""
+    greeting has none, unless it or its answer shares a word with a part."""
     texts = [
         (c, find_passage(question, text, c.part.text, c.part.headings)) for c in cited[:n_read]
     ]
@@ -141,7 +142,7 @@ def explain(
         return Answer(text, finish, cited)
     first = texts[0][0].part
     stands_there = passage.supported or is_supported("", text, first.text, first.text)
-    if not (named or stands_there or _shares(question, first)):
+    if GREETS.fullmatch(question) and not (named or stands_there or _shares(question, first)):
         return Answer(text, finish)
     order = [*(citation for citation, _ in texts), *cited[n_read:]]
     read = "\n".join(citation.part.text for citation in cited[:n_read])
@@ -174,8 +175,8 @@ def explain_whole(
 
 
 def _shares(question: str, part: PartRecord) -> bool:
-    """True if a part has one of a question's words, but for stop words."""
+    """True if a part has one of a question's words, but for stop words and typing errors."""
     stops = find_stop_words(question)
     asked = [word for word in split_content(question, stops) if word not in stops]
     words = split_content(part.searched, frozenset())
-    return any(is_like(word, other) for word in asked for other in words)
+    return any(is_near(word, other) for word in asked for other in words)

@@ -32,7 +32,7 @@ _POINTS_BACK, _POSSESSIVE, _EXPLETIVE, _DEFINES = (
     re.compile(rf"\b(?:{join(name)})\b", re.IGNORECASE)
     for name in ("points_back", "possessive", "expletive", "defines")
 )
-_GREETS = re.compile(rf"\W*(?:{join('greets')})(?:[\W_]+\w+){{0,3}}\W*", re.IGNORECASE)
+GREETS = re.compile(rf"\W*(?:{join('greets')})(?:[\W_]+\w+){{0,3}}\W*", re.IGNORECASE)
 #: Most words of content in a question that points back.
 _FEW = 2
 _EXCHANGE = 3  # turns: a question, its answer, and the next question
@@ -98,7 +98,7 @@ def read_question(turns: Sequence[Mapping[str, str]]) -> Question:
 def stands_alone(question: str) -> bool:
     """True if a question needs no turn before it. "And how often?" needs one, and so does a
     question with few words of content and a pronoun ("it"). A greeting needs none."""
-    if _GREETS.fullmatch(question):
+    if GREETS.fullmatch(question):
         return True
     n_own = len(set(_split(question, find_stop_words(question))))
     if _GOES_ON.match(question) or not n_own:

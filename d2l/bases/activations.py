@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from d2l.bases import devices
 from d2l.bases.families import Reading
+from d2l.progress import TOLD
 
+_Key = tuple[str, int]  # a module's name, and its layer
 Hook = Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]
 _PADDING = 0  # any token that every base has
 #: Most tokens that a GPU reads side by side in several chunks. A chunk of 512 then takes 1,100
@@ -77,10 +79,10 @@ class ActivationEncoder:
         cache: dict[str, Any] = {"use_cache": False}
         if skip:
             cache = self._read_context(tuple(chunks[0][:skip]), n_chunks=len(chunks))
-        outputs: dict[tuple[str, int], Tensor] = {}
+        outputs: dict[_Key, Tensor] = {}
         hooks = [
             getattr(self.model.layers[layer].self_attn, name).register_forward_hook(
-                _make_hook(outputs, (name, layer))
+                _make_hook(outputs, (name, layer), 2 * len(self.reading.key_value_layers))
             )
             for layer in self.reading.key_value_layers
             for name in ("k_proj", "v_proj")
@@ -147,10 +149,11 @@ def cache_keyword(model: nn.Module) -> str:
     return "cache" if "cache" in known else "past_key_values"
 
 
-def _make_hook(outputs: dict[tuple[str, int], Tensor], key: tuple[str, int]) -> Hook:
-    """Make a forward hook that stores a module's output under `key`."""
+def _make_hook(outputs: dict[_Key, Tensor], key: _Key, n_outputs: int) -> Hook:
+    """Make a forward hook that stores a module's output under `key`, and tells it as a step."""
 
     def store(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
         outputs[key] = output
+        TOLD.get()(len(outputs), n_outputs)
 
     return store

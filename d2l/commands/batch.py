@@ -119,8 +119,8 @@ class _Order:
                 console.result_json({"event": "start", "rows": len(rows)})
             made = ENGINES[self.engine](self.job, rows, self.n_workers)
             results = run_batch(made, rows, record, max_errors=self.max_errors)
-            with closing(results), console.ProgressBar("compiling") as steps:
-                self._follow(results, tally, steps)
+            with closing(results):
+                self._follow(results, tally, console.ProgressBar("compiling"))
         return tally
 
     def _follow(

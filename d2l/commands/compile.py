@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -83,8 +84,7 @@ def compile_command(
 
         beside = refuse_beside(out, to, force=force)
 
-    with console.ProgressBar("reading") as progress:
-        intake = read_inputs(inputs, reading, progress)
+    intake = read_inputs(inputs, reading, console.ProgressBar("reading"))
     announce("planning")
     for remark in intake.remarks:
         console.note(remark)
@@ -95,8 +95,8 @@ def compile_command(
     compiler = d2l.Compiler(options, need=need, network=preflight.network)
     plan = compiler.plan(preflight.plan or intake)
     warn(plan.warnings, strict=strict)
-    note_smaller(context, plan.config.base, plan.device)
-    report = report_plan(plan) if dry_run else _write(compiler, plan, out, beside, force=force)
+    write = partial(_write, force=force, hint=note_smaller(context, plan.config.base, plan.device))
+    report = report_plan(plan) if dry_run else write(compiler, plan, out, beside)
     console.emit(report.values, report.text)
 
 
@@ -107,13 +107,14 @@ def _write(
     beside: Mapping[str, Path],
     *,
     force: bool,
+    hint: str,
 ) -> Report:
     """Compile a plan, write the adapter at `out` and its exports `beside` it, by their target."""
     refuse_small_disk(out, plan.adapter_bytes + plan.parts_bytes)
     cached = compiler.look_up(plan)
     compiler.load(plan, cached, watch=console.watch)
     start = time.perf_counter()
-    adapter = compiler(plan, watch=_count_kept, cached=cached)
+    adapter = compiler(plan, watch=partial(_count_kept, hint=hint), cached=cached)
     adapter.save_pretrained(out, force=force)
     times = (time.perf_counter() - start, start - console.STARTED)
     base, offline = compiler.options.base, compiler.options.offline
@@ -125,9 +126,9 @@ def _write(
     return report_run(plan, adapter, out, times, cached=cached, exports=exports)
 
 
-def _count_kept(items: Sequence[T], label: str) -> Iterator[T]:
+def _count_kept(items: Sequence[T], label: str, hint: str = "") -> Iterator[T]:
     """Show the progress, and say at an interruption what the cache keeps."""
-    for n, item in enumerate(console.watch(items, label)):
+    for n, item in enumerate(console.watch(items, label, hint)):
         console.set_stopping(f"{n:,} of {len(items):,} chunks are kept: run it again to go on")
         yield item
     console.set_stopping(None)

@@ -20,7 +20,7 @@ from d2l import interrupts
 from d2l.commands import streams
 from d2l.errors import D2LError
 from d2l.files.printable import CONTROLS, one_line, printable, short_line
-from d2l.progress import BEGINS
+from d2l.progress import BEGINS, TOLD
 
 T = TypeVar("T")
 #: Columns of a table at most: lines are as wide as they are, and no cell is folded.
@@ -29,6 +29,11 @@ _WIDEST = 10_000
 STARTED = time.perf_counter()
 #: Seconds between two lines of progress where stderr is no terminal; shorter work says nothing.
 LOG_SECONDS = 20.0
+#: Seconds until a pace is told of an item that is not done, and of work this long, which has a
+#: first line then; and seconds left that are worth a hint.
+_SETTLED, _LONG, _TOO_LONG = 5.0, 30.0, 300.0
+#: Flushes stdout, so that a program behind a pipe gets the result so far.
+flush = streams.flush
 
 
 class Level(enum.IntEnum):
@@ -136,8 +141,7 @@ def end_spinner() -> None:
     if _Settings.spinner is not None:
         _Settings.spinner.erase()
         logging.getLogger("d2l").removeHandler(_Settings.spinner)
-        verbose = _Settings.level == Level.VERBOSE
-        logging.getLogger("d2l").setLevel(BEGINS if verbose else logging.NOTSET)
+        logging.getLogger("d2l").setLevel(BEGINS if _Settings.logged else logging.NOTSET)
         _Settings.spinner = None
 
 
@@ -191,8 +195,10 @@ _WARNINGS = _Warnings(logging.WARNING)
 
 
 def listen() -> None:
-    """Show what the package's modules log as a warning."""
+    """Show what the package's modules log as a warning, and the steps that they tell."""
     logging.getLogger("d2l").addHandler(_WARNINGS)  # once: the same handler is not added again
+    bar = ProgressBar("")
+    TOLD.set(lambda done, total, label=None: bar(done, total, label) if label else None)
 
 
 def note(message: str, *, dim: bool = False) -> None:
@@ -269,18 +275,16 @@ def open_stdin() -> BinaryIO:
     return sys.stdin.buffer
 
 
-def flush() -> None:
-    """Flush stdout, so that a program behind a pipe gets the result so far."""
-    streams.flush()
-
-
-def watch(items: Sequence[T], label: str) -> Iterator[T]:
-    """Yield the items, and show the progress. An interruption ends the work before each."""
-    progress = ProgressBar(label)
+def watch(items: Sequence[T], label: str, hint: str = "") -> Iterator[T]:
+    """Yield the items, and show the progress, also within an item if a room tells its steps. An
+    interruption ends the work before each."""
+    progress, before = ProgressBar(label, hint), TOLD.get()
     for done, item in enumerate(items):
         interrupts.check()
         progress(done, len(items))
+        TOLD.set(lambda n, of, *_, done=done: progress(done + n / (of + 1), len(items)))
         yield item
+    TOLD.set(before)
 
 
 def _draws() -> bool:
@@ -288,36 +292,44 @@ def _draws() -> bool:
 
 
 class ProgressBar:
-    """Progress of work that is called with (done, total), and the time left at the mean pace since
-    the first call: on a terminal in the spinner's line, else a line every `LOG_SECONDS`."""
+    """Progress of work that is called with (done, total), and the time left at the mean pace of a
+    phase: on a terminal in the spinner's line, else a line every `LOG_SECONDS`. A phase begins
+    where less is done than before, or as much under another label, and its pace behind quick steps,
+    such as cached ones. The `hint` is told once, if too much time is left."""
 
-    def __init__(self, label: str) -> None:
-        self._label = label
-        self._last = time.monotonic()
-        self._start: tuple[float, int] | None = None
+    def __init__(self, label: str, hint: str = "") -> None:
+        self._label, self._hint, self._phase, self._logged = label, hint, "", 0.0
+        self._start = self._last = (0.0, math.inf)  # a time, and what was done then
+        _label_spinner(label)
 
-    def __enter__(self) -> "ProgressBar":
-        _label_spinner(self._label)
-        return self
-
-    def __call__(self, done: int, total: int, label: str | None = None) -> None:
+    def __call__(self, done: float, total: int, label: str | None = None) -> None:
         """Show the progress."""
-        now = time.monotonic()
-        start, before = self._start = self._start or (now, done)
-        rest = (now - start) * (total - done) / (done - before) if done > before else None
-        left = "" if rest is None else f", about {_describe_time(rest)} left"
-        text = f"{label or self._label}: {done:,} of {total:,}{left}"
+        now, label = time.monotonic(), label or self._label
+        (start, first), (last, before) = self._start, self._last
+        quick, slow = (last - start) * (done - before), (now - last) * (before - first)
+        if done < before or (done == before and label != self._phase):
+            self._start, self._logged = (now, done), now
+        elif slow > 10 * quick > 0 and last - start < _SETTLED:
+            self._start = self._last
+        self._last, self._phase = (now, done), label
+        (start, first), rest, left = self._start, 0.0, ""
+        if done > first and (done == int(done) or now - start >= _SETTLED):
+            rest = (now - start) * (total - done) / (done - first)
+            left = f", about {_describe_time(rest)} left"
+        text = f"{label}: {int(done):,} of {total:,}{left}"
         _label_spinner(text)
-        if now - self._last >= LOG_SECONDS and not _draws():
-            self._last = now
-            note(one_line(text))
-
-    def __exit__(self, *_: object) -> None:
-        """Leave the last line to the next work."""
+        is_first = self._logged <= start and rest and now - start + rest >= _LONG
+        if now - self._logged >= (_SETTLED if is_first else LOG_SECONDS):
+            self._logged = now
+            if not _draws():
+                note(one_line(text))
+            if self._hint and rest >= _TOO_LONG:
+                note(f"hint: {self._hint}")
+                self._hint = ""
 
 
 def _label_spinner(text: str) -> None:
-    if _Settings.spinner is not None:
+    if text and _Settings.spinner is not None:
         _Settings.spinner.show(text)
 
 

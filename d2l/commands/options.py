@@ -83,17 +83,19 @@ Checkpoint = Annotated[
 ]
 
 
-def note_smaller(context: typer.Context, base: str, device: str) -> None:
+def note_smaller(context: typer.Context, base: str, device: str) -> str:
     """Print a line about the smaller base if this machine is small for the default's, unless the
-    user names a network or a base."""
+    user names a network or a base. Otherwise returns what to say if work takes long."""
     from d2l.bases.smaller_base import SmallerBase
     from d2l.commands import console
 
+    smaller = SmallerBase(base, device)
     sources = [context.get_parameter_source(name) for name in ("checkpoint", "base")]
-    if any(source is not None and source.name != "DEFAULT" for source in sources):
-        return
-    if line := SmallerBase(base, device).advice:
-        console.note(line)
+    is_named = any(source is not None and source.name != "DEFAULT" for source in sources)
+    if is_named or not (line := smaller.advice):
+        return smaller.hint
+    console.note(line)
+    return ""
 
 
 def taking(

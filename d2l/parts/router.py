@@ -99,6 +99,14 @@ def is_like(word: str, other: str) -> bool:
     return word == other or (len(word) >= n_same and word[:n_same] == other[:n_same])
 
 
+def is_near(word: str, other: str) -> bool:
+    """True for forms of a word, also with typing errors: "nodmon" and "nodemon". They begin alike,
+    and share three tenths of their n-grams."""
+    if is_like(word, other) or word[:3] != other[:3] or abs(len(word) - len(other)) > 1:
+        return is_like(word, other)
+    return word.isalpha() and np.isin(split_grams(word), split_grams(other)).mean() > 0.3
+
+
 def split_content(text: str, stops: frozenset[str]) -> list[str]:
     """Split a text into words and numbers but stop words; into these if it has no others."""
     words = WORD.findall(text.casefold())

@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import peft
 import numpy as np
+import peft
 import pytest
 import torch
 from safetensors.torch import load, load_file, save_file

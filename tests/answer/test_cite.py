@@ -102,6 +102,36 @@ def test_a_greeting_has_no_place() -> None:
     assert explain("List the bins.", "The hopper.", cited, n_read=1).place == "p. 1"
 
 
+WATCH = (
+    "The current folder is watched at first. To watch multiple directories, start nodemon with "
+    "--watch, once for each of them, in any order. A change of the lantern restarts the pump."
+)
+TYPED = "hwo do i wacth mulitple direcotries with nodmon"
+
+
+def test_a_question_of_typing_errors_has_its_part_and_passage() -> None:
+    cited = [Citation(0, make_part(WATCH), 1.0, 0.5)]
+    answer = explain(TYPED, "Use a list of names.", cited, n_read=1)
+    assert answer.place == "p. 1"
+    assert answer.passage is not None
+    assert "To watch multiple directories" in answer.passage
+    assert answer.supported is False
+    for typed in ("direcotries", "nodmon"):
+        assert refuse(f"hwo {typed}?", SILENCE, cited, "stop").place == "p. 1"
+    for other in ("What is the capital of France?", "How many dice?", "Where is 127?"):
+        assert refuse(other, SILENCE, cited, "stop").place is None
+
+
+def test_an_answer_without_a_word_of_its_part_names_what_was_read() -> None:
+    parts = [make_part(WATCH), make_part("The hopper is emptied on Monday.", 2)]
+    cited = [Citation(n, part, 1.0, 0.5) for n, part in enumerate(parts)]
+    answer = explain("Who won?", "Nobody knows.", cited, n_read=1)
+    assert [one.index for one in answer.citations] == [0, 1]
+    assert answer.passage is not None
+    assert answer.passage in WATCH
+    assert answer.supported is False
+
+
 def test_a_refusal_shows_the_closest_lines_and_is_no_statement_about_the_document() -> None:
     parts = (make_part("The lamp hangs."), make_part("The hopper is emptied. It is red.", 2))
     answer = explain_whole("When is the hopper emptied?", SILENCE, parts)

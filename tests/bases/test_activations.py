@@ -11,6 +11,7 @@ from torch import Tensor
 from d2l.bases.activations import ActivationEncoder, Activations
 from d2l.bases.families import FAMILIES, Reading
 from d2l.bases.models import BaseFiles, load_frozen
+from d2l.progress import TOLD
 from tests import tiny
 
 SAME = {"atol": 2e-5, "rtol": 1e-4}  # fp32 sums in another order
@@ -57,6 +58,14 @@ def assert_equal_activations(got: Activations, expected: Activations) -> None:
     torch.testing.assert_close(got.hidden, expected.hidden, **SAME)
     for name in ("keys", "values"):
         torch.testing.assert_close(getattr(got, name), getattr(expected, name), **SAME)
+
+
+def test_each_projection_that_is_read_is_told_as_a_step_of_the_chunk() -> None:
+    seen: list[tuple[int, int]] = []
+    token = TOLD.set(lambda done, total, *_: seen.append((done, total)))
+    make_encoder("llama", Reading(tiny.N_LAYERS, (0,), (0, 1)))(draw_ids(8))
+    TOLD.reset(token)
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
 @pytest.mark.parametrize("family", FAMILIES)

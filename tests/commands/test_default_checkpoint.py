@@ -1,7 +1,10 @@
 """Which network is meant where nobody names one: on the command line and from Python."""
 
 import json
+import time
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -129,6 +132,29 @@ def test_a_line_about_the_smaller_base_is_for_those_who_have_not_chosen(
     assert command(*ask).code == 0
     assert command(*ask, "--base", place / "tiny-org" / "llama-tiny").code == 0
     assert told == [("tiny-org/llama-tiny", "cpu")] * 2
+
+
+def test_long_compiling_brings_a_hint_unless_the_line_was_printed(
+    place: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(**vars(time) | {"monotonic": count(0, 400).__next__})
+    monkeypatch.setattr("d2l.commands.console.time", clock)
+    (place / "note.txt").write_text(NOTE * 10, "utf-8")
+    make = ("compile", "note.txt", "-o", "a.lora", "--force", "--chunk-tokens", "16")
+    shown = command(*make, "--device", "cpu").err.splitlines()
+    faster = "hint: a smaller network is faster, but knows fewer answers: --checkpoint "
+    assert [line for line in shown if not line.startswith("compiling")] == [
+        f"{faster}qwen2.5-coder-0.5b"
+    ]
+    monkeypatch.delenv(DEFAULT_VARIABLE)
+    monkeypatch.setattr("d2l.hypernets.options.DEFAULT", "seats")
+    monkeypatch.setattr(SmallerBase, "advice", "a smaller base is here")
+    (place / "note.txt").write_text("A lamp is lit. " + NOTE * 10, "utf-8")
+    shown = command(*make, "--device", "cpu").err.splitlines()
+    assert shown[-1].startswith("compiling: ")
+    assert [line for line in shown if not line.startswith("compiling")] == [
+        "a smaller base is here"
+    ]
 
 
 def test_help_names_the_variable_and_the_default(command: Command) -> None:

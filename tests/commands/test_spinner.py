@@ -162,10 +162,10 @@ def test_progress_stands_in_the_line_and_only_on_stderr(
     console.begin_spinner()
     for number in console.watch([1, 2, 3], "working"):
         wait_for(terminal, f" working: {number - 1} of 3")
-    with console.ProgressBar("reading") as steps:
-        wait_for(terminal, " reading")
-        steps(1, 2, "reading page 7")
-        wait_for(terminal, " reading page 7: 1 of 2")
+    steps = console.ProgressBar("reading")
+    wait_for(terminal, " reading")
+    steps(1, 2, "reading page 7")
+    wait_for(terminal, " reading page 7: 1 of 2")
     console.end_spinner()
     assert "about 0 s left" in terminal.getvalue()
     assert capsys.readouterr().out == ""

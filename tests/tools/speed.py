@@ -158,17 +158,10 @@ class Left:
         self._total = sum(targets) * (2 * repeats + 1) + n_starts * _START_TOKENS
         self._done, self._bar = 0, console.ProgressBar("measuring")
 
-    def __enter__(self) -> "Left":
-        self._bar.__enter__()
-        return self
-
     def __call__(self, n_tokens: int) -> None:
         """Note that so many tokens are done."""
         self._done += n_tokens
         self._bar(self._done, self._total)
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.__exit__()
 
 
 def show_row(cells: Sequence[str]) -> None:
@@ -275,7 +268,8 @@ def main() -> None:
     is_tiny, starts_alone = "--tiny" in sys.argv, "--start" in sys.argv
     targets = () if starts_alone else (200,) if is_tiny else TARGETS
     repeats = 1 if is_tiny else REPEATS
-    with tempfile.TemporaryDirectory() as folder, Left(targets, repeats) as left:
+    left = Left(targets, repeats)
+    with tempfile.TemporaryDirectory() as folder:
         if targets:
             model = load_frozen(base, device="cpu", dtype=dtype)
             show_header(COLUMNS)

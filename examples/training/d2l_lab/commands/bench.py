@@ -127,8 +127,8 @@ def _measure(
         offline=options.offline,
         dtype=options.base_dtype,
     )
-    with console.ProgressBar("measuring") as progress:
-        measured = run_bench(draw, BenchOptions(name, options, asking, kept), progress=progress)
+    progress = console.ProgressBar("measuring")
+    measured = run_bench(draw, BenchOptions(name, options, asking, kept), progress=progress)
     report = make_report(measured)
     console.emit(report.to_json(), lambda: _show(report))
     if out is not None:

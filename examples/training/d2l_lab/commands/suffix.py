@@ -19,6 +19,5 @@ def suffix(
     from d2l_lab.suffix.train import train_suffix
 
     recipe = read_suffix_recipe(path)
-    with console.ProgressBar("training") as bar:
-        train_suffix(recipe, out, force=force, watch=bar)
+    train_suffix(recipe, out, force=force, watch=console.ProgressBar("training"))
     console.emit({"checkpoint": str(out)}, str(out))

@@ -61,11 +61,9 @@ def _run(recipe: "Recipe", run: Path) -> None:
     """Train until the recipe's end, or until somebody stops it."""
     from d2l_lab.training import loop
 
-    with console.ProgressBar("training") as bar:
-        view = TrainingView(recipe, bar)
-        stopping = view.stopping
-        with view.listening():
-            loop.train(recipe, run, watch=view, stopping=stopping, warn=console.warn)
+    view = TrainingView(recipe, console.ProgressBar("training"))
+    with view.listening():
+        loop.train(recipe, run, watch=view, stopping=view.stopping, warn=console.warn)
     if view.stopped_by is not None:
         console.note(f"stopped, the state is saved: the same command goes on ({run})")
         raise typer.Exit(128 + view.stopped_by)

@@ -88,10 +88,9 @@ def test_a_run_shows_the_limit_that_ends_it(
     """Steps of two seconds, of a loss that is a hundredth of the step."""
     monkeypatch.setattr(console, "LOG_SECONDS", 0.0)
     recipe = read_recipe(write_recipe(tmp_path / "a.toml", **limits))
-    with console.ProgressBar("training") as bar:
-        view = TrainingView(recipe, bar)
-        for step in range(1, 41):
-            view({"step": step, "loss": step / 100, "seconds": 2.0 * step})
+    view = TrainingView(recipe, console.ProgressBar("training"))
+    for step in range(1, 41):
+        view({"step": step, "loss": step / 100, "seconds": 2.0 * step})
     assert capsys.readouterr().err.splitlines()[-1].startswith(f"{shown}, about ")
 
 
