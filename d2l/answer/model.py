@@ -37,6 +37,7 @@ class AdaptedModel(Asked):
     """A loaded base with an adapter on it. `model` is the PeftModel, which `engine` runs. One
     adapter is on the model."""
 
+    engine: TorchEngine = field(init=False, repr=False)
     model: Any = field(repr=False, kw_only=True)  # peft.PeftModel
 
     @classmethod

@@ -43,7 +43,7 @@ class GgufModel(Asked):
 
 @memory_errors()
 def load_model(
-    adapter: Path, options: AskOptions, *, before_torch: Callable[[], None] | None = None
+    adapter: Path, options: AskOptions, *, before_torch: Callable[[], object] | None = None
 ) -> Asked:
     """Load the model of an adapter's folder, by the reader of the options; raises D2LError. With
     "auto", torch answers what llama.cpp cannot, with the reason in the log. `before_torch` is
