@@ -106,7 +106,7 @@ WATCH = (
     "The current folder is watched at first. To watch multiple directories, start nodemon with "
     "--watch, once for each of them, in any order. A change of the lantern restarts the pump."
 )
-TYPED = "hwo do i wacth mulitple direcotries with nodmon"
+TYPED = "hwo do i wacth mulitple direcotries with nodmon"  # codespell:ignore
 
 
 def test_a_question_of_typing_errors_has_its_part_and_passage() -> None:
@@ -116,7 +116,7 @@ def test_a_question_of_typing_errors_has_its_part_and_passage() -> None:
     assert answer.passage is not None
     assert "To watch multiple directories" in answer.passage
     assert answer.supported is False
-    for typed in ("direcotries", "nodmon"):
+    for typed in ("diretcories", "nodmon"):
         assert refuse(f"hwo {typed}?", SILENCE, cited, "stop").place == "p. 1"
     for other in ("What is the capital of France?", "How many dice?", "Where is 127?"):
         assert refuse(other, SILENCE, cited, "stop").place is None
