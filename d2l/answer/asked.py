@@ -48,6 +48,12 @@ class Asked(AdapterPrompts):
     whole: Whole = field(init=False, repr=False)
     kept: Kept = field(init=False, repr=False)
 
+    def activate(self) -> None:
+        """Put this adapter into effect on a base that several share."""
+
+    def unload(self) -> None:
+        """Take this adapter off a base that others share."""
+
     def take_parts(self, parts: Parts | None) -> None:
         """Answer with these parts of the adapter from now on; None: with the whole adapter."""
         self.whole = Whole(self, read_text(self.info) if parts is None else parts.records)

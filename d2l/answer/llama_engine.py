@@ -34,7 +34,7 @@ class LlamaEngine:
     dtype = np.float32
 
     def __init__(self, llama: Llama) -> None:
-        self._llama = llama
+        self.llama = llama
         self._lead: tuple[tuple[int, ...], LlamaCache] = (), LlamaCache(None)
 
     def read(self, ids: Sequence[int], effect: Effect) -> LlamaCache:
@@ -46,13 +46,13 @@ class LlamaEngine:
             )
         if not ids:
             return LlamaCache(None)
-        self._llama.clear()
-        self._llama.read([Piece(0, 0, ids)])
-        return LlamaCache(self._llama.take(0))
+        self.llama.clear()
+        self.llama.read([Piece(0, 0, ids)])
+        return LlamaCache(self.llama.take(0))
 
     def hold(self, opening: Sequence[int], n_lead: int, memories: "Sequence[Memory]") -> LlamaCache:
         """Put memories of all layers behind an opening, which is read once."""
-        llama, lead = self._llama, tuple(opening[:n_lead])
+        llama, lead = self.llama, tuple(opening[:n_lead])
         if self._lead[0] != lead:
             self._lead = lead, self.read(lead, "none")
         first = self._lead[1].rows
@@ -76,12 +76,12 @@ class LlamaEngine:
         """Lay keys (layers, tokens, channels) out as they are cached from a position on. The pairs
         of a head are neighbors in some files, and stand half a head apart in d2l's."""
         n_layers, n_tokens, n_channels = keys.shape
-        heads = keys.reshape(n_layers, n_tokens, self._llama.n_heads, -1)
-        if self._llama.rope.neighbors:
+        heads = keys.reshape(n_layers, n_tokens, self.llama.n_heads, -1)
+        if self.llama.rope.neighbors:
             halves = heads.reshape(*heads.shape[:3], 2, -1)
             heads = halves.swapaxes(3, 4).reshape(heads.shape)
         positions = np.arange(start, start + n_tokens)
-        return self._llama.rope.rotate(heads, positions).reshape(n_layers, n_tokens, n_channels)
+        return self.llama.rope.rotate(heads, positions).reshape(n_layers, n_tokens, n_channels)
 
     def copy(self, cache: LlamaCache) -> LlamaCache:
         """Return the cache: `generate` does not change it."""
@@ -93,9 +93,9 @@ class LlamaEngine:
         """Read a question and the refusal behind each cache, as many in one batch as have room."""
         n_behind, judged = len(ids) + len(refusal) - 1, list[Judged]()
         while len(judged) < len(caches):
-            left, n_free = caches[len(judged) :], self._llama.n_cells
+            left, n_free = caches[len(judged) :], self.llama.n_cells
             group = list[LlamaCache]()
-            for cache in left[: self._llama.n_sequences]:
+            for cache in left[: self.llama.n_sequences]:
                 n_free -= cache.n_tokens + n_behind
                 if group and n_free < 0:
                     break
@@ -109,7 +109,7 @@ class LlamaEngine:
         ids: Sequence[int],
         refusal: Sequence[int],
     ) -> list[Judged]:
-        llama, behind = self._llama, [*ids, *refusal[:-1]]
+        llama, behind = self.llama, [*ids, *refusal[:-1]]
         llama.clear()
         for n, cache in enumerate(caches):
             self._put(n, cache)
@@ -126,13 +126,13 @@ class LlamaEngine:
 
     def _put(self, sequence: int, cache: LlamaCache) -> None:
         if cache.rows is not None:
-            self._llama.put(sequence, cache.rows)
+            self.llama.put(sequence, cache.rows)
 
     def generate(
         self, cache: LlamaCache, ids: Sequence[int], decoding: Decoding
     ) -> Generator[Token]:
         """Read ids behind a cache, and yield the answer's tokens."""
-        llama, written, n_read = self._llama, list[int](), cache.n_tokens
+        llama, written, n_read = self.llama, list[int](), cache.n_tokens
         llama.clear()
         self._put(0, cache)
         draw, pieces = _make_draw(decoding), ids
@@ -153,11 +153,11 @@ class LlamaEngine:
     @contextlib.contextmanager
     def stoppable(self, is_due: Callable[[], bool]) -> Iterator[None]:
         """Let the reading of ids raise TimeoutError once it is due."""
-        before, self._llama.is_due = self._llama.is_due, is_due
+        before, self.llama.is_due = self.llama.is_due, is_due
         try:
             yield
         finally:
-            self._llama.is_due = before
+            self.llama.is_due = before
 
 
 def _normalize(logits: Array) -> Array:

@@ -4,6 +4,7 @@ One model is in memory; with the adapter switched off it is the base.
 """
 
 import contextlib
+import itertools
 import logging
 import tempfile
 from collections.abc import Iterator
@@ -34,11 +35,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class AdaptedModel(Asked):
-    """A loaded base with an adapter on it. `model` is the PeftModel, which `engine` runs. One
-    adapter is on the model."""
+    """A loaded base with an adapter on it. `model` is the PeftModel, which `engine` runs, and
+    `name` the adapter's name there. `add_adapter` puts others beside it."""
 
     engine: TorchEngine = field(init=False, repr=False)
     model: Any = field(repr=False, kw_only=True)  # peft.PeftModel
+    name: str = field(default="default", repr=False, kw_only=True)
 
     @classmethod
     def from_pretrained(
@@ -100,6 +102,14 @@ class AdaptedModel(Asked):
         self.engine = TorchEngine(self.model)
         super().take_parts(parts)
 
+    def activate(self) -> None:
+        """Put this adapter into effect on the model."""
+        self.model.set_adapter(self.name)
+
+    def unload(self) -> None:
+        """Delete this adapter from the model."""
+        self.model.delete_adapter(self.name)
+
     def set_adapter(self, adapter: str | Path | AdapterContent) -> None:
         """Replace the adapter by another adapter of the same base; the base stays in memory.
 
@@ -111,16 +121,14 @@ class AdaptedModel(Asked):
             self.info = replace(self.info, folder=Path(adapter.name))
             return
         folder = find_adapter(adapter, local_files_only=self.options.offline)
-        model = self.model
-        (present,) = model.peft_config
-        name = "other" if present == "default" else "default"
         try:
-            other = add_adapter(self, folder, name)
+            other = add_adapter(self, folder)
         except AdapterError:
-            model.set_adapter(present)
+            self.activate()
             raise
-        model.set_adapter(name)
-        model.delete_adapter(present)
+        other.activate()
+        self.unload()
+        self.name = other.name
         self.info, self.chat, self.opening = other.info, other.chat, other.opening
         self.engine, self.whole, self.kept = other.engine, other.whole, other.kept
         self.whole.prompts = self
@@ -138,16 +146,18 @@ def count_vocabulary(model: Any) -> int:
     return int(model.config.get_text_config().vocab_size)
 
 
-def add_adapter(adapted: AdaptedModel, adapter: Path, name: str) -> AdaptedModel:
-    """Load another adapter of the same base beside those on the model, as `name`.
+def add_adapter(adapted: AdaptedModel, adapter: Path) -> AdaptedModel:
+    """Load another adapter of the same base beside those on the model.
 
-    Both values share the model: set its active adapter before you ask.
+    Both values share the model: activate one before you ask it.
     """
     info, model = read_info(adapter), adapted.model
+    names = map("adapter-{}".format, itertools.count())
+    name = next(name for name in names if name not in model.peft_config)
     parts = find_parts(info, PartOptions())  # first: an adapter with an error stays off the model
     opening = find_opening(info, parts, count_vocabulary(model))
     chat = find_chat(info, adapted.base)
     add_lora(info, model, name)
-    added = replace(adapted, info=info, chat=chat, opening=opening)
+    added = replace(adapted, info=info, chat=chat, opening=opening, name=name)
     added.take_parts(parts)
     return added

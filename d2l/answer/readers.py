@@ -6,9 +6,10 @@ Imports torch only for a model in torch.
 import ctypes.util
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from d2l.adapters.info import AdapterInfo, read_info
 from d2l.adapters.module_names import parse, parse_key
@@ -43,14 +44,22 @@ class GgufModel(Asked):
 
 @memory_errors()
 def load_model(
-    adapter: Path, options: AskOptions, *, before_torch: Callable[[], object] | None = None
+    adapter: Path,
+    options: AskOptions,
+    *,
+    beside: Iterable[Asked] = (),
+    before_torch: Callable[[], object] | None = None,
 ) -> Asked:
     """Load the model of an adapter's folder, by the reader of the options; raises D2LError. With
-    "auto", torch answers what llama.cpp cannot, with the reason in the log. `before_torch` is
-    called before torch loads a base."""
+    "auto", torch answers what llama.cpp cannot, with the reason in the log.
+
+    `beside`: models whose base the adapter shares. `before_torch` is called before torch loads a
+    base.
+    """
+    shared: dict[type[Asked], Any] = {type(model): model for model in beside}
     if options.reader != "torch":
         try:
-            return _load_gguf(adapter, options)
+            return _load_gguf(adapter, options, shared.get(GgufModel))
         except _Unfit as unfit:
             if options.reader == "llama.cpp":
                 raise OptionError(
@@ -61,8 +70,10 @@ def load_model(
             if options.reader == "llama.cpp":
                 raise
             _log.warning("torch answers: %s", error.message)
-    from d2l.answer.model import AdaptedModel
+    from d2l.answer.model import AdaptedModel, add_adapter
 
+    if AdaptedModel in shared:
+        return add_adapter(shared[AdaptedModel], adapter)
     if before_torch is not None:
         before_torch()
     return AdaptedModel.load(adapter, options)
@@ -72,22 +83,28 @@ class _Unfit(Exception):
     """Reason why llama.cpp cannot answer."""
 
 
-def _load_gguf(adapter: Path, options: AskOptions) -> GgufModel:
+def _load_gguf(adapter: Path, options: AskOptions, shared: GgufModel | None) -> GgufModel:
     """Load an adapter's parts on its GGUF file; raises _Unfit or D2LError."""
     info = read_info(adapter)
     parts = find_parts(info, options.parts)
     gguf = _find_gguf(info, options)
     if (reason := _find_obstacle(info, parts, options)) is not None:
         raise _Unfit(reason)
-    n_threads = int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
-    with log_time(_log, "loaded the base %s in llama.cpp", gguf):
-        llama = Llama(gguf, n_cells=_N_CELLS, n_sequences=_N_SEQUENCES, n_threads=n_threads)
-    own = TokenizerFolder(prepare_folder(gguf))
+    if shared is not None and shared.engine.llama.gguf == gguf:
+        llama, own = shared.engine.llama, shared.base
+    else:
+        llama, own = _open_llama(gguf), TokenizerFolder(prepare_folder(gguf))
     chat, opening = find_chat(info, own), find_opening(info, parts, llama.n_vocab)
     model = GgufModel(info, chat, own, opening, llama.window, options, engine=LlamaEngine(llama))
     model.limit_answers()
     model.take_parts(parts)
     return model
+
+
+def _open_llama(gguf: Path) -> Llama:
+    n_threads = int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
+    with log_time(_log, "loaded the base %s in llama.cpp", gguf):
+        return Llama(gguf, n_cells=_N_CELLS, n_sequences=_N_SEQUENCES, n_threads=n_threads)
 
 
 def _find_gguf(info: AdapterInfo, options: AskOptions) -> Path:

@@ -5,7 +5,14 @@ from typing import Annotated
 
 from d2l.answer.options import AskOptions
 from d2l.commands import console, streams
-from d2l.commands.options import Base, BaseDtype, Device, Offline, adapter_argument
+from d2l.commands.options import (
+    Base,
+    BaseDtype,
+    Device,
+    Offline,
+    ReaderName,
+    adapter_argument,
+)
 from d2l.errors import MissingExtraError
 from d2l.serve.library import Library
 
@@ -16,6 +23,7 @@ def mcp(
     base_dtype: BaseDtype = None,
     device: Device = "auto",
     offline: Offline = False,
+    reader: ReaderName = "auto",
 ) -> None:
     """Answer agents and editors over the Model Context Protocol.
 
@@ -28,7 +36,8 @@ def mcp(
     console.open_stdin()
     streams.write("")  # raises if stdout is closed
     library = Library(*adapters, remark=console.warn)
-    server = McpServer(library, AskOptions(base, device, offline=offline, dtype=base_dtype))
+    asking = AskOptions(base, device, offline=offline, dtype=base_dtype, reader=reader)
+    server = McpServer(library, asking)
     console.note(f"waiting for a client on stdin: {', '.join(library.list_entries())}")
     console.end_spinner()
     console.set_stopping("no question is answered any more")

@@ -15,6 +15,7 @@ from d2l.commands.options import (
     BaseDtype,
     Device,
     Offline,
+    ReaderName,
     adapter_argument,
     in_panel,
 )
@@ -53,6 +54,7 @@ def serve(
     base_dtype: BaseDtype = None,
     device: Device = "auto",
     offline: Offline = False,
+    reader: ReaderName = "auto",
 ) -> None:
     """Serve adapters over HTTP, as OpenAI's interface does.
 
@@ -75,7 +77,9 @@ def serve(
     if upstream is not None:
         _serve_upstream(adapters, Upstream(upstream), options)
     else:
-        asking = AskOptions(base, device, max_tokens, offline=offline, dtype=base_dtype)
+        asking = AskOptions(
+            base, device, max_tokens, offline=offline, dtype=base_dtype, reader=reader
+        )
         _serve_adapters(adapters, asking, options)
 
 

@@ -9,10 +9,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from d2l.answer.asked import Asked
 from d2l.answer.events import Ending, Event
 from d2l.answer.flow import PromptLengthError
-from d2l.answer.model import AdaptedModel, add_adapter
 from d2l.answer.options import AskOptions
+from d2l.answer.readers import load_model
 from d2l.errors import AdapterError, BaseModelError
 from d2l.parts.kept import PartOptions, Turns
 from d2l.serve.library import ServedAdapter, Stamp, read_stamp
@@ -35,12 +36,10 @@ class ChatOrder:
 
 @dataclass(frozen=True)
 class _Loaded:
-    """Adapter in memory: the stamp of its files (None: they changed while they were read), its
-    name in PEFT, and its prompts."""
+    """Adapter in memory, and the stamp of its files (None: they changed while they were read)."""
 
     stamp: Stamp | None
-    name: str
-    adapted: AdaptedModel
+    model: Asked
 
 
 class Engine:
@@ -53,13 +52,12 @@ class Engine:
         self, entries: Iterable[ServedAdapter], options: AskOptions, *, n_kept: int
     ) -> None:
         """Load the base with the first adapter that can be loaded; raises D2LError."""
-        self._n_kept = n_kept
-        self._n_loaded = 0
+        self._n_kept, self._options = n_kept, options
         folder, first = _load_first(entries, options)
-        #: By folder; the adapter used last stands at the end.
-        self._loaded = {folder: first}
+        #: By folder, and True for its one memory; the adapter used last stands at the end.
+        self._loaded = {(folder, False): first}
         #: Tokens that prompt and answer may have together.
-        self.window = first.adapted.window
+        self.window = first.model.window
 
     def answer(
         self, order: ChatOrder, emit: Callable[[Event], None], is_due: Callable[[], bool]
@@ -69,13 +67,13 @@ class Engine:
         chat = order.chat
         disabled: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
         if order.entry is None:
-            adapted = next(reversed(self._loaded.values())).adapted
-            disabled = adapted.disable_adapter()
+            model = self._last.model
+            disabled = model.disable_adapter()
         else:
-            adapted = self._open_adapter(order.entry.folder)
+            model = self._open_adapter(order.entry.folder, chat.fields.whole)
         with disabled:
-            turns, options = _accepted(adapted, chat.turns), _read_options(adapted, order)
-            with contextlib.closing(adapted.stream(turns, options, is_due)) as events:
+            turns, options = _accepted(model, chat.turns), _read_options(model, order)
+            with contextlib.closing(model.stream(turns, options, is_due)) as events:
                 try:
                     for event in events:
                         if isinstance(event, Ending):
@@ -87,37 +85,42 @@ class Engine:
                     ) from error
         raise AssertionError("an answer without an ending")
 
-    def _open_adapter(self, folder: Path) -> AdaptedModel:
-        """Activate an adapter; it is loaded first if it is not, or if its files have changed."""
-        stamp = read_stamp(folder)  # that of the order may be old by now
-        if folder not in self._loaded or self._loaded[folder].stamp != stamp:
-            self._load(folder, stamp)
-        loaded = self._loaded[folder] = self._loaded.pop(folder)
-        loaded.adapted.model.set_adapter(loaded.name)
-        return loaded.adapted
+    @property
+    def _last(self) -> _Loaded:
+        """The adapter used last."""
+        return next(reversed(self._loaded.values()))
 
-    def _load(self, folder: Path, stamp: Stamp) -> None:
+    def _open_adapter(self, folder: Path, whole: bool) -> Asked:
+        """Activate an adapter; it is loaded first if it is not, or if its files have changed."""
+        stamp, key = read_stamp(folder), (folder, whole)  # that of the order may be old by now
+        if key not in self._loaded or self._loaded[key].stamp != stamp:
+            self._load(key, stamp)
+        loaded = self._loaded[key] = self._loaded.pop(key)
+        loaded.model.activate()
+        return loaded.model
+
+    def _load(self, key: tuple[Path, bool], stamp: Stamp) -> None:
         """Load an adapter in place of its old state, or of the adapter unused for longest."""
-        self._n_loaded += 1
-        name = f"adapter-{self._n_loaded}"  # PEFT's names may hold no dots
-        last = next(reversed(self._loaded.values()))
+        folder, whole = key
+        beside = [loaded.model for loaded in self._loaded.values()]
+        options = replace(self._options, parts=PartOptions(whole=whole))
         try:
-            adapted = add_adapter(last.adapted, folder, name)
+            model = load_model(folder, options, beside=beside)
         except OSError as error:  # a file has gone since it was looked at
             raise AdapterError(f"{folder}: cannot be read ({error})") from error
         if read_stamp(folder) != stamp:
-            adapted.model.set_adapter(last.name)
-            adapted.model.delete_adapter(name)
+            self._last.model.activate()
+            model.unload()
             raise RequestError(
                 503, f"{folder}: changed while it was loaded: try again", code="adapter_changed"
             )
-        adapted.model.set_adapter(name)
+        model.activate()
         is_full = len(self._loaded) >= self._n_kept
-        old = folder if folder in self._loaded or not is_full else next(iter(self._loaded))
+        old = key if key in self._loaded or not is_full else next(iter(self._loaded))
         if old in self._loaded:
-            adapted.model.delete_adapter(self._loaded.pop(old).name)
+            self._loaded.pop(old).model.unload()
             _return_memory()
-        self._loaded[folder] = _Loaded(stamp, name, adapted)
+        self._loaded[key] = _Loaded(stamp, model)
 
 
 def _load_first(entries: Iterable[ServedAdapter], options: AskOptions) -> tuple[Path, _Loaded]:
@@ -126,10 +129,9 @@ def _load_first(entries: Iterable[ServedAdapter], options: AskOptions) -> tuple[
     for entry in entries:
         try:
             stamp = read_stamp(entry.folder)
-            adapted = AdaptedModel.load(entry.folder, options)
-            (name,) = adapted.model.peft_config
-            is_whole = read_stamp(entry.folder) == stamp
-            return entry.folder, _Loaded(stamp if is_whole else None, name, adapted)
+            model = load_model(entry.folder, options)
+            is_same = read_stamp(entry.folder) == stamp
+            return entry.folder, _Loaded(stamp if is_same else None, model)
         except AdapterError as error:  # requests for this adapter get the error, too
             first_error = first_error or error
     raise first_error or AdapterError("there is no adapter to serve")
@@ -141,14 +143,14 @@ def _return_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _read_options(adapted: AdaptedModel, order: ChatOrder) -> AskOptions:
+def _read_options(model: Asked, order: ChatOrder) -> AskOptions:
     """Read the options of an order; raises RequestError for a choice among parts without parts."""
     fields = order.chat.fields
     parts = PartOptions(fields.parts, fields.page, fields.whole)
-    if (parts.count or parts.page) and (adapted.disabled or not adapted.kept.chooses):
+    if (parts.count or parts.page) and (model.disabled or not model.kept.chooses):
         raise RequestError(400, f"{order.chat.model} has no parts to choose from", param="d2l")
     options = replace(
-        adapted.options,
+        model.options,
         parts=parts,
         short=fields.short,
         long=fields.long,
@@ -158,10 +160,10 @@ def _read_options(adapted: AdaptedModel, order: ChatOrder) -> AskOptions:
     return order.chat.apply(options)
 
 
-def _accepted(adapted: AdaptedModel, turns: Turns) -> Turns:
+def _accepted(model: Asked, turns: Turns) -> Turns:
     """Change turns so that the template takes them: Gemma's, for example, refuses system turns."""
     try:
-        adapted.prompt_turns(turns, alone=adapted.disabled)
+        model.prompt_turns(turns, alone=model.disabled)
     except BaseModelError:
         if [turn["role"] for turn in turns[:2]] != ["system", "user"]:
             raise

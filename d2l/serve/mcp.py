@@ -1,4 +1,4 @@
-"""Adapters behind the Model Context Protocol; the first question imports torch, not the start."""
+"""Adapters behind the Model Context Protocol; the first question loads the base, not the start."""
 
 import functools
 import inspect

@@ -1,5 +1,6 @@
 """The reader in llama.cpp against torch, on a tiny GGUF file: same caches, judgments, answers."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from d2l.answer.asked import Asked
 from d2l.answer.llama_cpp import Llama, Piece
 from d2l.answer.llama_engine import LlamaEngine
 from d2l.answer.model import AdaptedModel
@@ -15,6 +17,9 @@ from d2l.answer.readers import GgufModel, load_model
 from d2l.errors import BaseModelError, OptionError, OutOfMemoryError
 from d2l.parts.engine import Decoding
 from d2l.parts.kept import PartOptions
+from d2l.serve.engine import ChatOrder, Engine
+from d2l.serve.library import Library
+from d2l.serve.protocol import ChatRequest
 from tests.bases.gguf_samples import write_dequantized, write_gguf
 from tests.kv import compile_own
 from tests.processes import list_imported
@@ -157,6 +162,32 @@ def test_what_llama_cpp_cannot_do_is_refused_in_a_line(
 ) -> None:
     with pytest.raises(OptionError, match=reason):
         load_model(adapter[0], ask_of(adapter[1], reader="llama.cpp", **wishes))
+
+
+def test_a_server_answers_several_adapters_on_one_base_and_what_weights_answer_by_torch(
+    adapter: tuple[Path, Path], tmp_path: Path
+) -> None:
+    folder, gguf = adapter
+    for name in ("one", "two"):
+        shutil.copytree(folder, tmp_path / f"{name}.lora")
+    entries = Library(tmp_path, remark=print).list_entries()
+    engine = Engine(entries.values(), ask_of(gguf), n_kept=2)
+
+    def ask(name: str, **fields: Any) -> tuple[str, Asked]:
+        turns = [{"role": "user", "content": "Where is the pump?"}]
+        chat = ChatRequest.model_validate({"model": name, "messages": turns, "d2l": fields})
+        ending = engine.answer(ChatOrder(chat, 12, entries[name]), lambda _: None, lambda: False)
+        return str(ending.answer), engine._last.model
+
+    models = []
+    for name, fields in (("one", {}), ("two", {}), ("one", {"whole": True}), ("two", {})):
+        parts = PartOptions(whole=bool(fields))
+        text, model = ask(name, **fields)
+        assert text == load_model(folder, ask_of(gguf, parts=parts)).ask("Where is the pump?")
+        models.append(model)
+    assert [type(model) for model in models] == [GgufModel, GgufModel, AdaptedModel, GgufModel]
+    assert models[0].engine.llama is models[1].engine.llama is models[3].engine.llama  # type: ignore[attr-defined]
+    assert len(engine._loaded) == 2
 
 
 def miss(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,10 @@ import pytest
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from d2l.answer.asked import Asked
 from d2l.answer.events import Event, Start, TextPiece
-from d2l.answer.model import AdaptedModel, add_adapter
+from d2l.answer.model import AdaptedModel
+from d2l.answer.readers import load_model
 from d2l.errors import AdapterError
 from d2l.files.tensors import read_header
 from d2l.serve.engine import ChatOrder, Engine
@@ -42,14 +44,14 @@ def test_ten_adapters_answer_as_they_do_alone_and_three_stay_in_memory(
         change_weights(folder, lambda _, tensor, n=n: tensor * (1 + n // 4))  # type: ignore[misc]
         alone = AdaptedModel.load(folder, shelf.asking)
         quiet |= {(f"a{n}", question): alone.ask(question) for question in QUESTIONS[:2]}
-    loaded: list[weakref.ref[AdaptedModel]] = []
+    loaded: list[weakref.ref[Asked]] = []
 
-    def load(adapted: AdaptedModel, folder: Path, name: str) -> AdaptedModel:
-        new = add_adapter(adapted, folder, name)
+    def load(*args: Any, **options: Any) -> Asked:
+        new = load_model(*args, **options)
         loaded.append(weakref.ref(new))
         return new
 
-    monkeypatch.setattr("d2l.serve.engine.add_adapter", load)
+    monkeypatch.setattr("d2l.serve.engine.load_model", load)
     monkeypatch.setattr("d2l.serve.server.N_KEPT", 3)
     with running(shelf, tmp_path) as server, server.client() as client:
 
@@ -169,12 +171,12 @@ def test_an_adapter_that_changes_while_it_is_loaded_is_not_kept(
     entries = Library(tmp_path, remark=print).list_entries()
     engine = Engine(entries.values(), shelf.asking, n_kept=2)
 
-    def load(adapted: AdaptedModel, folder: Path, name: str) -> AdaptedModel:
+    def load(folder: Path, *args: Any, **options: Any) -> Asked:
         (folder / "d2l.json").touch()
-        return add_adapter(adapted, folder, name)
+        return load_model(folder, *args, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr("d2l.serve.engine.add_adapter", load)
+        patch.setattr("d2l.serve.engine.load_model", load)
         with pytest.raises(RequestError, match="changed while"):
             ask(engine, entries["pump"])
     for name in ("note", "pump"):
@@ -199,7 +201,8 @@ def test_weights_that_go_while_they_are_loaded_are_an_error_that_leaves_nothing(
         with pytest.raises(AdapterError, match="cannot be read"):
             ask(engine, entries["pump"])
     (first,) = engine._loaded.values()
-    assert set(first.adapted.model.peft_config) == {first.name}
+    assert isinstance(first.model, AdaptedModel)
+    assert set(first.model.model.peft_config) == {first.model.name}
     assert ask(engine, entries["note"]) == shelf.load("note").ask(TURNS[0]["content"])
 
 
@@ -211,11 +214,11 @@ def test_another_folder_that_stood_there_during_a_load_is_never_answered_from(
     shutil.copytree(shelf.folder / "pump.lora", tmp_path / "other")
 
     def swap(load: Callable[..., Any]) -> Callable[..., Any]:
-        def swapped(*args: Any) -> Any:
+        def swapped(*args: Any, **options: Any) -> Any:
             folder.rename(tmp_path / "aside")
             (tmp_path / "other").rename(folder)
             try:
-                return load(*args)
+                return load(*args, **options)
             finally:
                 folder.rename(tmp_path / "other")
                 (tmp_path / "aside").rename(folder)
@@ -224,9 +227,8 @@ def test_another_folder_that_stood_there_during_a_load_is_never_answered_from(
 
     entries = Library(folder.parent, remark=print).list_entries()
     with monkeypatch.context() as patch:
-        patch.setattr(AdaptedModel, "load", swap(AdaptedModel.load))
+        patch.setattr("d2l.serve.engine.load_model", swap(load_model))
         engine = Engine(entries.values(), shelf.asking, n_kept=2)
-        patch.setattr("d2l.serve.engine.add_adapter", swap(add_adapter))
         with pytest.raises(RequestError, match="changed while"):
             ask(engine, entries["note"])
     assert ask(engine, entries["note"]) == shelf.load("note").ask(TURNS[0]["content"])
@@ -292,7 +294,9 @@ def test_a_long_prompt_is_read_in_pieces_until_its_answer_is_due(
         engine.answer(order, events.append, lambda: False)
         text = "".join(piece.text for piece in events if isinstance(piece, TextPiece))
         assert text == shelf.load(name).ask(question)
-        layer = engine._loaded[entry.folder].adapted.model.get_base_model().model.layers[0]
+        model = engine._loaded[entry.folder, False].model
+        assert isinstance(model, AdaptedModel)
+        layer = model.model.get_base_model().model.layers[0]
         lengths.clear()
         hook = layer.register_forward_pre_hook(note_length)
         with pytest.raises(TimeoutError):
