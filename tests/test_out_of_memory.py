@@ -89,10 +89,10 @@ def test_other_errors_stay_what_they_are(error: Exception) -> None:
 
 
 STEPS = {
-    "load the base": (("ask", "A", "Where?"), "transformers.AutoModelForCausalLM.from_pretrained"),
+    "load the base": (("ask", "A", "Where?"), "transformers.PreTrainedModel.from_pretrained"),
     "load the reader": (
         ("compile", "note.txt", *NETWORK),
-        "transformers.AutoModel.from_pretrained",
+        "transformers.PreTrainedModel.from_pretrained",
     ),
     "compile": (("compile", "note.txt", *NETWORK), "d2l.bases.activations.ActivationEncoder._run"),
     "put on": (("ask", "A", "Where?"), "peft.PeftModelForCausalLM"),

@@ -86,8 +86,9 @@ def vocab_size() -> int:
     return load_tokenizer().get_vocab_size()
 
 
-def make_causal(family: str) -> transformers.PreTrainedModel:
-    """A random causal model of a family; all have the same sizes but Gemma's head dimension."""
+def make_causal(family: str, **changes: Any) -> transformers.PreTrainedModel:
+    """A random causal model of a family; all have the same sizes but Gemma's head dimension, and
+    what is changed in another's configuration than Llama's."""
     if family == "llama":
         return tiny_seats.make_causal(vocab_size())
     config_class, model_class, extra = {
@@ -117,7 +118,7 @@ def make_causal(family: str) -> transformers.PreTrainedModel:
         eos_token_id=2,
         pad_token_id=0,
         initializer_range=0.2,  # at 0.02 layers hardly change their inputs
-        **extra,
+        **extra | changes,
     )
     with torch.random.fork_rng():
         torch.manual_seed(3)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from d2l.answer.llama_cpp import Array, Llama, Piece
+from d2l.bases.llama_cpp import Array, Llama, Piece
 from d2l.errors import AdapterError
 from d2l.parts.engine import LEAST_TEMPERATURE, Decoding, Effect, Judged, Token
 

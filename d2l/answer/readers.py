@@ -16,12 +16,12 @@ from d2l.adapters.module_names import parse, parse_key
 from d2l.adapters.parts import Parts
 from d2l.answer.asked import Asked, find_parts
 from d2l.answer.chat_prompts import TokenizerFolder, find_chat
-from d2l.answer.llama_cpp import Llama
 from d2l.answer.llama_engine import LlamaEngine
 from d2l.answer.options import AskOptions
 from d2l.answer.prompts import find_opening
 from d2l.bases.catalog import find_used, locate_base
 from d2l.bases.gguf import prepare_folder
+from d2l.bases.llama_cpp import Llama
 from d2l.errors import BaseModelError, OptionError
 from d2l.memory import memory_errors
 from d2l.parts.open import find_kind

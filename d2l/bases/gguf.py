@@ -8,17 +8,19 @@ import contextlib
 import errno
 import json
 import logging
+import math
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+import numpy as np
 import transformers
 
-from d2l.bases.gguf_header import digest_gguf, refuse_false_header
+from d2l.bases.gguf_header import damaged, digest_gguf, read_tensors, refuse_false_header
 from d2l.bases.load_errors import explain, quiet_transformers
 from d2l.errors import BaseModelError, D2LError, OutOfMemoryError
 from d2l.files.atomic import building, replace_file
@@ -130,6 +132,11 @@ def ensure_weights(
     return VARIANT if name == ROUNDED_WEIGHTS else None
 
 
+def has_copy(folder: Path) -> bool:
+    """True if weights were once written into the folder of a GGUF file."""
+    return not {WEIGHTS, ROUNDED_WEIGHTS}.isdisjoint(read_checks(folder))
+
+
 def _dequantize(gguf: Path, folder: Path, dtype: "torch.dtype", target: Path) -> None:
     """Write the weights of a GGUF file; raises BaseModelError if it has changed meanwhile."""
     from safetensors.torch import save_file
@@ -173,10 +180,7 @@ def refuse_odd_values(source: Path, named: Mapping[str, "Tensor"]) -> None:
 
 def _check_space(gguf: Path, folder: Path, dtype: "torch.dtype") -> None:
     """Raise OSError for a disk without space for the weights."""
-    from gguf import GGUFReader
-
-    with _gguf_errors(gguf):
-        n_values = sum(int(tensor.n_elements) for tensor in GGUFReader(gguf).tensors)
+    n_values = sum(math.prod(tensor.shape) for tensor in read_tensors(gguf).values())
     if shutil.disk_usage(folder).free < dtype.itemsize * n_values:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -209,9 +213,7 @@ def _restore_pretokenizer(gguf: Path, tokenizer_json: Path) -> None:
     The file names its pre-tokenizer (`tokenizer.ggml.pre`); "smollm" splits every digit off
     before the byte-level step (llama.cpp, llama-vocab.cpp: LLAMA_VOCAB_PRE_TYPE_SMOLLM).
     """
-    from gguf import GGUFReader
-
-    field = GGUFReader(gguf).get_field("tokenizer.ggml.pre")
+    field = _make_reader()(gguf).get_field("tokenizer.ggml.pre")
     if field is None or field.contents() != "smollm":
         return
     document = json.loads(tokenizer_json.read_text("utf-8"))
@@ -247,22 +249,36 @@ def _check_magic(gguf: Path) -> None:
 
 @contextlib.contextmanager
 def _gguf_errors(gguf: Path) -> Iterator[None]:
-    """Turn the GGUF readers' errors on damaged or unsupported files into one line."""
+    """Turn the GGUF readers' errors on damaged or unsupported files into one line; read quickly."""
+    import gguf as reading
     from transformers import modeling_gguf_pytorch_utils
 
-    # transformers has no switch for the progress bar of dequantizing.
+    # transformers has no switch for the progress bar of dequantizing, and takes gguf's reader.
     library: Any = modeling_gguf_pytorch_utils
+    files: Any = reading
     bar, library.tqdm = library.tqdm, partial(_tell, gguf.name)
+    slow, files.GGUFReader = files.GGUFReader, _make_reader()
     with quiet_transformers():
         try:
             yield
         except Exception as error:  # tokenizers raises nothing narrower
-            raise BaseModelError(
-                f"{gguf}: this GGUF file is damaged or of an unsupported architecture",
-                hint=explain(error),
-            ) from error
+            raise damaged(gguf, explain(error)) from error
         finally:
-            library.tqdm = bar
+            library.tqdm, files.GGUFReader = bar, slow
+
+
+@cache
+def _make_reader() -> type:
+    """Make gguf's reader on a plain array: the memory map makes an object of its own class for each
+    of a vocabulary's words, which takes four times as long."""
+    from gguf import GGUFReader
+
+    class Reader(GGUFReader):
+        def __setattr__(self, name: str, value: object) -> None:
+            is_map = isinstance(value, np.memmap)
+            super().__setattr__(name, np.asarray(value) if is_map else value)
+
+    return Reader
 
 
 def _tell(name: str, tensors: Sequence[Any], **_: object) -> Iterator[Any]:

@@ -20,6 +20,7 @@ from d2l.bases import gguf as gguf_files
 from d2l.bases.attention import pick_attention
 from d2l.bases.catalog import BY_NAME, BaseLocation, list_weights, locate_base
 from d2l.bases.families import Family, find_family
+from d2l.bases.gguf_weights import read_weights
 from d2l.bases.load_errors import LOAD_ERRORS, explain, quiet_transformers
 from d2l.errors import BaseModelError
 from d2l.files.hub import Need
@@ -136,14 +137,6 @@ def read_out(causal: Any, hidden: Tensor) -> Tensor:
 def _load(factory: Any, files: BaseFiles, *, config: Any, device: str, dtype: torch.dtype) -> Any:
     """Read weights into the architecture of `config`, frozen, straight onto a device; refuse
     missing weights, wrong shapes and values that are not finite."""
-    variant = None
-    if files.gguf is not None:
-        variant = gguf_files.ensure_weights(files.gguf, files.folder, dtype)
-    elif not list_weights(files.folder):
-        raise BaseModelError(
-            f"{files.folder}: no safetensors weights",
-            hint="d2l reads model.safetensors (or its shards), not pickled weights",
-        )
     family = find_family(str(config.model_type))
     if devices.is_cuda(device):
         # Sums stay in fp32, as in the public evaluation (SakanaAI/doc-to-lora, eval_utils.py).
@@ -151,9 +144,13 @@ def _load(factory: Any, files: BaseFiles, *, config: Any, device: str, dtype: to
     announce(f"loading the base {files.name}")
     read = log_time(_log, "loaded the base %s from %s, %s", files.name, files.folder, dtype)
     with read, quiet_transformers():
+        state, variant = _find_weights(files, config, dtype)
         try:
-            model, info = factory.from_pretrained(
-                files.folder,
+            with torch.device("meta"):
+                architecture = type(factory.from_config(config))
+            model, info = architecture.from_pretrained(
+                None if state else files.folder,
+                state_dict=state,
                 config=config,
                 variant=variant,
                 dtype=dtype,
@@ -179,9 +176,29 @@ def _load(factory: Any, files: BaseFiles, *, config: Any, device: str, dtype: to
             f"{files.folder}: weights do not match config.json, for example {wrong[0]}",
             hint="the folder is incomplete, or its files belong to different models",
         )
-    if files.gguf is None or dtype == torch.float16:  # others were checked as they were unpacked
-        gguf_files.refuse_odd_values(files.folder, dict(model.named_parameters()))
+    if files.gguf is None or state or dtype == torch.float16:  # a copy was checked as it was made
+        source = files.gguf if files.gguf is not None and state else files.folder
+        gguf_files.refuse_odd_values(source, dict(model.named_parameters()))
     return model.eval().requires_grad_(False)
+
+
+def _find_weights(
+    files: BaseFiles, config: Any, dtype: torch.dtype
+) -> tuple[dict[str, Tensor] | None, str | None]:
+    """Find where weights come from: read from a GGUF file that has no copy yet; else None, and the
+    variant of the files in the base's folder."""
+    if files.gguf is not None:
+        read = not gguf_files.has_copy(files.folder)
+        state = read_weights(files.gguf, config, dtype) if read else None
+        if state is not None:
+            return state, None
+        return None, gguf_files.ensure_weights(files.gguf, files.folder, dtype)
+    if not list_weights(files.folder):
+        raise BaseModelError(
+            f"{files.folder}: no safetensors weights",
+            hint="d2l reads model.safetensors (or its shards), not pickled weights",
+        )
+    return None, None
 
 
 def batched(items: Sequence[Item], size: int) -> list[Sequence[Item]]:

@@ -32,7 +32,7 @@ def list_bases(
                     row["alias"],
                     row["name"],
                     _megabytes(row["file_bytes"]),
-                    _megabytes(row["unpacked_bytes"]) if row["unpacked_bytes"] else "not yet",
+                    _megabytes(row["unpacked_bytes"]) if row["unpacked_bytes"] else "none",
                     _megabytes(row["memory_bytes"]),
                     row["license"],
                     row["path"] or f"no: d2l bases fetch {row['alias']}",

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from d2l.answer.asked import Asked
-from d2l.answer.llama_cpp import Llama, Piece
 from d2l.answer.llama_engine import LlamaEngine
 from d2l.answer.model import AdaptedModel
 from d2l.answer.options import AskOptions
 from d2l.answer.readers import GgufModel, load_model
+from d2l.bases.llama_cpp import Llama, Piece
 from d2l.errors import BaseModelError, OptionError, OutOfMemoryError
 from d2l.parts.engine import Decoding
 from d2l.parts.kept import PartOptions
@@ -194,7 +194,7 @@ def miss(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
         raise BaseModelError("llama.cpp cannot be loaded")
 
-    monkeypatch.setattr("d2l.answer.llama_cpp._open_library", fail)
+    monkeypatch.setattr("d2l.bases.llama_cpp._open_library", fail)
 
 
 def lay_out_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,8 +204,8 @@ def lay_out_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def turn_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("d2l.answer.llama_cpp._NORM", 2)
-    monkeypatch.setattr("d2l.answer.llama_cpp._NEOX", 0)
+    monkeypatch.setattr("d2l.bases.llama_cpp._NORM", 2)
+    monkeypatch.setattr("d2l.bases.llama_cpp._NEOX", 0)
 
 
 @pytest.mark.parametrize("change", [miss, lay_out_otherwise, turn_otherwise])

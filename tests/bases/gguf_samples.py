@@ -13,6 +13,8 @@ from tests import tiny
 LAYER_PARTS = {
     "input_layernorm": "attn_norm",
     "post_attention_layernorm": "ffn_norm",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
     "self_attn.q_proj": "attn_q",
     "self_attn.k_proj": "attn_k",
     "self_attn.v_proj": "attn_v",
@@ -34,11 +36,12 @@ QUANTS = (
 
 
 def gguf_name(name: str) -> str:
-    """What a parameter of the tiny Llama is called in a GGUF file."""
+    """What a parameter of a tiny base is called in a GGUF file."""
     if name in TOP_PARTS:
         return TOP_PARTS[name]
-    _, _, layer, part = name.removesuffix(".weight").split(".", 3)
-    return f"blk.{layer}.{LAYER_PARTS[part]}.weight"
+    stem, _, suffix = name.rpartition(".")
+    _, _, layer, part = stem.split(".", 3)
+    return f"blk.{layer}.{LAYER_PARTS[part]}.{suffix}"
 
 
 def count_heads(name: str) -> int | None:
@@ -56,18 +59,22 @@ def interleave(rows: NDArray[np.float32], n_heads: int) -> NDArray[np.float32]:
     return rows[order]
 
 
-def write_gguf(path: Path, pre_tokenizer: str = "smollm") -> Path:
-    """The tiny Llama with its tokenizer; each matrix in one of three quantized types."""
-    model = tiny.make_causal("llama")
+def write_gguf(path: Path, pre_tokenizer: str = "smollm", family: str = "llama") -> Path:
+    """The tiny base of a family with its tokenizer; each matrix in one of three quantized types."""
+    # transformers takes Qwen 3's dimension of a head for granted: that of all that are published.
+    model = tiny.make_causal(family, **({"head_dim": 128} if family == "qwen3" else {}))
     config = model.config
-    writer = gguf.GGUFWriter(path, "llama")
+    architecture = "llama" if family == "mistral" else family
+    writer = gguf.GGUFWriter(path, architecture)
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(config.num_hidden_layers)
     writer.add_feed_forward_length(config.intermediate_size)
     writer.add_head_count(config.num_attention_heads)
     writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_rope_dimension_count(config.head_dim)
+    head_dim = getattr(config, "head_dim", None) or tiny.HIDDEN // config.num_attention_heads
+    writer.add_rope_dimension_count(head_dim)
+    writer.add_key_length(head_dim)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_rope_freq_base(10_000.0)
     writer.add_vocab_size(config.vocab_size)
@@ -77,7 +84,7 @@ def write_gguf(path: Path, pre_tokenizer: str = "smollm") -> Path:
         if values.ndim == 1:
             writer.add_tensor(gguf_name(name), values)
             continue
-        heads = count_heads(name)
+        heads = count_heads(name) if architecture == "llama" else None
         values = values if heads is None else interleave(values, heads)
         quant = QUANTS[len(name) % len(QUANTS)]
         data = gguf.quants.quantize(np.ascontiguousarray(values), quant)

@@ -224,6 +224,27 @@ class Llama:
         )
 
 
+def find_dequantizer(kind: str) -> Callable[[Array, Array], None] | None:
+    """Find the function that dequantizes values of a kind, as "Q4_K": bytes in, fp32 out. None
+    without the package, or if its library has none of this name."""
+    try:
+        _open_library()
+        from llama_cpp_py_sync import _cffi_bindings as bindings
+
+        made: Any = bindings
+        lib, ffi = made.get_backend_base_lib(), made.get_ffi()
+        name = "dequantize_row_" + kind.lower().replace("_k", "_K")
+        ffi.cdef(f"void {name}(const void *, float *, int64_t);", override=True)
+        function = getattr(lib, name)
+    except (BaseModelError, AttributeError, RuntimeError, OSError):
+        return None
+
+    def dequantize(data: Array, out: Array) -> None:
+        function(ffi.from_buffer(data), ffi.from_buffer("float[]", out), out.size)
+
+    return dequantize
+
+
 def _free(lib: Any, batch: Any, context: Any, model: Any) -> None:
     """Free what was made, the last first; at the end of the process before the library goes."""
     lib.llama_batch_free(batch)
