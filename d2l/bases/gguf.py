@@ -1,4 +1,4 @@
-"""GGUF files as bases: unpacked and dequantized once, into a folder of the cache.
+"""GGUF files as bases: config and tokenizer once, and weights if they must be copied, in a folder.
 
 A GGUF path in, a model folder out. `checks.json` holds digests of the folder's files, which the
 first start after a file has changed compares. transformers and gguf read and dequantize.
@@ -11,7 +11,7 @@ import logging
 import math
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from itertools import accumulate
 from pathlib import Path
@@ -82,16 +82,18 @@ def _write_texts(gguf: Path, folder: Path) -> None:
         "local_files_only": True,
     }
     refuse_false_header(gguf)
-    with _gguf_errors(gguf):
+    with _gguf_errors(gguf) as read:
         config = transformers.AutoConfig.from_pretrained(**source)
         tokenizer = transformers.AutoTokenizer.from_pretrained(**source)
+        pretokenizer = read(str(gguf)).get_field("tokenizer.ggml.pre")
     if hasattr(config, "quantization_config"):
         del config.quantization_config  # the folder will be dequantized
     with quiet_transformers():
         config.save_pretrained(folder)
         add_old_keys(folder / "config.json")
         tokenizer.save_pretrained(folder)
-        _restore_pretokenizer(gguf, folder / "tokenizer.json")
+        if pretokenizer is not None and pretokenizer.contents() == "smollm":
+            _restore_digits(folder / "tokenizer.json")
         _name_plain_class(folder / "tokenizer_config.json")
 
 
@@ -207,15 +209,12 @@ def _in_cache(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _restore_pretokenizer(gguf: Path, tokenizer_json: Path) -> None:
+def _restore_digits(tokenizer_json: Path) -> None:
     """Restore the digit splitting, which transformers' GGUF conversion drops.
 
-    The file names its pre-tokenizer (`tokenizer.ggml.pre`); "smollm" splits every digit off
+    A file names its pre-tokenizer (`tokenizer.ggml.pre`); "smollm" splits every digit off
     before the byte-level step (llama.cpp, llama-vocab.cpp: LLAMA_VOCAB_PRE_TYPE_SMOLLM).
     """
-    field = _make_reader()(gguf).get_field("tokenizer.ggml.pre")
-    if field is None or field.contents() != "smollm":
-        return
     document = json.loads(tokenizer_json.read_text("utf-8"))
     byte_level = document["pre_tokenizer"]
     digits = {"type": "Digits", "individual_digits": True}
@@ -248,8 +247,9 @@ def _check_magic(gguf: Path) -> None:
 
 
 @contextlib.contextmanager
-def _gguf_errors(gguf: Path) -> Iterator[None]:
-    """Turn the GGUF readers' errors on damaged or unsupported files into one line; read quickly."""
+def _gguf_errors(gguf: Path) -> Iterator[Callable[[str], Any]]:
+    """Turn the GGUF readers' errors on damaged or unsupported files into one line; yield gguf's
+    reader, which transformers uses, too, and which reads a file once for both."""
     import gguf as reading
     from transformers import modeling_gguf_pytorch_utils
 
@@ -257,10 +257,10 @@ def _gguf_errors(gguf: Path) -> Iterator[None]:
     library: Any = modeling_gguf_pytorch_utils
     files: Any = reading
     bar, library.tqdm = library.tqdm, partial(_tell, gguf.name)
-    slow, files.GGUFReader = files.GGUFReader, _make_reader()
+    slow, files.GGUFReader = files.GGUFReader, cache(_make_reader())
     with quiet_transformers():
         try:
-            yield
+            yield files.GGUFReader
         except Exception as error:  # tokenizers raises nothing narrower
             raise damaged(gguf, explain(error)) from error
         finally:
