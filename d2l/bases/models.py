@@ -20,7 +20,6 @@ from d2l.bases import gguf as gguf_files
 from d2l.bases.attention import pick_attention
 from d2l.bases.catalog import BY_NAME, BaseLocation, list_weights, locate_base
 from d2l.bases.families import Family, find_family
-from d2l.bases.gguf_weights import read_weights
 from d2l.bases.load_errors import LOAD_ERRORS, explain, quiet_transformers
 from d2l.errors import BaseModelError
 from d2l.files.hub import Need
@@ -188,6 +187,8 @@ def _find_weights(
     """Find where weights come from: read from a GGUF file that has no copy yet; else None, and the
     variant of the files in the base's folder."""
     if files.gguf is not None:
+        from d2l.bases.gguf_weights import read_weights
+
         read = not gguf_files.has_copy(files.folder)
         state = read_weights(files.gguf, config, dtype) if read else None
         if state is not None:

@@ -28,6 +28,7 @@ import torch
 
 from d2l.api.compiler import Compiler
 from d2l.bases.models import load_frozen
+from d2l.bases.shards import list_shards
 from d2l.commands import console
 from d2l.commands.main import WAITING
 from d2l.compiler import run as pipeline
@@ -277,6 +278,7 @@ def main() -> None:
                 show_row(measure(target, model, Path(folder), repeats, left))
             console.result("")
         show_header(("start", "CPU s", "s"))
+        list_shards(base)  # makes the weights that transformers loads
         measure_start(base.folder, Path(folder), 0 if is_tiny else repeats, left)
 
 
