@@ -26,7 +26,7 @@ HINT = "free some space, or name another cache folder in D2L_CACHE_DIR"
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache folder of the test's own."""
     monkeypatch.setenv("D2L_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr("d2l.bases.models.read_weights", lambda *_: None)  # so copies are made
+    monkeypatch.setattr("d2l.bases.gguf_weights.read_weights", lambda *_: None)  # so copies are made
     return tmp_path / "cache"
 
 

@@ -39,7 +39,7 @@ def find_copies(cache: Path) -> list[str]:
 def load_copy(path: Path, load: Callable[..., Any], **options: Any) -> nn.Module:
     """The model of a copy, which is made here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("d2l.bases.models.read_weights", lambda *_: None)
+        patch.setattr("d2l.bases.gguf_weights.read_weights", lambda *_: None)
         model: nn.Module = load(find_base("tiny", override=str(path)), device="cpu", **options)
         return model
 
@@ -81,7 +81,7 @@ def test_a_known_base_is_that_of_its_copy(smollm2_files: BaseFiles) -> None:
 def test_a_copy_that_lies_there_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_gguf(tmp_path / "base.gguf")
     load_copy(path, load_causal, dtype=torch.bfloat16)
-    monkeypatch.setattr("d2l.bases.models.read_weights", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr("d2l.bases.gguf_weights.read_weights", lambda *_: pytest.fail("read"))
     load_causal(find_base("tiny", override=str(path)), device="cpu", dtype=torch.bfloat16)
 
 
