@@ -24,9 +24,9 @@ HINT = "free some space, or name another cache folder in D2L_CACHE_DIR"
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache folder of the test's own."""
+    """A cache folder of the test, and no reading without a copy."""
     monkeypatch.setenv("D2L_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr("d2l.bases.gguf_weights.read_weights", lambda *_: None)  # so copies are made
+    monkeypatch.setattr("d2l.bases.gguf_weights.read_weights", lambda *_: None)
     return tmp_path / "cache"
 
 
